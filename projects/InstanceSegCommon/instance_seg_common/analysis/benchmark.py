@@ -1,0 +1,181 @@
+"""Timing against a reference in the same run, so that the ratio holds on any machine."""
+
+import gc
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Optional
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from ..errors import UserError
+
+# getrusage counts kilobytes on Linux.
+_RUSAGE_UNIT = 1024
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        name (str): short, for the command line.
+        what (str): what is computed, on what size of input.
+        reference (str): what it is compared with.
+        required (float): the reference's time over ours must be at least this.
+        build (callable): () -> (ours, reference), two functions without arguments.
+        tolerance (float or None): their results (numbers or arrays) differ by no more than this;
+            None: they are not compared.
+    """
+
+    name: str
+    what: str
+    reference: str
+    required: float
+    build: Callable
+    tolerance: Optional[float] = 1e-9
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Result of a row: milliseconds, minimum over the repeats; bytes added at peak, or None."""
+
+    name: str
+    what: str
+    reference: str
+    ours_ms: float
+    reference_ms: float
+    ratio: float
+    required: float
+    met: bool
+    ours_bytes: Optional[int] = None
+    reference_bytes: Optional[int] = None
+
+
+def run_row(row, repeats=10, memory=False):
+    """Check that both functions agree, then time them in turn, on one thread.
+
+    Args:
+        row (Row)
+        repeats (int): the minimum over this many runs of each is taken.
+        memory (bool): measure the peak memory as well (Linux).
+
+    Returns:
+        Timing
+
+    Raises:
+        ValueError: the results differ by more than the row's tolerance.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ours, reference = row.build()
+        _compare(row, ours(), reference())
+        ours_s, reference_s = _interleaved_minimum((ours, reference), repeats)
+        peaks = (peak_memory(ours), peak_memory(reference)) if memory else (None, None)
+    finally:
+        torch.set_num_threads(threads)
+    ratio = reference_s / ours_s
+    times = (1e3 * ours_s, 1e3 * reference_s, ratio, row.required, ratio >= row.required)
+    return Timing(row.name, row.what, row.reference, *times, *peaks)
+
+
+def _interleaved_minimum(functions, repeats):
+    """Seconds of each; taking turns, so that a busy moment of the machine hits all of them."""
+    best = [float("inf")] * len(functions)
+    for _ in range(repeats):
+        for index, function in enumerate(functions):
+            gc.collect()
+            start = time.perf_counter()
+            function()
+            best[index] = min(best[index], time.perf_counter() - start)
+    return best
+
+
+def _compare(row, ours, reference):
+    if row.tolerance is None:
+        return
+    difference = np.abs(np.asarray(ours, dtype=float) - np.asarray(reference, dtype=float))
+    if difference.size and not difference.max() <= row.tolerance:
+        raise ValueError(
+            f"Row '{row.name}': ours and the reference differ by {difference.max():.3g}, "
+            f"allowed is {row.tolerance:.3g}; a time means nothing."
+        )
+
+
+def peak_memory(function):
+    """Resident memory that a call adds at its peak, measured in a forked process.
+
+    Args:
+        function (callable): without arguments.
+
+    Returns:
+        int: bytes; memory that the process already holds free can be reused and is not counted.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_peak, args=(function, sender))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    finally:
+        process.join()
+
+
+def _measure_peak(function, sender):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    function()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sender.send((after - before) * _RUSAGE_UNIT)
+
+
+def select_rows(rows, names):
+    """The rows of the given names, in their own order; all rows for no names.
+
+    Raises:
+        UserError: a name that no row has.
+    """
+    known = [row.name for row in rows]
+    unknown = sorted(set(names or ()) - set(known))
+    if unknown:
+        raise UserError(f"No benchmark row named {', '.join(unknown)}; rows: {', '.join(known)}.")
+    return [row for row in rows if not names or row.name in names]
+
+
+def timings_table(timings):
+    """The timings as a text table.
+
+    Args:
+        timings (list[Timing])
+
+    Returns:
+        str
+    """
+    headers = ["what", "reference", "ours ms", "reference ms", "ratio", "required", "met"]
+    rows = [
+        [
+            t.what,
+            t.reference,
+            f"{t.ours_ms:.3f}",
+            f"{t.reference_ms:.3f}",
+            f"{t.ratio:.1f}",
+            f"{t.required:g}",
+            "yes" if t.met else "NO",
+        ]
+        for t in timings
+    ]
+    if any(t.ours_bytes is not None for t in timings):
+        headers += ["ours MiB", "reference MiB"]
+        for row, t in zip(rows, timings):
+            row += [f"{t.ours_bytes / 2**20:.1f}", f"{t.reference_bytes / 2**20:.1f}"]
+    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
+
+
+def timings_json(timings):
+    """The timings as plain dicts, for ``json.dump``."""
+    return [asdict(timing) for timing in timings]

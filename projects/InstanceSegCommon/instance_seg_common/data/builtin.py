@@ -1,0 +1,53 @@
+"""The data sets that the configs of this project name."""
+
+from . import coco, label_map
+from .registration import datasets_root
+from .synthetic import NAMED_SETS, register_synthetic_dataset
+
+SPLITS = ("train", "val")
+UP_TO = 20  # most nuclei of an image in the dsb2018_*_upto20 sets
+
+
+def register_builtin_datasets():
+    """Register every named data set below ``$DETECTRON2_DATASETS``; nothing is read or rendered.
+
+    Names: ``dsb2018_{train,val}``, ``dsb2018_{train,val}_upto20``, ``coco_mini_{train,val}``,
+    ``synthetic_{shapes,sticks}[_256]_{train,val}``. A second call changes nothing, unless
+    ``DETECTRON2_DATASETS`` has changed: then the sets move with it.
+
+    Raises:
+        UserError: one of the names is taken by other code. A missing folder is no error before
+            its set is used.
+    """
+    root = datasets_root()
+    for split in SPLITS:
+        _register_nuclei(root, f"dsb2018_{split}", split, None)
+        _register_nuclei(root, f"dsb2018_{split}_upto{UP_TO}", split, UP_TO)
+        source = coco.make_source(
+            name=f"coco_mini_{split}",
+            json_file=root / "coco_mini" / "annotations" / f"instances_{split}2017.json",
+            image_root=root / "coco_mini" / f"{split}2017",
+            hint=_hint(root, "coco_mini"),
+        )
+        coco.register_coco_source(source, replace=True)
+    for name, parameters in NAMED_SETS.items():
+        register_synthetic_dataset(name, **parameters)
+
+
+def _register_nuclei(root, name, split, max_instances):
+    source = label_map.make_source(
+        name=name,
+        image_dir=root / "dsb2018" / split / "images",
+        label_dir=root / "dsb2018" / split / "labels",
+        thing_classes=("nucleus",),
+        max_instances=max_instances,
+        hint=_hint(root, "dsb2018"),
+    )
+    label_map.register_label_map_source(source, replace=True)
+
+
+def _hint(root, folder):
+    return (
+        f"Set DETECTRON2_DATASETS (now {root}) to the folder that contains {folder}/; "
+        "datasets/README.md shows the expected trees."
+    )

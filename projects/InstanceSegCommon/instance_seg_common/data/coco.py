@@ -1,0 +1,199 @@
+"""Data sets in COCO's JSON format, read by Detectron2's own loader; its errors become sentences."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask as mask_util
+from detectron2.data.catalog import Metadata
+from detectron2.data.datasets.coco import load_coco_json
+from PIL import Image
+
+from ..errors import UserError
+from .cache import atomic_path, cache_root
+from .registration import first_few, missing_sentence, register_source, require_folder
+
+IGNORE = 255  # value of a region to ignore, as Detectron2 has it
+PARTS = ("images", "annotations", "categories")
+_FROM_FILE = ("thing_classes", "thing_dataset_id_to_contiguous_id")
+
+
+@dataclass(frozen=True)
+class CocoSource:
+    """Parameters of one COCO data set, see :func:`register_coco_dataset`."""
+
+    name: str
+    json_file: Path
+    image_root: Path
+    hint: str = field(default="", compare=False)
+
+
+class CocoMetadata(Metadata):
+    """Metadata whose classes are read from the JSON when they are first asked for.
+
+    Stock registration knows the classes only after the data set was loaded, which is too late for
+    a check of the number of classes and for naming the predictions on other images.
+    """
+
+    def __getattr__(self, key):
+        if key not in _FROM_FILE or "source" not in self.__dict__:
+            return super().__getattr__(key)
+        categories = sorted(read_coco_json(self.source)["categories"], key=lambda c: c["id"])
+        # The same two values that Detectron2's loader sets, so that both may run in either order.
+        self.__dict__["thing_classes"] = [category["name"] for category in categories]
+        self.__dict__["thing_dataset_id_to_contiguous_id"] = {
+            category["id"]: index for index, category in enumerate(categories)
+        }
+        return self.__dict__[key]
+
+    def __setattr__(self, key, value):
+        if key in _FROM_FILE and key not in self.__dict__:
+            self.__dict__[key] = value  # the base class would ask for the old one: a second reading
+        else:
+            super().__setattr__(key, value)
+
+
+def register_coco_dataset(name, json_file, image_root):
+    """Register a COCO JSON and its folder of images; nothing is read yet.
+
+    Does what ``register_coco_instances`` does, and further: the classes are in the metadata before
+    the set is loaded, a second equal registration is allowed, errors are sentences.
+
+    Args:
+        name (str): name in ``DatasetCatalog``.
+        json_file (str or pathlib.Path): with ``images``, ``annotations`` and ``categories``.
+        image_root (str or pathlib.Path): folder that the ``file_name`` s are relative to.
+
+    Raises:
+        UserError: the name is taken by other parameters. Files are read when the set is first
+            used, and what is wrong with them is raised then.
+    """
+    register_coco_source(make_source(name=name, json_file=json_file, image_root=image_root))
+
+
+def make_source(*, name, json_file, image_root, hint=""):
+    """A :class:`CocoSource` with absolute paths."""
+    json_file, image_root = (Path(p).expanduser().resolve() for p in (json_file, image_root))
+    return CocoSource(name, json_file, image_root, hint)
+
+
+def register_coco_source(source, replace=False):
+    """Register a :class:`CocoSource`; ``replace`` as in ``registration.register_source``."""
+    metadata = CocoMetadata(
+        name=source.name,
+        json_file=str(source.json_file),
+        image_root=str(source.image_root),
+        evaluator_type="coco",
+    )
+    register_source(source, load_coco, metadata, replace=replace)
+
+
+def read_coco_json(source):
+    """The content of a COCO JSON.
+
+    Args:
+        source (CocoSource): names the file.
+
+    Returns:
+        dict: ``images``, ``annotations`` and ``categories`` are lists of dicts; each category has
+        an ``id`` and a ``name``.
+
+    Raises:
+        UserError: missing, cut off, or not of this format.
+    """
+    path = source.json_file
+    if not path.is_file():
+        raise UserError(missing_sentence(source, "json_file", path))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not valid JSON ({error}); it may be cut off: fetch or write it again."
+        ) from error
+    _require_coco(path, content)
+    return content
+
+
+def _require_coco(path, content):
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path} is not a COCO file: it holds a {type(content).__name__}, not an object with "
+            f"the lists {', '.join(PARTS)}."
+        )
+    for part in PARTS:
+        entries = content.get(part)
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise UserError(
+                f"{path} is not a COCO file with annotations: it has no list of objects under "
+                f"{part!r}. Its keys are: {', '.join(sorted(content)) or 'none'}."
+            )
+    if not content["categories"] or not all(
+        "id" in c and "name" in c for c in content["categories"]
+    ):
+        raise UserError(f"{path}: 'categories' must list at least one object with 'id' and 'name'.")
+
+
+def load_coco(source):
+    """Detectron2's standard dicts, from Detectron2's loader.
+
+    Args:
+        source (CocoSource): what to load.
+
+    Returns:
+        list[dict]: as ``load_coco_json`` returns them; where an image has crowd regions, also
+        ``sem_seg_file_name``: an 8 bit image in the cache, 255 = crowd.
+
+    Raises:
+        UserError: a file is missing, or the JSON is not as it should be.
+    """
+    require_folder(source, "image_root", source.image_root)
+    try:
+        dicts = load_coco_json(str(source.json_file), str(source.image_root), source.name)
+    except (AssertionError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        read_coco_json(source)  # says it in a sentence if the file as a whole is at fault
+        raise UserError(
+            f"Data set {source.name!r}: {source.json_file} cannot be used "
+            f"({type(error).__name__}: {error}). {_check_hint(source)}"
+        ) from error
+    missing = [d["file_name"] for d in dicts if not Path(d["file_name"]).is_file()]
+    if missing:
+        raise UserError(
+            f"Data set {source.name!r}: {len(missing)} of the images in {source.json_file} do not "
+            f"exist: {first_few(missing)}. {_check_hint(source)}"
+        )
+    _hand_on_crowds(dicts)
+    return dicts
+
+
+def _hand_on_crowds(dicts):
+    """Write the crowds of an image as its region to ignore: the stock mapper drops crowds."""
+    for record in dicts:
+        crowds = [a for a in record["annotations"] if a.get("iscrowd", 0) and "segmentation" in a]
+        if crowds:
+            size = record["height"], record["width"]
+            record["sem_seg_file_name"] = str(
+                _ignore_image([a["segmentation"] for a in crowds], size)
+            )
+
+
+def _ignore_image(segmentations, size):
+    """Path of a cached 8 bit image (height, width): 255 inside the regions, 0 outside."""
+    height, width = size
+    regions = []
+    for segmentation in segmentations:
+        if isinstance(segmentation, list):
+            segmentation = mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
+        regions.append(segmentation)
+    region = mask_util.merge(regions)
+    key = hashlib.sha256(f"{height}x{width} ".encode() + region["counts"]).hexdigest()
+    path = cache_root() / "ignore_regions" / f"{key}.png"
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            Image.fromarray(mask_util.decode(region) * np.uint8(IGNORE)).save(temporary)
+    return path
+
+
+def _check_hint(source):
+    return f"`python tools/check_dataset.py {source.name}` lists everything."

@@ -1,0 +1,109 @@
+"""A user's own data sets from a YAML file: the entries of ``DATASETS.REGISTER``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import UserError
+from . import coco, label_map
+from .registration import datasets_root
+from .synthetic import register_synthetic_dataset
+
+# Keys per format: True if the entry must have it.
+KEYS = {
+    "label_map": {
+        "image_dir": True,
+        "label_dir": True,
+        "classes": False,
+        "class_dir": False,
+        "class_of_id": False,
+        "ignore_dir": False,
+        "max_instances": False,
+        "image_suffix": False,
+        "label_suffix": False,
+    },
+    "coco": {"json_file": True, "image_dir": True},
+    "synthetic": None,  # register_synthetic_dataset judges its parameters itself
+}
+PATHS = ("image_dir", "label_dir", "class_dir", "ignore_dir", "json_file")
+
+
+def register_from_config(cfg):
+    """Register the entries of ``cfg.DATASETS.REGISTER``; nothing is read yet.
+
+    An entry is a mapping with ``name``, ``format`` (label_map, coco, synthetic) and the parameters
+    of that format, see ``datasets/README.md``. A relative path is one below
+    ``$DETECTRON2_DATASETS`` if it exists there, else below the working directory.
+
+    Args:
+        cfg (detectron2.config.CfgNode): with the keys of ``add_common_config``.
+
+    Raises:
+        UserError: an entry with an unknown, a missing or a wrong key, or a name that is taken.
+    """
+    for number, entry in enumerate(cfg.DATASETS.REGISTER):
+        _register_entry(number, entry)
+
+
+def _register_entry(number, entry):
+    where = f"DATASETS.REGISTER[{number}]"
+    if not isinstance(entry, Mapping):
+        raise UserError(f"{where} must be a mapping with name and format, not {entry!r}.")
+    parameters = dict(entry)
+    name, kind = parameters.pop("name", None), parameters.pop("format", None)
+    where = f"{where} (name {name!r})"
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{where} needs a name, a non-empty string.")
+    if kind not in KEYS:
+        raise UserError(f"{where} has format {kind!r}; give one of: {', '.join(KEYS)}.")
+    if kind == "synthetic":
+        _register_synthetic(where, name, parameters)
+        return
+    _check_keys(where, kind, parameters)
+    hint = _locate(where, parameters)
+    if kind == "coco":
+        source = coco.make_source(
+            name=name,
+            json_file=parameters["json_file"],
+            image_root=parameters["image_dir"],
+            hint=hint,
+        )
+        coco.register_coco_source(source)
+        return
+    if "classes" in parameters:
+        parameters["thing_classes"] = parameters.pop("classes")
+    label_map.register_label_map_source(label_map.make_source(name=name, hint=hint, **parameters))
+
+
+def _register_synthetic(where, name, parameters):
+    try:
+        register_synthetic_dataset(name, **parameters)
+    except (UserError, TypeError) as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _check_keys(where, kind, parameters):
+    keys = KEYS[kind]
+    unknown = sorted(str(key) for key in set(parameters) - set(keys))
+    missing = sorted(key for key, needed in keys.items() if needed and key not in parameters)
+    known = f"Keys of format {kind}: {', '.join(keys)}."
+    if unknown:
+        raise UserError(f"{where} has the unknown key {unknown[0]!r}. {known}")
+    if missing:
+        raise UserError(f"{where} lacks the key {missing[0]!r}. {known}")
+
+
+def _locate(where, parameters):
+    """Make the paths of an entry absolute; returns the hint for what turns out to be missing."""
+    root, work = datasets_root(), Path.cwd()
+    for key in PATHS:
+        value = parameters.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise UserError(f"{where}: {key} must be a path, not {value!r}.")
+        below_root = root / Path(value).expanduser()  # an absolute path replaces the root
+        parameters[key] = below_root if below_root.exists() else work / Path(value).expanduser()
+    return (
+        f"It comes from {where}; relative paths were looked for below {root} "
+        f"(DETECTRON2_DATASETS) and below {work}."
+    )

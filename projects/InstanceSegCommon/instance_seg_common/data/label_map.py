@@ -1,0 +1,583 @@
+"""Data sets that are a folder of images and a folder of instance-id label images.
+
+Shapes: H, W height and width of an image in pixels, as Detectron2's ``read_image`` returns it (that
+is, EXIF orientation applied); a label map is (H, W) integers, 0 = background, any other = one
+instance.
+
+Annotations are run-length encodings of the whole image, computed from the runs of the label map
+(never from one dense mask per instance) and cached by the content of the files they come from.
+"""
+
+import hashlib
+import json
+import logging
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import pycocotools.mask as mask_util
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from ..errors import UserError
+from .cache import atomic_path, cache_root
+from .registration import first_few, register_source, require_folder
+
+logger = logging.getLogger(__name__)
+
+CACHE_FORMAT = 1  # part of every cache key: raise it when the encoding or its record changes
+IMAGE_SUFFIXES = frozenset(
+    f".{ending}"
+    for ending in ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "ppm", "pgm", "jp2")
+)
+# What Pillow's decoders raise for files that are cut off, damaged or of another kind.
+READ_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP", "JPEG2000"})
+EXIF_ORIENTATION = 274
+EXIF_TRANSPOSED = frozenset({5, 6, 7, 8})
+
+
+@dataclass(frozen=True)
+class ClassRule:
+    """From an instance id to a 0-based class index; None = the id is not an instance.
+
+    Exactly one of the two is set.
+
+    Args:
+        function (callable): ``id -> index or None``.
+        table (tuple): (divisor, ((quotient, index), ...)); an id's class is that of
+            ``id // divisor``; with an empty table it is ``id // divisor - 1``, below 0 none.
+    """
+
+    function: Optional[object] = field(default=None, compare=False)
+    table: tuple = ()
+    function_key: tuple = field(default=(), repr=False)
+
+    def __call__(self, instance_id):
+        if self.function is not None:
+            return self.function(instance_id)
+        divisor, entries = self.table
+        quotient = instance_id // divisor
+        if not entries:
+            return quotient - 1 if quotient > 0 else None
+        return dict(entries).get(quotient)
+
+
+@dataclass(frozen=True)
+class LabelMapSource:
+    """Parameters of one data set of label maps, see :func:`register_label_map_dataset`."""
+
+    name: str
+    image_dir: Path
+    label_dir: Path
+    thing_classes: tuple = ("object",)
+    class_dir: Optional[Path] = None
+    class_of_id: Optional[ClassRule] = None
+    ignore_dir: Optional[Path] = None
+    max_instances: Optional[int] = None
+    image_suffix: str = ""
+    label_suffix: str = ""
+    hint: str = field(default="", compare=False)
+
+    def folders(self):
+        """The folders in use: list of (parameter name, path)."""
+        keys = ("image_dir", "label_dir", "class_dir", "ignore_dir")
+        return [(key, getattr(self, key)) for key in keys if getattr(self, key) is not None]
+
+
+def register_label_map_dataset(
+    name,
+    image_dir,
+    label_dir,
+    thing_classes=("object",),
+    class_dir=None,
+    class_of_id=None,
+    *,
+    ignore_dir=None,
+    max_instances=None,
+    image_suffix="",
+    label_suffix="",
+):
+    """Register a folder of images with a folder of instance-id label images; nothing is read yet.
+
+    An image belongs to the label of the same file-name stem. Labels are single-channel 8 or 16 bit
+    PNG or 16 or 32 bit TIFF; ids need not be consecutive. Images without instances stay in the set.
+
+    Args:
+        name (str): name in ``DatasetCatalog``.
+        image_dir, label_dir (str or pathlib.Path): folders, not searched below their first level.
+        thing_classes (sequence of str): names of the classes. With one class and neither
+            ``class_dir`` nor ``class_of_id``, every id is an instance of it.
+        class_dir (str or pathlib.Path): folder of class-id images, 0 = none, 1.. = classes in the
+            order of ``thing_classes``. An instance has the class of most of its pixels; where that
+            is 0 it is left out.
+        class_of_id: the class of an instance from its id: a callable ``id -> 0-based index, or None
+            for an id that is no instance``; an int d: ``id // d`` is the 1-based class, 0 is none;
+            or {"divisor": d, "classes": {26: 0, 24: "person"}}: ``id // d`` (d = 1 if not given) is
+            looked up, indices or names, and what is not listed is no instance.
+        ignore_dir (str or pathlib.Path): folder of 8 bit images, 255 = region to ignore; handed on
+            as ``sem_seg_file_name``. Images without one have nothing to ignore.
+        max_instances (int): leave out images with more instances than this.
+        image_suffix, label_suffix (str): ends of the stems that are dropped before stems are
+            compared ("_rgb", "_label"); files without them are not part of the set.
+
+    Raises:
+        UserError: parameters that contradict each other, or a name that is taken. Files are read
+            when the set is first used, and what is wrong with them is raised then.
+    """
+    source = make_source(
+        name=name,
+        image_dir=image_dir,
+        label_dir=label_dir,
+        thing_classes=thing_classes,
+        class_dir=class_dir,
+        class_of_id=class_of_id,
+        ignore_dir=ignore_dir,
+        max_instances=max_instances,
+        image_suffix=image_suffix,
+        label_suffix=label_suffix,
+    )
+    register_label_map_source(source)
+
+
+def register_label_map_source(source, replace=False):
+    """Register a :class:`LabelMapSource`; ``replace`` as in ``registration.register_source``."""
+    metadata = {
+        "thing_classes": list(source.thing_classes),
+        "evaluator_type": "coco",
+        "image_dir": str(source.image_dir),
+        "label_dir": str(source.label_dir),
+    }
+    register_source(source, load_label_maps, metadata, replace=replace)
+
+
+def make_source(*, name, thing_classes=("object",), class_of_id=None, **parameters):
+    """A checked :class:`LabelMapSource` of the arguments of :func:`register_label_map_dataset`."""
+    if isinstance(thing_classes, str) or not all(isinstance(c, str) for c in thing_classes):
+        raise UserError(
+            f"Data set {name!r}: the classes must be a list of names, not {thing_classes!r}."
+        )
+    thing_classes = tuple(thing_classes)
+    if class_of_id is not None and parameters.get("class_dir") is not None:
+        raise UserError(f"Data set {name!r} has both class_dir and class_of_id; keep one of them.")
+    single = class_of_id is None and parameters.get("class_dir") is None
+    if single and len(thing_classes) != 1:
+        raise UserError(
+            f"Data set {name!r} has {len(thing_classes)} classes but nothing says which instance "
+            "is of which: give class_dir or class_of_id, or exactly one class."
+        )
+    limit = parameters.get("max_instances")
+    if limit is not None and (not isinstance(limit, int) or limit < 0):
+        raise UserError(
+            f"Data set {name!r}: max_instances must be a whole number of 0 or more, not {limit!r}."
+        )
+    for key in ("image_dir", "label_dir", "class_dir", "ignore_dir"):
+        if parameters.get(key) is not None:
+            parameters[key] = Path(parameters[key]).expanduser().resolve()
+    return LabelMapSource(
+        name=name,
+        thing_classes=thing_classes,
+        class_of_id=_class_rule(name, class_of_id, thing_classes),
+        **parameters,
+    )
+
+
+def _class_rule(name, rule, thing_classes):
+    if rule is None:
+        return None
+    if callable(rule):
+        return ClassRule(function=rule, function_key=_function_key(rule))
+    if isinstance(rule, Mapping):
+        entries = _class_table(name, rule, thing_classes)
+        divisor = rule.get("divisor", 1)
+    else:
+        entries, divisor = (), rule
+    if not isinstance(divisor, int) or isinstance(divisor, bool) or divisor < 1:
+        raise UserError(
+            f"Data set {name!r}: class_of_id needs a whole divisor of 1 or more, not {divisor!r}."
+        )
+    return ClassRule(table=(divisor, entries))
+
+
+def _class_table(name, rule, thing_classes):
+    unknown = set(rule) - {"divisor", "classes"}
+    classes = rule.get("classes")
+    if unknown or not isinstance(classes, Mapping) or not classes:
+        raise UserError(
+            f"Data set {name!r}: class_of_id {dict(rule)} must have the keys 'classes' "
+            "(id // divisor to class index or name) and, if it is not 1, 'divisor'."
+        )
+    entries = []
+    for key, value in classes.items():
+        index = thing_classes.index(value) if value in thing_classes else value
+        if not isinstance(index, int) or not 0 <= index < len(thing_classes):
+            raise UserError(
+                f"Data set {name!r}: class_of_id gives {value!r} for {key}, which is neither a "
+                f"name in {list(thing_classes)} nor an index below {len(thing_classes)}."
+            )
+        entries.append((int(key), index))
+    return tuple(sorted(entries))
+
+
+def _function_key(function):
+    """What two definitions of the same rule have in common, even if written as two lambdas."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return (function,)
+    cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
+    return (code.co_code, code.co_consts, code.co_names, cells, function.__defaults__)
+
+
+def files_by_stem(folder, suffix=""):
+    """The image files of a folder by their stem.
+
+    Args:
+        folder (pathlib.Path): searched at its first level only; hidden files are passed over.
+        suffix (str): files whose stem does not end in it are passed over; it is cut off.
+
+    Returns:
+        dict[str, list[pathlib.Path]]: sorted by stem; more than one file is a duplicate stem.
+    """
+    found = {}
+    for path in sorted(folder.iterdir()):
+        hidden = path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.stem.endswith(suffix) and not hidden:
+            found.setdefault(path.stem[: len(path.stem) - len(suffix)], []).append(path)
+    return dict(sorted(found.items()))
+
+
+def header_size(path):
+    """Height and width that ``read_image`` will return, mostly without decoding the pixels.
+
+    Args:
+        path (pathlib.Path): an image file.
+
+    Returns:
+        tuple[int, int]: height, width in pixels, EXIF orientation applied.
+
+    Raises:
+        UserError: not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Asking a PNG without an EXIF chunk in its header for one decodes all of it.
+            plain = image.format == "PNG" and "exif" not in image.info
+            if not plain and image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED:
+                return width, height
+            return height, width
+    except READ_ERRORS as error:
+        raise UserError(f"Image {path} cannot be read ({error}); replace the file.") from error
+
+
+def read_label(path):
+    """Read an image of ids.
+
+    Args:
+        path (pathlib.Path): single-channel, lossless.
+
+    Returns:
+        ndarray: (H, W) int32 or an unsigned type of 8 or 16 bit.
+
+    Raises:
+        UserError: unreadable, more than one channel, lossy, negative or fractional values.
+    """
+    try:
+        with Image.open(path) as image:
+            lossy, mode = image.format in LOSSY_FORMATS and image.format, image.mode
+        labels = read_image(str(path)) if not lossy else None
+    except READ_ERRORS as error:
+        raise UserError(f"Label {path} cannot be read ({error}); write it again.") from error
+    if lossy:
+        raise UserError(
+            f"Label {path} is stored as {lossy}, which changes ids; store it as PNG or TIFF."
+        )
+    if labels.ndim != 2:
+        raise UserError(
+            f"Label {path} has {labels.shape[2]} channels (mode {mode}); an id image has one: "
+            "store one integer per pixel."
+        )
+    return _whole_numbers(path, labels)
+
+
+def _whole_numbers(path, labels):
+    if labels.dtype == bool:
+        return labels.astype(np.uint8)
+    if labels.dtype.kind == "f":
+        whole = labels.astype(np.int32)
+        if not np.array_equal(whole, labels):
+            raise UserError(f"Label {path} has fractions or nan; an id image has whole numbers.")
+        labels = whole
+    if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
+        raise UserError(
+            f"Label {path} has negative ids (lowest {labels.min()}); use 0 for background, and "
+            "ignore_dir for regions to ignore."
+        )
+    return labels
+
+
+def encode_label_map(labels, classes=None):
+    """Run-length encodings of all instances of a label map.
+
+    Args:
+        labels (ndarray): (H, W) integers, 0 = background.
+        classes (ndarray): (H, W) integers, the class-id image, or None.
+
+    Returns:
+        list[dict]: by rising id: ``id`` (int), ``bbox`` [x, y, width, height] and ``area`` in
+        pixels, ``counts`` (str, COCO's compressed encoding of the full image) and, with
+        ``classes``, ``classes``: [[class id, number of pixels], ...], most pixels first.
+    """
+    height, width = labels.shape
+    column_major = labels.T.ravel()  # the order of COCO's run lengths
+    ids, starts, ends = _runs_by_id(column_major)
+    records = []
+    for instance_id, begin, end in zip(ids, starts, ends):
+        bounds = np.stack([begin, end], axis=1).ravel()
+        counts = np.diff(bounds, prepend=0, append=column_major.size)
+        counts = counts[:-1] if counts[-1] == 0 else counts
+        rle = mask_util.frPyObjects(
+            {"counts": counts.tolist(), "size": [height, width]}, height, width
+        )
+        records.append(
+            {
+                "id": int(instance_id),
+                "bbox": mask_util.toBbox(rle).tolist(),
+                "area": int((end - begin).sum()),
+                "counts": rle["counts"].decode("ascii"),
+            }
+        )
+    if classes is not None:
+        for record, votes in zip(records, _class_votes(ids, labels, classes)):
+            record["classes"] = votes
+    return records
+
+
+def _runs_by_id(values):
+    """Runs of equal non-zero values: ids (N,), and per id the starts and ends of its runs."""
+    if values.size == 0:
+        return np.empty(0, int), [], []
+    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
+    starts = np.concatenate([[0], changes])
+    ends = np.concatenate([changes, [values.size]])
+    run_values = values[starts]
+    keep = np.flatnonzero(run_values)
+    order = keep[np.argsort(run_values[keep], kind="stable")]
+    ids, first = np.unique(run_values[order], return_index=True)
+    return ids, np.split(starts[order], first[1:]), np.split(ends[order], first[1:])
+
+
+def _class_votes(ids, labels, classes):
+    """Per id the class ids of its pixels: [[class id, number of pixels], ...], most first."""
+    inside = labels > 0
+    index = np.searchsorted(ids, labels[inside])
+    pairs, votes = np.unique(np.stack([index, classes[inside]]), axis=1, return_counts=True)
+    per_id = [[] for _ in ids]
+    for (i, class_id), count in zip(pairs.T.tolist(), votes.tolist()):
+        per_id[i].append([class_id, count])
+    return [sorted(found, key=lambda vote: (-vote[1], vote[0])) for found in per_id]
+
+
+def read_instances(label_path, class_path=None):
+    """The encoded instances of one label file, without the cache.
+
+    Args:
+        label_path (pathlib.Path): instance ids.
+        class_path (pathlib.Path): class ids of the same size, or None.
+
+    Returns:
+        tuple[tuple[int, int], list[dict]]: (height, width), records of :func:`encode_label_map`.
+
+    Raises:
+        UserError: a file that is unreadable or no id image, or sizes that differ.
+    """
+    labels = read_label(label_path)
+    classes = None if class_path is None else read_label(class_path)
+    if classes is not None and classes.shape != labels.shape:
+        raise UserError(size_sentence("Class image", class_path, classes.shape, labels.shape))
+    return labels.shape, encode_label_map(labels, classes)
+
+
+def size_sentence(what, path, size, label_size):
+    """The sentence for an image that does not have the size (height, width) of its label."""
+    return (
+        f"{what} {path} is {size[1]}x{size[0]} pixels but its label is "
+        f"{label_size[1]}x{label_size[0]}; bring both to one size."
+    )
+
+
+def cached_instances(label_path, class_path=None):
+    """:func:`read_instances` through a cache whose key is the content of the files."""
+    key = hashlib.sha256(f"label maps {CACHE_FORMAT}".encode())
+    for path in filter(None, (label_path, class_path)):
+        try:
+            key.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError as error:
+            raise UserError(f"Label {path} cannot be read ({error}).") from error
+    entry = cache_root() / "label_maps" / f"{key.hexdigest()}.json"
+    if entry.exists():
+        try:
+            size, records = json.loads(entry.read_text())
+            return tuple(size), records
+        except (ValueError, TypeError) as error:
+            logger.warning(
+                "Cache entry %s is broken (%s); encoding %s anew.", entry, error, label_path
+            )
+    size, records = read_instances(label_path, class_path)
+    with atomic_path(entry) as path:
+        path.write_text(json.dumps([size, records], separators=(",", ":")))
+    return size, records
+
+
+def class_index(source, record):
+    """The 0-based class of an instance.
+
+    Args:
+        source (LabelMapSource): its class rule.
+        record (dict): of :func:`encode_label_map`.
+
+    Returns:
+        int or None: None if the record is no instance of this set.
+
+    Raises:
+        UserError: a class that the set does not have.
+    """
+    if source.class_dir is not None:
+        index = record["classes"][0][0] - 1
+        index = None if index < 0 else index
+    elif source.class_of_id is not None:
+        index = source.class_of_id(record["id"])
+        index = None if index is None else int(index)
+    else:
+        index = 0
+    if index is not None and not 0 <= index < len(source.thing_classes):
+        raise UserError(
+            f"instance {record['id']} gets class {index + 1}, but there are "
+            f"{len(source.thing_classes)} classes: {', '.join(source.thing_classes)}"
+        )
+    return index
+
+
+def load_label_maps(source):
+    """Detectron2's standard dicts of a data set of label maps.
+
+    Args:
+        source (LabelMapSource): what to load.
+
+    Returns:
+        list[dict]: file_name, height, width, image_id (the stem), annotations, and
+        sem_seg_file_name where there is a file in ``ignore_dir``; sorted by stem.
+
+    Raises:
+        UserError: names the first files that cannot be used.
+    """
+    for key, folder in source.folders():
+        require_folder(source, key, folder)
+    images = files_by_stem(source.image_dir, source.image_suffix)
+    if not images:
+        raise UserError(f"Data set {source.name!r}: there is no image in {source.image_dir}.")
+    labels = files_by_stem(source.label_dir, source.label_suffix)
+    classes = files_by_stem(source.class_dir) if source.class_dir else None
+    ignored = files_by_stem(source.ignore_dir) if source.ignore_dir else {}
+    dicts, problems = [], []
+    for stem, paths in images.items():
+        try:
+            record = _load_one(source, stem, paths, labels, classes)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if stem in ignored:
+            record["sem_seg_file_name"] = str(ignored[stem][0])
+        dicts.append(record)
+    if problems:
+        raise UserError(
+            f"Data set {source.name!r} cannot be used: {first_few(problems)} "
+            f"`python tools/check_dataset.py {source.name}` lists everything."
+        )
+    _warn_of_unused(source, images, labels)
+    limit = source.max_instances
+    return dicts if limit is None else [d for d in dicts if len(d["annotations"]) <= limit]
+
+
+def _warn_of_unused(source, images, labels):
+    unused = sorted(set(labels) - set(images))
+    if unused:
+        logger.warning(
+            "Data set %r: %d of the labels in %s have no image (first: %s).",
+            source.name,
+            len(unused),
+            source.label_dir,
+            unused[0],
+        )
+
+
+def one_file(stem, files, folder, what):
+    """The only file of a stem, else a sentence."""
+    paths = files.get(stem, [])
+    if len(paths) == 1:
+        return paths[0]
+    if not paths:
+        raise UserError(f"There is no {what} for image {stem!r} in {folder}; add it.")
+    names = ", ".join(path.name for path in paths)
+    raise UserError(f"In {folder} several files have the stem {stem!r}: {names}; keep one.")
+
+
+def _load_one(source, stem, image_paths, labels, classes):
+    image_path = one_file(stem, {stem: image_paths}, source.image_dir, "image")
+    label_path = one_file(stem, labels, source.label_dir, "label")
+    class_path = None
+    if classes is not None:
+        class_path = one_file(stem, classes, source.class_dir, "class image")
+    (height, width), records = cached_instances(label_path, class_path)
+    image_size = header_size(image_path)
+    if image_size != (height, width):
+        raise UserError(size_sentence("Image", image_path, image_size, (height, width)))
+    try:
+        annotations = to_annotations(source, records, (height, width))
+    except UserError as error:
+        raise UserError(f"In label {label_path}, {error}.") from error
+    return {
+        "file_name": str(image_path),
+        "height": height,
+        "width": width,
+        "image_id": stem,
+        "annotations": annotations,
+    }
+
+
+def to_annotations(source, records, size):
+    """Detectron2's annotations of the records that are instances of the set.
+
+    Args:
+        source (LabelMapSource): its class rule.
+        records (list[dict]): of :func:`encode_label_map`.
+        size (tuple[int, int]): height, width.
+
+    Returns:
+        list[dict]: bbox (XYWH_ABS), category_id, iscrowd 0, segmentation (RLE of the full image).
+    """
+    annotations = []
+    for record in records:
+        index = class_index(source, record)
+        if index is not None:
+            annotations.append(
+                {
+                    "bbox": record["bbox"],
+                    "bbox_mode": BoxMode.XYWH_ABS,
+                    "category_id": index,
+                    "iscrowd": 0,
+                    "segmentation": {"size": list(size), "counts": record["counts"]},
+                }
+            )
+    return annotations

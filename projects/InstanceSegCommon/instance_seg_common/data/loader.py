@@ -1,0 +1,195 @@
+"""Detectron2's own mapper and loaders, made to continue exactly where a run stopped.
+
+Every sample's random state is a function of (SEED, rank, position in the stream), so that a run that
+is resumed at position p draws the same images with the same augmentations as one never interrupted.
+"""
+
+import itertools
+
+import numpy as np
+from detectron2.data import (
+    DatasetMapper,
+    MapDataset,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.data.common import DatasetFromList
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from torch.utils.data import Dataset, Sampler
+
+from ..errors import UserError
+
+
+class ResumableSampler(Sampler):
+    """Yields (position, index) of another sampler's stream, from a given position on.
+
+    Args:
+        sampler (Sampler): infinite, one stream a rank, the same at each iteration.
+        start (int): how many indices of this rank are skipped.
+    """
+
+    def __init__(self, sampler, start=0):
+        self.sampler = sampler
+        self.start = start
+
+    def __iter__(self):
+        return itertools.islice(enumerate(self.sampler), self.start, None)
+
+
+class SeededDataset(Dataset):
+    """Maps (position, index) to ``dataset[index]``, with the random state set from the position.
+
+    Args:
+        dataset (Dataset): map-style, already with its mapper.
+        seed (int): of the run.
+        rank (int): of this process.
+    """
+
+    def __init__(self, dataset, seed, rank):
+        self.dataset = dataset
+        self.seed = seed
+        self.rank = rank
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, key):
+        position, index = key
+        sequence = np.random.SeedSequence([self.seed, self.rank, position])
+        seed_all_rng(int(sequence.generate_state(1)[0] % 2**31))
+        return self.dataset[index]
+
+
+class ReadableMapper:
+    """A mapper whose failure on a file is a sentence that names the file.
+
+    Args:
+        mapper (callable): dataset dict -> model input.
+    """
+
+    def __init__(self, mapper):
+        self.mapper = mapper
+
+    def __call__(self, dataset_dict):
+        try:
+            return self.mapper(dataset_dict)
+        except (OSError, SyntaxError, utils.SizeMismatchError) as error:
+            raise UserError(
+                f"The image {dataset_dict['file_name']} cannot be used: {error}. Replace or remove it; "
+                "tools/check_dataset.py lists everything that is wrong with a data set."
+            ) from error
+
+
+def build_augmentations(cfg, is_train):
+    """The transforms before the model, in order: ``INPUT.AUGMENTATIONS``, crop, resize, flip.
+
+    Of ``INPUT.AUGMENTATIONS`` only ``Resize`` (a fixed squash, not random) is applied at test time.
+
+    Args:
+        cfg (CfgNode): ``INPUT.*``.
+        is_train (bool): test time has no random transform.
+
+    Returns:
+        list[Augmentation]: for ``DatasetMapper`` or ``AugmentationList``.
+    """
+    augmentations = [
+        _augmentation(name, arguments)
+        for name, arguments in cfg.INPUT.AUGMENTATIONS
+        if is_train or name == "Resize"
+    ]
+    if is_train and cfg.INPUT.CROP.ENABLED:
+        augmentations.append(T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+    return augmentations + utils.build_augmentation(cfg, is_train)
+
+
+def _augmentation(name, arguments):
+    kind = getattr(T, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, (T.Augmentation, T.Transform))):
+        raise UserError(
+            f"INPUT.AUGMENTATIONS names {name!r}, which is no transform of "
+            "detectron2.data.transforms. Use for example RandomRotation, RandomBrightness or Resize."
+        )
+    try:
+        return kind(**arguments) if isinstance(arguments, dict) else kind(*arguments)
+    except TypeError as error:
+        raise UserError(f"INPUT.AUGMENTATIONS: {name} does not take {arguments}: {error}.") from error
+
+
+def build_train_mapper(cfg, augmentations=None):
+    """Detectron2's mapper for training, annotations kept.
+
+    Args:
+        cfg (CfgNode): the config.
+        augmentations (list or None): instead of those of the config, as for the validation loss.
+
+    Returns:
+        callable: dataset dict -> model input.
+    """
+    if augmentations is None:
+        augmentations = build_augmentations(cfg, is_train=True)
+    # Rotation and cropping leave boxes loose; the masks say where they end.
+    mapper = DatasetMapper(
+        cfg, True, augmentations=augmentations, recompute_boxes=cfg.MODEL.MASK_ON
+    )
+    return ReadableMapper(mapper)
+
+
+def build_train_loader(cfg, start_iter=0):
+    """Infinite loader of training batches from iteration ``start_iter`` on.
+
+    Exact continuation needs ``DATALOADER.ASPECT_RATIO_GROUPING: False``: grouping keeps images back.
+
+    Args:
+        cfg (CfgNode): the config, with ``SEED`` >= 0 for a reproducible order.
+        start_iter (int): iterations already done, by all ranks alike.
+
+    Returns:
+        iterable: over lists of dicts, ``SOLVER.IMS_PER_BATCH`` / world size in each.
+    """
+    dicts = get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    )
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    batch_size = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+    dataset = MapDataset(DatasetFromList(dicts, copy=False), build_train_mapper(cfg))
+    return build_detection_train_loader(
+        SeededDataset(dataset, seed, comm.get_rank()),
+        mapper=None,
+        sampler=ResumableSampler(_sampler(cfg, dicts, seed), start_iter * batch_size),
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def _sampler(cfg, dicts, seed):
+    kind = cfg.DATALOADER.SAMPLER_TRAIN
+    if kind == "TrainingSampler":
+        return TrainingSampler(len(dicts), seed=seed)
+    if kind == "RepeatFactorTrainingSampler":
+        repeat_factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            dicts, cfg.DATALOADER.REPEAT_THRESHOLD
+        )
+        return RepeatFactorTrainingSampler(repeat_factors, seed=seed)
+    raise UserError(
+        f"DATALOADER.SAMPLER_TRAIN is {kind!r}; use TrainingSampler or RepeatFactorTrainingSampler."
+    )
+
+
+def build_test_loader(cfg, dataset_name):
+    """Detectron2's test loader, with the config's fixed squash and errors in sentences.
+
+    Args:
+        cfg (CfgNode): the config.
+        dataset_name (str): registered.
+
+    Returns:
+        iterable: over lists with one dict, without annotations.
+    """
+    mapper = DatasetMapper(cfg, False, augmentations=build_augmentations(cfg, is_train=False))
+    return build_detection_test_loader(cfg, dataset_name, mapper=ReadableMapper(mapper))

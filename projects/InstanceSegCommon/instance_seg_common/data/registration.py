@@ -1,0 +1,112 @@
+"""Entering a data set into Detectron2's catalogs: lazily, and as often as one likes.
+
+A *source* is a frozen dataclass with a field ``name`` and the parameters of one data set. It is
+kept in the set's metadata, so that a second registration can be compared with the first, and the
+check of a data set can work from the raw files.
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ..errors import UserError
+
+
+def datasets_root():
+    """``$DETECTRON2_DATASETS``, else ``datasets`` in the working directory.
+
+    Returns:
+        pathlib.Path: an absolute path that need not exist.
+    """
+    return Path(os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser().resolve()
+
+
+def source_of(name):
+    """The source that ``name`` was registered with, or None if other code registered it."""
+    if name not in DatasetCatalog.list():
+        known = ", ".join(n for n in DatasetCatalog.list() if MetadataCatalog.get(n).get("source"))
+        raise UserError(
+            f"There is no data set {name!r}. Registered here: {known or 'none'}. "
+            "Own data is registered through DATASETS.REGISTER, see datasets/README.md."
+        )
+    return MetadataCatalog.get(name).get("source", None)
+
+
+def register_source(source, load, metadata, replace=False):
+    """Enter ``source`` into the catalogs; the same source a second time changes nothing.
+
+    Args:
+        source: frozen dataclass with a field ``name``.
+        load (callable): ``load(source) -> list[dict]``, called when the set is first used.
+        metadata (dict or detectron2.data.Metadata): what the set is described by.
+        replace (bool): let a different source of the same name give way.
+
+    Raises:
+        UserError: the name is taken by other parameters or by other code.
+    """
+    name = source.name
+    if not isinstance(name, str) or not name:
+        raise UserError(f"A data set's name must be a non-empty string, not {name!r}.")
+    if name in DatasetCatalog.list():
+        earlier = source_of(name)
+        if earlier == source:
+            return
+        if not replace:
+            raise _taken(earlier, source)
+        DatasetCatalog.remove(name)
+    if name in MetadataCatalog.list():
+        MetadataCatalog.remove(name)
+    if isinstance(metadata, dict):
+        MetadataCatalog.get(name).set(**metadata)
+    else:
+        MetadataCatalog[name] = metadata
+    MetadataCatalog.get(name).set(source=source)
+    DatasetCatalog.register(name, lambda: load(source))
+
+
+def _taken(earlier, source):
+    fix = "Give one of them another name, or call DatasetCatalog.remove(name) first."
+    if type(earlier) is not type(source):
+        owner = type(earlier).__name__ if earlier is not None else "other code"
+        return UserError(f"The data set name {source.name!r} is already taken by {owner}. {fix}")
+    pairs = [
+        (field.name, getattr(earlier, field.name), getattr(source, field.name))
+        for field in dataclasses.fields(source)
+        if field.compare
+    ]
+    changes = "; ".join(f"{key} was {a!s} and is now {b!s}" for key, a, b in pairs if a != b)
+    return UserError(
+        f"The data set {source.name!r} is already registered with other parameters: {changes}. "
+        + fix
+    )
+
+
+def require_folder(source, key, path):
+    """Raise a sentence unless ``path`` is a folder.
+
+    Args:
+        source: its ``name`` and ``hint`` (what to do about a missing folder) are quoted.
+        key (str): what the folder is, e.g. "image_dir".
+        path (pathlib.Path): the folder.
+    """
+    if not path.is_dir():
+        raise UserError(missing_sentence(source, key, path))
+
+
+def missing_sentence(source, key, path):
+    """The sentence for a folder or file that a source names and that is not there."""
+    what = "is not a folder" if path.exists() else "does not exist"
+    hint = source.hint or (
+        f"Correct the path, or set DETECTRON2_DATASETS (now {datasets_root()}); "
+        "datasets/README.md shows the expected trees."
+    )
+    return f"Data set {source.name!r}: {key} {path} {what}. {hint}"
+
+
+def first_few(sentences, limit=3):
+    """The first ``limit`` sentences joined, then how many more there are."""
+    text = " ".join(sentences[:limit])
+    more = len(sentences) - limit
+    return text if more <= 0 else f"{text} And {more} more."

@@ -1,0 +1,5 @@
+"""Training of all ways."""
+
+from .trainer import InstanceSegTrainer
+
+__all__ = ["InstanceSegTrainer"]

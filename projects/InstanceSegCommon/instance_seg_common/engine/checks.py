@@ -1,0 +1,136 @@
+"""What must fit together before iteration 0; what does not is said in a sentence."""
+
+import difflib
+import logging
+import re
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
+
+from ..errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Meta-architectures whose class count is not in a config node of their own name.
+CLASS_COUNT_KEYS = {"GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES"}
+
+
+def check_config(cfg, training=True):
+    """Check that data sets, classes, masks and weights of a config fit together.
+
+    Args:
+        cfg (CfgNode): the config.
+        training (bool): False for an evaluation, which needs no training set.
+
+    Raises:
+        UserError: names the config key, what was found, and what to write instead.
+    """
+    names = list(cfg.DATASETS.TEST) + (list(cfg.DATASETS.TRAIN) if training else [])
+    if training and not cfg.DATASETS.TRAIN:
+        raise UserError("DATASETS.TRAIN is empty: name at least one registered data set.")
+    for name in names:
+        _check_registered(name)
+    dicts = {name: DatasetCatalog.get(name) for name in names}
+    for name in names:
+        _check_classes(cfg, name)
+        _check_masks(cfg, name, dicts[name])
+    if training:
+        _check_training(cfg, dicts)
+    for name in cfg.DATASETS.TEST:
+        _warn_if_crowded(cfg, name, dicts[name])
+
+
+def _check_registered(name):
+    if name not in DatasetCatalog.list():
+        near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3) or ["none is similar"]
+        raise UserError(
+            f"No data set named {name!r} is registered (similar: {', '.join(near)}). Correct the "
+            "name, or describe the data set in DATASETS.REGISTER."
+        )
+
+
+def class_count_key(cfg):
+    """Config key that holds the number of classes of the config's meta-architecture.
+
+    Args:
+        cfg (CfgNode): ``MODEL.META_ARCHITECTURE``.
+
+    Returns:
+        str: ``MODEL.<NAME>.NUM_CLASSES``, NAME in upper snake case unless the way is stock.
+    """
+    name = cfg.MODEL.META_ARCHITECTURE
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper()
+    return CLASS_COUNT_KEYS.get(name, f"MODEL.{snake}.NUM_CLASSES")
+
+
+def _check_classes(cfg, name):
+    classes = MetadataCatalog.get(name).get("thing_classes")
+    if classes is None:
+        raise UserError(f"Data set {name!r} has no thing_classes in its metadata: set them.")
+    key = class_count_key(cfg)
+    node = cfg
+    for part in key.split("."):
+        node = node[part]
+    if node != len(classes):
+        raise UserError(
+            f"{key} is {node}, but data set {name!r} has {len(classes)} classes "
+            f"({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}). Set {key} to {len(classes)}."
+        )
+    first = MetadataCatalog.get(cfg.DATASETS.TEST[0]).thing_classes if cfg.DATASETS.TEST else classes
+    if list(first) != list(classes):
+        raise UserError(
+            f"The data sets {cfg.DATASETS.TEST[0]!r} and {name!r} name different classes or order them "
+            f"differently: {list(first)[:5]} and {list(classes)[:5]}. Use the same list for both."
+        )
+
+
+def _check_masks(cfg, name, dicts):
+    if not dicts:
+        raise UserError(f"Data set {name!r} has no images.")
+    if not cfg.MODEL.MASK_ON:
+        raise UserError("MODEL.MASK_ON is False, so there would be no masks to learn or score: set True.")
+    annotation = next((a for d in dicts for a in d.get("annotations", ())), None)
+    if annotation is None:
+        logger.warning("Data set %r has images but not one annotation.", name)
+    elif "segmentation" not in annotation:
+        raise UserError(f"Data set {name!r} has boxes without segmentation; masks are needed.")
+    elif isinstance(annotation["segmentation"], dict) and cfg.INPUT.MASK_FORMAT != "bitmask":
+        raise UserError(
+            f"Data set {name!r} holds RLE masks, but INPUT.MASK_FORMAT is {cfg.INPUT.MASK_FORMAT!r}. "
+            "Set it to bitmask."
+        )
+
+
+def _check_training(cfg, dicts):
+    train = [d for name in cfg.DATASETS.TRAIN for d in dicts[name]]
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and not any(d.get("annotations") for d in train):
+        raise UserError(f"No image of {list(cfg.DATASETS.TRAIN)} has an instance to learn from.")
+    workers = comm.get_world_size()
+    if cfg.SOLVER.IMS_PER_BATCH % workers:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {workers} processes cannot "
+            f"share evenly. Use a multiple of {workers}."
+        )
+    if not cfg.MODEL.WEIGHTS and cfg.MODEL.BACKBONE.FREEZE_AT > 0:
+        logger.warning(
+            "MODEL.WEIGHTS is empty and MODEL.BACKBONE.FREEZE_AT is %d: frozen random layers never "
+            "learn. Set FREEZE_AT to 0 to train from scratch.",
+            cfg.MODEL.BACKBONE.FREEZE_AT,
+        )
+    if not cfg.MODEL.WEIGHTS and cfg.MODEL.RESNETS.NORM == "FrozenBN":
+        logger.warning(
+            "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN, which cannot learn. "
+            "Use GN or BN to train from scratch."
+        )
+
+
+def _warn_if_crowded(cfg, name, dicts):
+    crowd = max(len(d.get("annotations", ())) for d in dicts)
+    if crowd > cfg.TEST.DETECTIONS_PER_IMAGE:
+        logger.warning(
+            "An image of %r has %d instances, but TEST.DETECTIONS_PER_IMAGE is %d: the rest cannot be "
+            "found.",
+            name,
+            crowd,
+            cfg.TEST.DETECTIONS_PER_IMAGE,
+        )

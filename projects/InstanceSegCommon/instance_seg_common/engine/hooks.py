@@ -1,0 +1,205 @@
+"""Hooks that Detectron2 lacks: exact randomness, best model, early stop, validation loss, pictures."""
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import torch
+from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.engine import HookBase
+from detectron2.evaluation import inference_context
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.utils import comm
+
+from ..data.loader import ReadableMapper, build_augmentations
+from ..visualization.panels import prediction_panel
+from .validation_loss import build_validation_inputs, validation_loss
+
+logger = logging.getLogger(__name__)
+
+
+class StopTraining(BaseException):
+    """Ends training early; no Exception, so that the trainer does not log it as a failure."""
+
+
+class SeedEachStep(HookBase):
+    """Sets torch's random state from (seed, iteration, rank), so that a resumed run continues exactly.
+
+    Args:
+        seed (int): of the run.
+    """
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def before_step(self):
+        step = self.trainer.iter * comm.get_world_size() + comm.get_rank()
+        torch.manual_seed((self.seed * 1_000_003 + step) % 2**63)
+
+
+class Throughput(HookBase):
+    """Images per second and epochs so far, on the line that the printer logs.
+
+    Args:
+        batch_size (int): images of all ranks in one iteration.
+        num_images (int): images in an epoch.
+    """
+
+    def __init__(self, batch_size, num_images):
+        self.batch_size = batch_size
+        self.num_images = num_images
+
+    def after_step(self):
+        storage = self.trainer.storage
+        if "time" in storage.histories():
+            seconds = storage.history("time").avg(storage.count_samples("time", 20))
+            storage.put_scalar("images/s [metric]", self.batch_size / max(seconds, 1e-9))
+        seen = (self.trainer.iter + 1) * self.batch_size
+        storage.put_scalar("epoch [metric]", seen / self.num_images, smoothing_hint=False)
+
+
+class Periodic(HookBase):
+    """Calls ``self.run()`` every ``period`` iterations and after the last one; never if 0.
+
+    Args:
+        period (int): iterations.
+    """
+
+    def __init__(self, period):
+        self.period = period
+
+    def after_step(self):
+        done = self.trainer.iter + 1
+        if self.period > 0 and (done % self.period == 0 or done == self.trainer.max_iter):
+            self.run()
+
+
+class ValidationLoss(Periodic):
+    """Writes ``validation_loss`` and its terms as scalars.
+
+    Args:
+        cfg (CfgNode): ``DATASETS.TEST[0]``, ``TEST.VALIDATION_LOSS_IMAGES``, ``TEST.EVAL_PERIOD``.
+    """
+
+    def __init__(self, cfg):
+        super().__init__(cfg.TEST.EVAL_PERIOD)
+        self.inputs = build_validation_inputs(
+            cfg, cfg.DATASETS.TEST[0], cfg.TEST.VALIDATION_LOSS_IMAGES
+        )
+
+    def run(self):
+        losses = validation_loss(self.trainer.model, self.inputs)
+        total = losses.pop("total")
+        self.trainer.storage.put_scalar("validation_loss", total, smoothing_hint=False)
+        for name, value in losses.items():
+            self.trainer.storage.put_scalar(f"validation/{name}", value, smoothing_hint=False)
+
+
+class BestModel:
+    """Keeps the best weights of a run as ``model_best.pth`` and what they reached as ``best.json``.
+
+    The file is the only state, so that a resumed run knows the best value so far.
+
+    Args:
+        metric (str): path in the results, such as ``segm/AP``; a leading ``-`` means lower is better.
+        checkpointer (AtomicCheckpointer): of the run.
+    """
+
+    def __init__(self, metric, checkpointer):
+        self.metric = metric.lstrip("-")
+        self.sign = -1.0 if metric.startswith("-") else 1.0
+        self.checkpointer = checkpointer
+        self.file = Path(checkpointer.save_dir) / "best.json"
+
+    def read(self):
+        """The best so far: {"metric", "value", "iteration"}, or None."""
+        return json.loads(self.file.read_text()) if self.file.is_file() else None
+
+    def forget(self):
+        """Start anew: an earlier run in the same folder does not count."""
+        self.file.unlink(missing_ok=True)
+
+    def update(self, results, iteration):
+        """Keep the weights if ``results`` are the best so far.
+
+        Args:
+            results (dict): nested results of an evaluation.
+            iteration (int): iterations done.
+        """
+        flat = flatten_results_dict(results)
+        value = flat.get(self.metric)
+        if value is None:
+            logger.warning(
+                "TEST.BEST_METRIC %r is not among the results, so no best model is kept. There are: %s.",
+                self.metric,
+                ", ".join(sorted(flat)),
+            )
+            return
+        best = self.read()
+        if math.isnan(value) or (best and self.sign * value <= self.sign * best["value"]):
+            return
+        self.checkpointer.save_weights("model_best")
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(
+            json.dumps({"metric": self.metric, "value": float(value), "iteration": iteration})
+        )
+        partial.replace(self.file)
+        logger.info("Best %s so far: %.4g at iteration %d.", self.metric, value, iteration)
+
+
+class EarlyStop(Periodic):
+    """Ends training when the best value is older than a number of evaluations; all ranks agree.
+
+    Args:
+        best (BestModel or None): None except on the main process.
+        period (int): iterations between evaluations.
+        patience (int): evaluations without a better value.
+    """
+
+    def __init__(self, best, period, patience):
+        super().__init__(period)
+        self.best = best
+        self.patience = patience
+
+    def run(self):
+        stop = False
+        done = self.trainer.iter + 1
+        if self.best is not None and done < self.trainer.max_iter:
+            found = self.best.read()
+            stop = bool(found) and done - found["iteration"] >= self.patience * self.period
+        if any(comm.all_gather(stop)):
+            logger.info("No better %s for %d evaluations: stop.", self.best_name, self.patience)
+            raise StopTraining
+
+    @property
+    def best_name(self):
+        """The metric watched, for the log."""
+        return self.best.metric if self.best else "value"
+
+
+class Pictures(Periodic):
+    """Puts ground truth | prediction | errors of some test images into TensorBoard; main process only.
+
+    Args:
+        cfg (CfgNode): ``TEST.PICTURES`` images of ``DATASETS.TEST[0]``, every ``TEST.EVAL_PERIOD``.
+    """
+
+    def __init__(self, cfg):
+        super().__init__(cfg.TEST.EVAL_PERIOD)
+        self.cfg = cfg
+        dicts = DatasetCatalog.get(cfg.DATASETS.TEST[0])
+        self.dicts = dicts[:: max(1, len(dicts) // cfg.TEST.PICTURES)][: cfg.TEST.PICTURES]
+        mapper = DatasetMapper(cfg, False, augmentations=build_augmentations(cfg, is_train=False))
+        self.mapper = ReadableMapper(mapper)
+
+    def run(self):
+        model = getattr(self.trainer.model, "module", self.trainer.model)
+        with inference_context(model), torch.no_grad():
+            for item in self.dicts:
+                instances = model([self.mapper(item)])[0]["instances"].to("cpu")
+                panel = prediction_panel(
+                    item, instances, score_threshold=self.cfg.TEST.LABEL_MAP_SCORE_THRESHOLD
+                )
+                name = f"predictions/{Path(item['file_name']).stem}"
+                self.trainer.storage.put_image(name, panel.transpose(2, 0, 1))

@@ -1,0 +1,55 @@
+"""Optimisers from the config: what Detectron2 builds, and AdamW, backbone factor, full-model clipping."""
+
+import torch
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+
+from ..errors import UserError
+
+
+def build_optimizer(cfg, model):
+    """SGD or AdamW with the config's weight decays and a factor on the backbone's learning rate.
+
+    Args:
+        cfg (CfgNode): ``SOLVER.*``.
+        model (nn.Module): parameters whose name starts with ``backbone.`` take
+            ``SOLVER.BACKBONE_LR_FACTOR`` times the learning rate.
+
+    Returns:
+        torch.optim.Optimizer: clips the norm of the whole model's gradient to
+        ``SOLVER.FULL_MODEL_CLIP_NORM`` at each step if that is above 0.
+    """
+    parameters = get_default_optimizer_params(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        lr_factor_func=lambda name: (
+            cfg.SOLVER.BACKBONE_LR_FACTOR
+            if name.removeprefix("module.").startswith("backbone.")
+            else 1.0
+        ),
+    )
+    kinds = {
+        "SGD": (torch.optim.SGD, {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}),
+        "ADAMW": (torch.optim.AdamW, {}),
+    }
+    if cfg.SOLVER.OPTIMIZER.upper() not in kinds:
+        raise UserError(f"SOLVER.OPTIMIZER is {cfg.SOLVER.OPTIMIZER!r}; use SGD or AdamW.")
+    kind, arguments = kinds[cfg.SOLVER.OPTIMIZER.upper()]
+    kind = maybe_add_gradient_clipping(cfg, kind)
+    optimizer = kind(
+        parameters, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY, **arguments
+    )
+    if cfg.SOLVER.FULL_MODEL_CLIP_NORM > 0:
+        # A hook on the step comes after the loss scaler has unscaled the gradients.
+        optimizer.register_step_pre_hook(_clipper(cfg.SOLVER.FULL_MODEL_CLIP_NORM))
+    return optimizer
+
+
+def _clipper(max_norm):
+    def clip(optimizer, args, kwargs):
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+
+    return clip

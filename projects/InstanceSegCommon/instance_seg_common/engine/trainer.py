@@ -1,0 +1,230 @@
+"""The trainer of all ways: Detectron2's, with what is missing on CPU and for small data sets."""
+
+import json
+import logging
+import math
+import time
+import weakref
+from pathlib import Path
+
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model, hooks
+from detectron2.engine.train_loop import TrainerBase
+from detectron2.evaluation.testing import verify_results
+from detectron2.utils import comm
+
+from ..data.loader import build_test_loader, build_train_loader
+from ..errors import UserError
+from ..evaluation import build_evaluator
+from .checkpoint import AtomicCheckpointer
+from .checks import check_config
+from .hooks import (
+    BestModel,
+    EarlyStop,
+    Pictures,
+    SeedEachStep,
+    StopTraining,
+    Throughput,
+    ValidationLoss,
+)
+from .optimizer import build_optimizer
+
+logger = logging.getLogger(__name__)
+
+
+class InstanceSegTrainer(DefaultTrainer):
+    """Trains, evaluates and keeps the best model of any meta-architecture.
+
+    Args:
+        cfg (CfgNode): with the keys of ``add_common_config``.
+
+    Raises:
+        UserError: data sets, classes, masks or batch size do not fit together.
+    """
+
+    def __init__(self, cfg):
+        # DefaultTrainer.__init__ hands a GPU number to DistributedDataParallel, which CPU models refuse.
+        TrainerBase.__init__(self)
+        self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        check_config(cfg)
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        model.register_forward_hook(_check_finite)
+        devices = [comm.get_local_rank()] if cfg.MODEL.DEVICE.startswith("cuda") else None
+        kind = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        ddp_model = create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
+        self._trainer = kind(ddp_model, self.build_train_loader(cfg), optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = AtomicCheckpointer(
+            ddp_model,
+            cfg.OUTPUT_DIR,
+            save_to_disk=comm.is_main_process(),
+            trainer=weakref.proxy(self),
+        )
+        self.best = BestModel(cfg.TEST.BEST_METRIC, self.checkpointer)
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self._last_eval_results = {}
+        self.register_hooks(self.build_hooks())
+
+    @classmethod
+    def build_model(cls, cfg):
+        """As stock, but the log gets the number of parameters instead of every layer."""
+        return build_model_quietly(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg, model):
+        """SGD or AdamW; see ``engine.optimizer``."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg):
+        """Loader from iteration 0; see ``data.loader``."""
+        return build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name):
+        """See ``data.loader``."""
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name):
+        """See ``evaluation``; what evaluators write goes below ``OUTPUT_DIR/inference``."""
+        return build_evaluator(cfg, dataset_name, str(Path(cfg.OUTPUT_DIR) / "inference"))
+
+    def build_hooks(self):
+        """Stock hooks in stock order, with validation loss, best model, early stop and pictures."""
+        cfg, period = self.cfg, self.cfg.TEST.EVAL_PERIOD
+        stock = super().build_hooks()
+        writer = stock.pop() if comm.is_main_process() else None
+        num_images = sum(len(DatasetCatalog.get(name)) for name in cfg.DATASETS.TRAIN)
+        stock = [self._evaluation_hook() if isinstance(h, hooks.EvalHook) else h for h in stock]
+        added = [
+            SeedEachStep(max(cfg.SEED, 0)) if cfg.SEED >= 0 else None,
+            Throughput(cfg.SOLVER.IMS_PER_BATCH, num_images),
+        ]
+        if cfg.DATASETS.TEST and cfg.TEST.VALIDATION_LOSS_IMAGES > 0 and period > 0:
+            added.append(ValidationLoss(cfg))
+        if cfg.DATASETS.TEST and cfg.TEST.PICTURES > 0 and comm.is_main_process():
+            added.append(Pictures(cfg))
+        if cfg.TEST.PATIENCE > 0 and period > 0:
+            best = self.best if comm.is_main_process() else None
+            added.append(EarlyStop(best, period, cfg.TEST.PATIENCE))
+        return [*stock, *added, writer]
+
+    def _evaluation_hook(self):
+        trainer = weakref.proxy(self)
+
+        def evaluate():
+            results = trainer.test(trainer.cfg, trainer.model)
+            trainer._last_eval_results = results
+            if comm.is_main_process() and results:
+                trainer.best.update(results, min(trainer.iter + 1, trainer.max_iter))
+            return results
+
+        return hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, evaluate)
+
+    def resume_or_load(self, resume=True):
+        """As stock; the loader continues at the image where the stopped run was.
+
+        Args:
+            resume (bool): go on from ``OUTPUT_DIR/last_checkpoint`` if there is one.
+        """
+        super().resume_or_load(resume)
+        if self.start_iter == 0:
+            if comm.is_main_process():
+                self.best.forget()
+            return
+        batch = self.cfg.SOLVER.IMS_PER_BATCH
+        logger.info(
+            "Resuming at iteration %d of %d, image %d of the stream.",
+            self.start_iter,
+            self.max_iter,
+            self.start_iter * batch,
+        )
+        self._trainer.reset_data_loader(lambda: build_train_loader(self.cfg, self.start_iter))
+
+    def train(self):
+        """Train to the end or to an early stop, then write ``OUTPUT_DIR/results.json``.
+
+        Returns:
+            dict: nested results of the last evaluation; {} on other ranks.
+        """
+        start = time.perf_counter()
+        try:
+            TrainerBase.train(self, self.start_iter, self.max_iter)
+        except StopTraining:
+            self.checkpointer.save("model_final", iteration=self.iter)
+        if comm.is_main_process():
+            seconds = time.perf_counter() - start
+            write_results(
+                self.cfg,
+                self._last_eval_results,
+                iteration=min(self.iter + 1, self.max_iter),
+                seconds=round(seconds, 1),
+                best=self.best.read(),
+            )
+            if self.cfg.TEST.EXPECTED_RESULTS:
+                verify_results(self.cfg, self._last_eval_results)
+        return self._last_eval_results
+
+
+def build_model_quietly(cfg):
+    """Build the config's model and log how many parameters it has.
+
+    Args:
+        cfg (CfgNode): ``MODEL.*``.
+
+    Returns:
+        nn.Module: on ``MODEL.DEVICE``.
+
+    Raises:
+        UserError: the meta-architecture is not registered.
+    """
+    from detectron2.modeling import META_ARCH_REGISTRY, build_model
+
+    name = cfg.MODEL.META_ARCHITECTURE
+    if name not in META_ARCH_REGISTRY:
+        raise UserError(
+            f"MODEL.META_ARCHITECTURE {name!r} is not registered: import the plugin that defines it "
+            "before the model is built."
+        )
+    model = build_model(cfg)
+    parameters = sum(p.numel() for p in model.parameters())
+    logger.info("%s with %.2f million parameters.", name, parameters / 1e6)
+    return model
+
+
+def write_results(cfg, metrics, **facts):
+    """Write ``OUTPUT_DIR/results.json``: the metrics of an evaluation and what they belong to.
+
+    Args:
+        cfg (CfgNode): ``OUTPUT_DIR``, ``DATASETS.TEST``, ``MODEL.WEIGHTS``.
+        metrics (dict): nested, as ``DefaultTrainer.test`` returns them.
+        **facts: further entries that JSON can hold.
+    """
+    content = {"datasets": list(cfg.DATASETS.TEST), "weights": cfg.MODEL.WEIGHTS, **facts}
+    file = Path(cfg.OUTPUT_DIR) / "results.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content["metrics"] = _without_nan(metrics)
+    file.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _without_nan(metrics):
+    """JSON has no NaN: a metric that does not exist becomes null."""
+    if isinstance(metrics, dict):
+        return {name: _without_nan(value) for name, value in metrics.items()}
+    return None if math.isnan(metrics) else float(metrics)
+
+
+def _check_finite(model, inputs, output):
+    """Forward hook: a loss that is not finite names its images before it reaches the weights."""
+    if not (model.training and torch.is_grad_enabled() and isinstance(output, dict)):
+        return
+    bad = [name for name, value in output.items() if not torch.isfinite(value).all()]
+    if bad:
+        files = ", ".join(str(item.get("file_name", "?")) for item in inputs[0])
+        raise UserError(
+            f"The loss became NaN or infinite ({', '.join(bad)}) on the images {files}. Look at them with "
+            "tools/visualize.py --source dataloader; if they are right, lower SOLVER.BASE_LR."
+        )

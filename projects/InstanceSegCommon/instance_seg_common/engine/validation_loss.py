@@ -1,0 +1,77 @@
+"""The training loss on held-out images, without a trace on the model."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+
+from ..data.loader import build_augmentations, build_train_mapper
+
+
+@contextmanager
+def untouched(model):
+    """Restores buffers (batch-norm statistics, schedules), mode and random state afterwards.
+
+    Args:
+        model (nn.Module): any.
+    """
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    training = model.training
+    numpy_state = np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            model.train(training)
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(buffers[name])
+
+
+def build_validation_inputs(cfg, dataset_name, max_images):
+    """This rank's share of the validation images, with annotations and test-time transforms.
+
+    Args:
+        cfg (CfgNode): the config.
+        dataset_name (str): registered.
+        max_images (int): images in all, evenly spaced over the data set.
+
+    Returns:
+        list: of callables that give one model input each, read when called.
+    """
+    dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+    picked = np.unique(np.linspace(0, len(dicts) - 1, min(max_images, len(dicts))).astype(int))
+    mapper = build_train_mapper(cfg, augmentations=build_augmentations(cfg, is_train=False))
+    share = picked[comm.get_rank() :: comm.get_world_size()]
+    return [lambda index=index: mapper(dicts[index]) for index in share]
+
+
+def validation_loss(model, inputs):
+    """Mean of the training losses over images, in training mode without gradients.
+
+    Args:
+        model (nn.Module): maps a list of one input to a dict of scalar losses in training mode.
+        inputs (list): of callables, from ``build_validation_inputs``.
+
+    Returns:
+        dict[str, float]: each loss averaged over the images of all ranks, and their sum as ``total``.
+    """
+    sums, count = {}, 0
+    model = getattr(model, "module", model)
+    with untouched(model), torch.no_grad(), EventStorage(0):
+        model.train()
+        torch.manual_seed(0)
+        for read in inputs:
+            for name, value in model([read()]).items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            count += 1
+    gathered = comm.all_gather((sums, count))
+    total = sum(n for _, n in gathered)
+    names = {name for part, _ in gathered for name in part}
+    means = {name: sum(p.get(name, 0.0) for p, _ in gathered) / total for name in sorted(names)}
+    means["total"] = sum(means.values())
+    return means

@@ -1,0 +1,53 @@
+"""Which evaluators score a data set, by the evaluator_type of its metadata."""
+
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluators
+
+from ..errors import UserError
+from .coco import InstanceCOCOEvaluator
+from .label_map import LabelMapEvaluator
+
+
+def coco_and_label_map(cfg, dataset_name, output_dir):
+    """The evaluators of every instance data set: COCO AP, matching scores, SBD, DiC."""
+    return [
+        InstanceCOCOEvaluator(
+            dataset_name,
+            output_dir=output_dir,
+            max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        ),
+        LabelMapEvaluator(
+            dataset_name,
+            score_threshold=cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
+            min_area=cfg.TEST.LABEL_MAP_MIN_AREA,
+            output_dir=output_dir,
+        ),
+    ]
+
+
+# evaluator_type -> function (cfg, dataset_name, output_dir) that returns a list of evaluators.
+EVALUATORS = {"coco": coco_and_label_map}
+
+
+def build_evaluator(cfg, dataset_name, output_dir=None):
+    """The evaluators of a registered data set.
+
+    Args:
+        cfg (CfgNode): with the keys of ``add_common_config``.
+        dataset_name (str): registered; its metadata's ``evaluator_type`` decides ("coco" if unset).
+        output_dir (str, Path or None): for the predictions and ``per_image.csv``; None: no file.
+
+    Returns:
+        DatasetEvaluators: ``evaluate()`` gives a nested dict of floats: "bbox" and "segm" in
+        percent, "matching", "sbd" and "dic" as :class:`.label_map.LabelMapEvaluator` has them.
+
+    Raises:
+        UserError: an evaluator_type that is not known.
+    """
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+    if kind not in EVALUATORS:
+        raise UserError(
+            f"Data set '{dataset_name}' has evaluator_type '{kind}', which is not supported. "
+            f"Set one of: {', '.join(sorted(EVALUATORS))}."
+        )
+    return DatasetEvaluators(EVALUATORS[kind](cfg, dataset_name, output_dir))

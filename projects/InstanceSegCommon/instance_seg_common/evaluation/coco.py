@@ -1,0 +1,103 @@
+"""COCO average precision that also answers for empty predictions, empty sets and crowded images."""
+
+import tempfile
+
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
+from detectron2.utils.file_io import PathManager
+from pycocotools.coco import COCO
+
+from ..errors import UserError
+from .checks import check_prediction
+
+# What TEST.DETECTIONS_PER_IMAGE < 0, "no limit" in Detectron2, means to COCO's evaluation.
+_NO_LIMIT = 100_000
+
+
+class InstanceCOCOEvaluator(COCOEvaluator):
+    """Detectron2's COCO evaluator for box and mask AP, in percent, without its silent cases.
+
+    - Both tasks are always reported: AP is 0 where there is something to find and nothing was
+      predicted, nan where there is nothing to find (stock: nan or no key at all).
+    - As many detections count as the model may return; the stock limit is 100 an image.
+    - A data set that is not a COCO json is converted anew for every evaluator, in a temporary
+      folder, and its metadata is left as it was (stock: a json_file that outlives its content).
+    - Masks that are soft or of the wrong size, and classes out of range, are errors.
+    """
+
+    def __init__(self, dataset_name, output_dir=None, max_dets_per_image=100, distributed=True):
+        """
+        Args:
+            dataset_name (str): a registered data set with ``thing_classes``.
+            output_dir (str or None): where the predictions are dumped; None keeps no file.
+            max_dets_per_image (int): detections of an image that count; negative: all of them.
+            distributed (bool): gather the predictions of all processes.
+
+        Raises:
+            UserError: the data set's annotation file does not exist.
+        """
+        metadata = MetadataCatalog.get(dataset_name)
+        converted = not hasattr(metadata, "json_file")
+        if not converted:
+            _check_json_file(dataset_name, metadata.json_file)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                super().__init__(
+                    dataset_name,
+                    tasks=("bbox", "segm"),
+                    distributed=distributed,
+                    output_dir=folder if converted else output_dir,
+                    max_dets_per_image=max_dets_per_image if max_dets_per_image >= 0 else _NO_LIMIT,
+                    use_fast_impl=False,
+                    allow_cached_coco=False,
+                )
+            finally:
+                if converted and hasattr(metadata, "json_file"):
+                    del metadata.json_file
+        self._output_dir = None if output_dir is None else str(output_dir)
+        if converted and not self._do_evaluation:
+            # The conversion of a set without a single object leaves the key out.
+            self._coco_api.dataset["annotations"] = []
+            self._do_evaluation, self._kpt_oks_sigmas = True, ()
+        self._num_classes = len(metadata.get("thing_classes", ())) or None
+
+    def process(self, inputs, outputs):
+        """Keep the predictions of a batch, masks as RLE; arguments as in the stock evaluator.
+
+        Raises:
+            UserError: see :func:`instance_seg_common.evaluation.checks.check_prediction`.
+        """
+        for record, output in zip(inputs, outputs):
+            if "instances" in output:
+                check_prediction(record, output["instances"], self._num_classes)
+        super().process(inputs, outputs)
+
+    def _derive_coco_results(self, coco_eval, iou_type, class_names=None):
+        if coco_eval is None:
+            coco_eval = self._evaluate_nothing(iou_type)
+        return super()._derive_coco_results(coco_eval, iou_type, class_names)
+
+    def _evaluate_nothing(self, iou_type):
+        """COCO's evaluation of no detection at all, which its loader of results refuses."""
+        self._logger.warning(
+            f"No instance was predicted on '{self._metadata.name}': {iou_type} AP is 0 wherever "
+            "there is ground truth."
+        )
+        nothing = COCO()
+        nothing.dataset = {**self._coco_api.dataset, "annotations": []}
+        nothing.createIndex()
+        coco_eval = COCOevalMaxDets(self._coco_api, nothing, iou_type)
+        coco_eval.params.maxDets = list(self._max_dets_per_image)
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+        coco_eval.summarize()
+        return coco_eval
+
+
+def _check_json_file(dataset_name, json_file):
+    if not PathManager.isfile(json_file):
+        raise UserError(
+            f"The annotation file of data set '{dataset_name}' does not exist: {json_file}. "
+            "Check the path it was registered with and DETECTRON2_DATASETS."
+        )

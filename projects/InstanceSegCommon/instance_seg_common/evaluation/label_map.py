@@ -1,0 +1,324 @@
+"""Scores of predictions as label maps: matching at IoU 0.5 to 0.9, SBD, difference in count.
+
+Shape shorthand in this module:
+    H, W: image   T: IoU thresholds
+"""
+
+import csv
+import itertools
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog
+from detectron2.data import detection_utils as utils
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from tabulate import tabulate
+
+from ..errors import UserError
+from ..masks import annotations_to_label_map, instances_to_label_map
+from .checks import check_prediction
+from .matching import contingency_table, relabel
+
+IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+IGNORE_VALUE = 255
+
+# Name of a result -> property of Matching; the IoU in percent is appended.
+_RATIOS = {
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1_": "f1",
+    "pq": "pq",
+}
+
+
+class GroundTruth:
+    """Label maps of a registered data set, decoded one image at a time."""
+
+    def __init__(self, dataset_name):
+        """
+        Args:
+            dataset_name (str): registered, in Detectron2's standard format.
+        """
+        self._name = dataset_name
+        self._records = {record["image_id"]: record for record in DatasetCatalog.get(dataset_name)}
+
+    def __call__(self, image_id):
+        """
+        Args:
+            image_id: as in the data set dict.
+
+        Returns:
+            tuple: label map (H, W) int64, 0 background, ids consecutive; (H, W) bool, True where
+            predictions are not judged: crowds, and value 255 of ``sem_seg_file_name``.
+
+        Raises:
+            UserError: the data set has no such image; the ignore map has another size.
+        """
+        record = self._records.get(image_id)
+        if record is None:
+            raise UserError(
+                f"Image {image_id!r} was evaluated but is not in data set '{self._name}'. "
+                "Build the evaluator with the name of the data set that the loader reads."
+            )
+        annotations = record.get("annotations", [])
+        labels, ignore = annotations_to_label_map(annotations, record["height"], record["width"])
+        if "sem_seg_file_name" in record:
+            ignore = ignore | self._read_ignore(record["sem_seg_file_name"], labels.shape)
+        return relabel(labels), ignore
+
+    def _read_ignore(self, file_name, size):
+        values = utils.read_image(file_name, "L").squeeze(2)
+        if values.shape != size:
+            raise UserError(
+                f"The map of ignored regions {file_name} is {values.shape}, but its image in data "
+                f"set '{self._name}' is {size} (height, width)."
+            )
+        return values == IGNORE_VALUE
+
+
+def predicted_label_map(instances, gt, ignore, score_threshold, min_area):
+    """The label map of a prediction that is compared with the ground truth.
+
+    Pixels predicted in ignored regions become background, unless they lie on a true object; what is
+    left of an instance is judged.
+
+    Args:
+        instances (Instances): ``pred_masks`` (N, H, W) bool, ``scores`` (N,).
+        gt (ndarray): (H, W) int64, 0 background.
+        ignore (ndarray): (H, W) bool.
+        score_threshold (float): instances with a lower score are left out.
+        min_area (int): instances with fewer pixels are left out.
+
+    Returns:
+        ndarray: (H, W) int64, ids consecutive.
+    """
+    if len(instances) == 0:
+        return np.zeros_like(gt)
+    pred = np.asarray(instances_to_label_map(instances, score_threshold, min_area))
+    if not ignore.any():
+        return pred
+    return relabel(np.where(ignore & (gt == 0), 0, pred))
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one image.
+
+    Attributes:
+        file_name (str): the image.
+        matchings (tuple[Matching]): T of them.
+        sbd (float): in [0, 1]; 1 where there is nothing to find and nothing was predicted.
+        dic (int): predicted minus true count.
+    """
+
+    file_name: str
+    matchings: tuple
+    sbd: float
+    dic: int
+
+    @property
+    def n_gt(self):
+        """Number of true objects."""
+        return self.matchings[0].tp + self.matchings[0].fn
+
+    @property
+    def n_pred(self):
+        """Number of predicted objects."""
+        return self.matchings[0].tp + self.matchings[0].fp
+
+
+def score_label_maps(gt, pred, file_name="", iou_thresholds=IOU_THRESHOLDS):
+    """All scores of one image.
+
+    0 is background even where no pixel has it: a full map keeps its first object, unlike in the
+    challenge's own reading of a file (:func:`..matching.best_dice`).
+
+    Args:
+        gt, pred (ndarray): (H, W) int64, consecutive ids.
+        file_name (str): kept with the scores.
+        iou_thresholds (sequence of float)
+
+    Returns:
+        ImageScores
+    """
+    table = contingency_table(gt, pred)
+    matchings = tuple(table.match(threshold) for threshold in iou_thresholds)
+    dic = table.difference_in_count(background=0)
+    nothing = not gt.any() and not pred.any()
+    sbd = 1.0 if nothing else table.symmetric_best_dice(background=0)
+    return ImageScores(file_name, matchings, sbd, dic)
+
+
+class LabelMapEvaluator(DatasetEvaluator):
+    """Compares predictions with the ground truth as label maps; scores are fractions, not percent.
+
+    A label map gives a pixel to one instance (the best score wins) and knows no classes: an object
+    found with the wrong class counts as found. Results, for the IoU thresholds 50 .. 90:
+
+    - "matching": ``accuracy50`` = tp / (tp + fp + fn), ``precision50``, ``recall50``, ``f1_50``,
+      ``pq50`` from counts pooled over the data set, and the same with ``_mean`` as means over
+      images; ``tp50``, ``fp50``, ``fn50``, and ``matched_iou50``, the mean mask IoU of all matched
+      pairs. An image with neither objects nor predictions is perfect (1) in the means and adds
+      nothing to the pooled figures.
+    - "sbd": ``SBD``, mean over images, and ``SBD_std``, as the CVPPP challenge defines it, except
+      that an image with neither objects nor predictions scores 1, not 0.
+    - "dic": ``DiC``, mean of the absolute difference in count, ``DiC_std``, its deviation, and
+      ``DiC_signed``, the mean of predicted minus true.
+    """
+
+    def __init__(
+        self,
+        dataset_name,
+        score_threshold=0.5,
+        min_area=0,
+        output_dir=None,
+        iou_thresholds=IOU_THRESHOLDS,
+        distributed=True,
+    ):
+        """
+        Args:
+            dataset_name (str): registered, in Detectron2's standard format.
+            score_threshold (float): predictions with a lower score are left out.
+            min_area (int): predictions with fewer pixels are left out.
+            output_dir (str, Path or None): gets ``per_image.csv``; None keeps no file.
+            iou_thresholds (sequence of float): T of them.
+            distributed (bool): gather the scores of all processes.
+        """
+        self._ground_truth = GroundTruth(dataset_name)
+        self._score_threshold = score_threshold
+        self._min_area = min_area
+        self._output_dir = None if output_dir is None else Path(output_dir)
+        self._iou_thresholds = tuple(iou_thresholds)
+        self._distributed = distributed
+        self._logger = logging.getLogger(__name__)
+        self.reset()
+
+    def reset(self):
+        """Forget all images."""
+        self._scores = []
+
+    def process(self, inputs, outputs):
+        """Score a batch.
+
+        Args:
+            inputs (list[dict]): ``image_id``, ``file_name``, ``height``, ``width``.
+            outputs (list[dict]): ``instances`` with ``pred_masks`` (N, H, W) bool, ``scores`` (N,).
+
+        Raises:
+            UserError: predictions that cannot be compared with the ground truth.
+        """
+        for record, output in zip(inputs, outputs):
+            instances = output["instances"].to("cpu")
+            check_prediction(record, instances)
+            gt, ignore = self._ground_truth(record["image_id"])
+            pred = predicted_label_map(instances, gt, ignore, self._score_threshold, self._min_area)
+            name = str(record.get("file_name", record["image_id"]))
+            self._scores.append(score_label_maps(gt, pred, name, self._iou_thresholds))
+
+    def evaluate(self):
+        """
+        Returns:
+            dict: {"matching": {...}, "sbd": {...}, "dic": {...}}, all floats, in the main process;
+            {} in the others and where no image was processed.
+        """
+        scores = gather_list(self._scores) if self._distributed else self._scores
+        if not scores:
+            return {}
+        if self._output_dir is not None:
+            write_per_image(self._output_dir / "per_image.csv", scores)
+        results = summarize(scores)
+        self._logger.info("Label map scores (fractions): \n" + results_table(results))
+        return results
+
+
+def gather_list(items):
+    """Items of all processes in the order of the ranks, in the main process; [] in the others."""
+    comm.synchronize()
+    return list(itertools.chain(*comm.gather(items, dst=0)))
+
+
+def summarize(scores):
+    """Figures of a data set from those of its images; see :class:`LabelMapEvaluator`.
+
+    Args:
+        scores (list[ImageScores]): not empty.
+
+    Returns:
+        dict[str, dict[str, float]]
+    """
+    matching = {}
+    for per_image in zip(*(image.matchings for image in scores)):
+        matching.update(_matching_results(per_image))
+    sbd = np.array([image.sbd for image in scores])
+    dic = np.array([image.dic for image in scores])
+    return {
+        "matching": matching,
+        "sbd": {"SBD": float(sbd.mean()), "SBD_std": float(sbd.std())},
+        "dic": {
+            "DiC": float(np.abs(dic).mean()),
+            "DiC_std": float(np.abs(dic).std()),
+            "DiC_signed": float(dic.mean()),
+        },
+    }
+
+
+def _matching_results(per_image):
+    """Pooled and mean figures at one IoU threshold; per_image: a Matching for each image."""
+    pooled = sum(per_image[1:], per_image[0])
+    percent = f"{100 * pooled.iou_threshold:.6g}"
+    results = {key + percent: float(getattr(pooled, key)) for key in ("tp", "fp", "fn")}
+    for name, key in _RATIOS.items():
+        results[name + percent] = float(getattr(pooled, key))
+        mean = np.mean([getattr(image, key) for image in per_image])
+        results[f"{name}{percent}_mean"] = float(mean)
+    # An image without a match has no IoU to average, so this one is pooled only.
+    results[f"matched_iou{percent}"] = float(pooled.mean_matched_iou)
+    return results
+
+
+def results_table(results):
+    """The results as a small text table: a row for each IoU, then SBD and DiC.
+
+    Args:
+        results (dict): from :func:`summarize`.
+
+    Returns:
+        str
+    """
+    matching = results["matching"]
+    percents = [key[len("pq") :] for key in matching if key.startswith("pq") and "_" not in key]
+    columns = ["accuracy{}", "accuracy{}_mean", "precision{}", "recall{}", "f1_{}", "pq{}"]
+    columns += ["matched_iou{}", "tp{}", "fp{}", "fn{}"]
+    rows = [[p] + [matching[column.format(p)] for column in columns] for p in percents]
+    headers = ["IoU %"] + [column.replace("{}", "").rstrip("_") for column in columns]
+    formats = [""] + [".3f"] * (len(columns) - 3) + [".0f"] * 3
+    table = tabulate(rows, headers, tablefmt="pipe", floatfmt=formats)
+    sbd, dic = results["sbd"], results["dic"]
+    return (
+        f"{table}\nSBD {sbd['SBD']:.3f} +- {sbd['SBD_std']:.3f}   "
+        f"|DiC| {dic['DiC']:.2f} +- {dic['DiC_std']:.2f} (signed {dic['DiC_signed']:+.2f})"
+    )
+
+
+def write_per_image(path, scores):
+    """Write a row for each image, so that the worst can be found.
+
+    Args:
+        path (Path): a csv file.
+        scores (list[ImageScores])
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    counts = ("tp", "fp", "fn", "accuracy")
+    first = scores[0].matchings
+    names = [f"{key}{100 * item.iou_threshold:.6g}" for item in first for key in counts]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", "n_gt", "n_pred", "sbd", "dic", *names])
+        for image in scores:
+            values = [getattr(item, key) for item in image.matchings for key in counts]
+            head = [image.file_name, image.n_gt, image.n_pred, f"{image.sbd:.6f}", image.dic]
+            writer.writerow(head + [f"{v:.6f}" if isinstance(v, float) else v for v in values])

@@ -1,0 +1,200 @@
+"""Masks on their way in (targets of a model) and out (predictions, label maps).
+
+Shape shorthand in this module:
+    B: images in the batch   K: ground-truth instances   N: predicted instances
+    H, W: padded network input, or the output size   h, w: an unpadded image
+"""
+
+import numpy as np
+import torch
+from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from pycocotools import mask as mask_util
+from torch.nn import functional as F
+
+# Masks resized at once; keeps the float intermediate of 400 full-size masks out of memory.
+CHUNK = 32
+
+
+def targets_from_instances(instances, padded_size, device=None, ignore=None):
+    """Ground truth of a batch as boolean masks on the padded grid of the network input.
+
+    Args:
+        instances (list[Instances]): one an image, ``image_size`` (h, w) before padding, with
+            ``gt_masks`` (BitMasks or PolygonMasks) and ``gt_classes``; an image without objects may
+            lack both fields, as the stock mapper leaves it.
+        padded_size (tuple[int, int]): (H, W) of the padded batch.
+        device (torch.device or None): where the targets go.
+        ignore (list[Tensor] or None): one (h, w) an image, nonzero where pixels never count.
+
+    Returns:
+        tuple: ``masks``, a list of B tensors (K, H, W) bool, empty masks dropped;
+        ``classes``, a list of B tensors (K,) int64; ``valid`` (B, H, W) bool, False on padding and
+        ignored pixels.
+
+    Raises:
+        ValueError: instances that have objects but no masks.
+    """
+    valid = torch.zeros(len(instances), *padded_size, dtype=torch.bool, device=device)
+    masks, classes = [], []
+    for index, item in enumerate(instances):
+        h, w = item.image_size
+        valid[index, :h, :w] = True
+        if ignore is not None and ignore[index] is not None:
+            valid[index, :h, :w] &= ignore[index].to(valid.device) == 0
+        bitmasks = _bitmasks(item).to(valid.device)
+        kept = bitmasks.flatten(1).any(dim=1)
+        padding = (0, padded_size[1] - w, 0, padded_size[0] - h)
+        masks.append(F.pad(bitmasks[kept], padding))
+        has_classes = item.has("gt_classes")
+        item_classes = item.gt_classes if has_classes else torch.zeros(len(kept))
+        classes.append(item_classes.to(valid.device, torch.int64)[kept])
+    return masks, classes, valid
+
+
+def _bitmasks(instances):
+    """(K, h, w) bool of the ground-truth masks of one image, whatever their format."""
+    h, w = instances.image_size
+    if len(instances) == 0:
+        return torch.zeros(0, h, w, dtype=torch.bool)
+    if not instances.has("gt_masks"):
+        raise ValueError(
+            f"{len(instances)} ground-truth instances have no gt_masks. The stock data mapper drops "
+            "masks unless MODEL.MASK_ON is True: set it in the config."
+        )
+    masks = instances.gt_masks
+    if isinstance(masks, PolygonMasks):
+        masks = BitMasks.from_polygon_masks(masks, h, w)
+    return masks.tensor.bool()
+
+
+def instance_id_maps(masks, classes, valid):
+    """Boolean masks as one map of instance ids and one of classes an image.
+
+    A pixel in several masks belongs to the smallest of them, which would vanish otherwise.
+
+    Args:
+        masks (list[Tensor]): B of (K, H, W) bool.
+        classes (list[Tensor]): B of (K,) int64, 0-based.
+        valid (Tensor): (B, H, W) bool.
+
+    Returns:
+        tuple: ``instance_ids`` (B, H, W) int64: 0 background, k + 1 for instance k, -1 where not
+        valid; ``class_ids`` (B, H, W) int64: 0-based class of the instance, -1 elsewhere.
+    """
+    instance_ids = torch.zeros(valid.shape, dtype=torch.int64, device=valid.device)
+    class_ids = torch.full_like(instance_ids, -1)
+    for index, (image_masks, image_classes) in enumerate(zip(masks, classes)):
+        areas = image_masks.flatten(1).sum(dim=1)
+        for k in torch.argsort(areas, descending=True).tolist():
+            instance_ids[index][image_masks[k]] = k + 1
+            class_ids[index][image_masks[k]] = image_classes[k]
+    instance_ids[~valid] = -1
+    class_ids[~valid] = -1
+    return instance_ids, class_ids
+
+
+def instances_from_masks(
+    mask_probs, scores, classes, input_size, output_size, threshold=0.5, min_area=1
+):
+    """Predictions on the network's grid as Instances at the size the user asked for.
+
+    Args:
+        mask_probs (Tensor): (N, H, W) float in [0, 1], on the padded network input; bool counts
+            as 0 and 1.
+        scores (Tensor): (N,) float.
+        classes (Tensor): (N,) int64, 0-based.
+        input_size (tuple[int, int]): (h, w) of the network input without padding.
+        output_size (tuple[int, int]): (height, width) of the result.
+        threshold (float): a pixel belongs to a mask above this probability.
+        min_area (int): masks with fewer pixels of the output are dropped; at least 1.
+
+    Returns:
+        Instances: ``pred_masks`` (n, height, width) bool, tight ``pred_boxes`` XYXY in pixels (right
+        and bottom edge exclusive), ``scores`` (n,) float, ``pred_classes`` (n,) int64.
+    """
+    cropped = mask_probs[:, : input_size[0], : input_size[1]]
+    masks = torch.zeros(len(cropped), *output_size, dtype=torch.bool, device=cropped.device)
+    for start in range(0, len(cropped), CHUNK):
+        chunk = cropped[start : start + CHUNK].float()[None]
+        if tuple(input_size) != tuple(output_size):
+            chunk = F.interpolate(chunk, size=output_size, mode="bilinear", align_corners=False)
+        masks[start : start + CHUNK] = chunk[0] > threshold
+    kept = masks.flatten(1).sum(dim=1) >= max(min_area, 1)
+    result = Instances(tuple(output_size))
+    result.pred_masks = masks[kept]
+    boxes = BitMasks(result.pred_masks).get_bounding_boxes()
+    result.pred_boxes = Boxes(boxes.tensor.to(masks.device))
+    result.scores = scores[kept]
+    result.pred_classes = classes[kept].to(torch.int64)
+    return result
+
+
+def instances_to_label_map(instances, score_threshold=0.0, min_area=0):
+    """Predicted instances as one label map: the highest score wins a pixel, classes together.
+
+    Args:
+        instances (Instances): ``pred_masks`` (N, H, W) bool and ``scores`` (N,).
+        score_threshold (float): instances with a lower score are left out.
+        min_area (int): an instance left with fewer pixels is dropped; its pixels are background.
+
+    Returns:
+        ndarray: (H, W) int64; 0 is background, 1.. are the instances by descending score,
+        consecutive although some have lost all their pixels to better ones.
+    """
+    scores = instances.scores.detach().cpu()
+    order = torch.argsort(scores, descending=True, stable=True)
+    order = order[scores[order] >= score_threshold]
+    labels = np.zeros(instances.image_size, dtype=np.int64)
+    masks = instances.pred_masks.detach().cpu()
+    for rank, index in reversed(list(enumerate(order.tolist(), start=1))):
+        labels[masks[index].numpy()] = rank
+    areas = np.bincount(labels.ravel(), minlength=len(order) + 1)
+    kept = areas >= max(min_area, 1)
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0)[labels]
+
+
+def annotations_to_label_map(annotations, height, width):
+    """The annotations of a data set dict as one label map.
+
+    Args:
+        annotations (list[dict]): Detectron2's format: ``segmentation`` an RLE dict or polygons,
+            ``iscrowd`` optional.
+        height, width (int): pixels.
+
+    Returns:
+        tuple: (height, width) int64 ndarray: 0 is background, i + 1 the i-th annotation that is not a
+        crowd; where objects overlap the smaller one is on top. (height, width) bool ndarray: crowd
+        regions.
+    """
+    crowd = np.zeros((height, width), dtype=bool)
+    objects = []
+    for annotation in annotations:
+        mask = decode_segmentation(annotation["segmentation"], height, width)
+        if annotation.get("iscrowd", 0):
+            crowd |= mask
+        else:
+            pixels = np.flatnonzero(mask)
+            objects.append((len(pixels), len(objects) + 1, pixels))
+    labels = np.zeros(height * width, dtype=np.int64)
+    for _, label, pixels in sorted(objects, key=lambda item: -item[0]):
+        labels[pixels] = label
+    return labels.reshape(height, width), crowd
+
+
+def decode_segmentation(segmentation, height, width):
+    """One annotation's mask.
+
+    Args:
+        segmentation (dict or list): RLE (compressed or not) or a list of polygons in pixels.
+        height, width (int): pixels.
+
+    Returns:
+        ndarray: (height, width) bool.
+    """
+    if isinstance(segmentation, list):
+        rles = mask_util.frPyObjects(segmentation, height, width)
+        return mask_util.decode(mask_util.merge(rles)).astype(bool)
+    if isinstance(segmentation["counts"], list):
+        segmentation = mask_util.frPyObjects(segmentation, height, width)
+    return mask_util.decode(segmentation).astype(bool)

@@ -1,0 +1,144 @@
+"""What went wrong with each object of an image: missed, invented, merged, split, poor, wrong class.
+
+Shape shorthand in this module:
+    H, W: image   G: ground-truth objects   P: predicted objects
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..evaluation.matching import contingency_table, match_pairs
+
+# A prediction and an object that overlap less than this have nothing to do with each other.
+NOTABLE_IOU = 0.1
+
+
+class InstanceErrors(NamedTuple):
+    """Ids per kind; every object and every prediction that is not matched is in one kind or more.
+
+    matched: pairs (ground-truth id, predicted id) with IoU at or above the threshold.
+    missed: ground-truth ids that no prediction notably overlaps.
+    invented: predicted ids that overlap no object notably.
+    merged: predicted ids that hold half or more of two or more objects.
+    split: ground-truth ids that hold half or more of two or more predictions.
+    poor: ground-truth ids left: overlapped, but below the threshold and neither merged nor split.
+    poor_predictions: predicted ids left.
+    wrong_class: the matched pairs whose classes differ.
+    merged_objects: the ground-truth ids within merged predictions.
+    split_pieces: the predicted ids within split objects.
+    """
+
+    matched: list
+    missed: list
+    invented: list
+    merged: list
+    split: list
+    poor: list
+    poor_predictions: list
+    wrong_class: list
+    merged_objects: list
+    split_pieces: list
+
+
+class Overlap(NamedTuple):
+    """Ids (G,), (P,) of two label maps, their areas, intersections and IoU (G, P)."""
+
+    gt_ids: np.ndarray
+    pred_ids: np.ndarray
+    gt_areas: np.ndarray
+    pred_areas: np.ndarray
+    intersection: np.ndarray
+    iou: np.ndarray
+
+
+def overlap(gt, pred):
+    """Overlap of each object with each prediction, background left out.
+
+    Args:
+        gt, pred (ndarray): (H, W) int, 0 is background.
+
+    Returns:
+        Overlap: see there; areas and intersections in pixels.
+    """
+    table = contingency_table(gt, pred)
+    gt_kept, pred_kept = table.gt_ids != 0, table.pred_ids != 0
+    return Overlap(
+        gt_ids=table.gt_ids[gt_kept],
+        pred_ids=table.pred_ids[pred_kept],
+        gt_areas=table.counts.sum(axis=1)[gt_kept],
+        pred_areas=table.counts.sum(axis=0)[pred_kept],
+        intersection=table.counts[np.ix_(gt_kept, pred_kept)],
+        iou=table.iou(),
+    )
+
+
+def classify_errors(gt, pred, iou_threshold=0.5, gt_classes=None, pred_classes=None):
+    """Sort the objects and predictions of one image into kinds of error.
+
+    Args:
+        gt, pred (ndarray): (H, W) int label maps, 0 is background.
+        iou_threshold (float): from this IoU on, a pair is matched.
+        gt_classes, pred_classes (dict[int, int] or None): class of each id; without them
+            classes are not compared.
+
+    Returns:
+        InstanceErrors: lists of ids in ascending order.
+    """
+    table = overlap(gt, pred)
+    matched_rows, matched_columns = match_pairs(table.iou, iou_threshold)
+    inside_pred = table.intersection >= 0.5 * table.gt_areas[:, None]
+    inside_gt = table.intersection >= 0.5 * table.pred_areas[None]
+    merged = inside_pred.sum(axis=0) >= 2
+    split = inside_gt.sum(axis=1) >= 2
+    merged_objects = inside_pred[:, merged].any(axis=1)
+    split_pieces = inside_gt[split].any(axis=0)
+    notable = (table.iou >= NOTABLE_IOU) | inside_pred | inside_gt
+    open_gt = ~(split | merged_objects)
+    open_gt[matched_rows] = False
+    open_pred = ~(merged | split_pieces)
+    open_pred[matched_columns] = False
+    pairs = _pairs(table, matched_rows, matched_columns)
+    return InstanceErrors(
+        matched=pairs,
+        missed=table.gt_ids[open_gt & ~notable.any(axis=1)].tolist(),
+        invented=table.pred_ids[open_pred & ~notable.any(axis=0)].tolist(),
+        merged=table.pred_ids[merged].tolist(),
+        split=table.gt_ids[split].tolist(),
+        poor=table.gt_ids[open_gt & notable.any(axis=1)].tolist(),
+        poor_predictions=table.pred_ids[open_pred & notable.any(axis=0)].tolist(),
+        wrong_class=_wrong_class(pairs, gt_classes, pred_classes),
+        merged_objects=table.gt_ids[merged_objects].tolist(),
+        split_pieces=table.pred_ids[split_pieces].tolist(),
+    )
+
+
+def _pairs(table, rows, columns):
+    return [(int(table.gt_ids[i]), int(table.pred_ids[j])) for i, j in zip(rows, columns)]
+
+
+def _wrong_class(pairs, gt_classes, pred_classes):
+    if gt_classes is None or pred_classes is None:
+        return []
+    return [(g, p) for g, p in pairs if gt_classes[g] != pred_classes[p]]
+
+
+def same_object(gt, pred):
+    """Which object each prediction shows: the pairs that are each other's best IoU.
+
+    Args:
+        gt, pred (ndarray): (H, W) int label maps, 0 is background.
+
+    Returns:
+        dict[int, int]: predicted id -> ground-truth id, for the predictions that have one.
+    """
+    table = overlap(gt, pred)
+    if table.iou.size == 0:
+        return {}
+    best_gt = table.iou.argmax(axis=0)
+    best_pred = table.iou.argmax(axis=1)
+    return {
+        int(table.pred_ids[j]): int(table.gt_ids[i])
+        for j, i in enumerate(best_gt)
+        if best_pred[i] == j and table.iou[i, j] > 0
+    }

@@ -1,0 +1,64 @@
+"""Fixtures for all tests."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+def _shared_data_root():
+    default = ROOT.parent / "shared" / "data"
+    return Path(os.environ.get("DETECTRON2_DATASETS", default)).resolve()
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder with dsb2018/ and coco_mini/ (real images); tests that need it are skipped elsewhere."""
+    root = _shared_data_root()
+    if not (root / "dsb2018" / "val" / "images").is_dir():
+        pytest.skip(f"real images not found: no dsb2018/ below {root} (set DETECTRON2_DATASETS)")
+    return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _isolated_cache(tmp_path_factory):
+    """Derived files of the tests never mix with those of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INSTANCE_SEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def repository_root():
+    """The checkout."""
+    return ROOT
+
+
+TINY_SET = "tiny_shapes"
+
+
+@pytest.fixture
+def tiny_cfg(tmp_path):
+    """Mask R-CNN of the Synthetic leaf on eight 64 x 64 images, one image a step, three steps."""
+    from detectron2.data import DatasetCatalog
+    from instance_seg_common.data import register_synthetic_dataset
+    from ways import load_cfg
+
+    if TINY_SET not in DatasetCatalog.list():
+        register_synthetic_dataset(TINY_SET, kind="shapes", num_images=8, image_size=64, seed=7)
+    cfg = load_cfg(ROOT / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml")
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (TINY_SET,)
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (64,), 64
+    cfg.SOLVER.IMS_PER_BATCH = 1
+    cfg.SOLVER.MAX_ITER = 3
+    cfg.SOLVER.WARMUP_ITERS = 0
+    cfg.TEST.EVAL_PERIOD = 0
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.OUTPUT_DIR = str(tmp_path / "run")
+    Path(cfg.OUTPUT_DIR).mkdir()
+    return cfg

@@ -1,0 +1,123 @@
+"""Training by really training: resume, results, early stop, NaN, and an overfit to a stated AP."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from instance_seg_common.engine import InstanceSegTrainer
+from instance_seg_common.errors import UserError
+
+
+def train(cfg, resume=False, stop_after=None):
+    """Train; ``stop_after`` iterations the run dies as by a kill."""
+    trainer = InstanceSegTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    if stop_after is not None:
+        step = trainer.run_step
+
+        def run_step():
+            if trainer.iter == stop_after:
+                raise KeyboardInterrupt
+            step()
+
+        trainer.run_step = run_step
+        trainer._hooks = [h for h in trainer._hooks if type(h).__name__ != "PeriodicWriter"]
+    return trainer, trainer.train()
+
+
+def weights(folder):
+    return torch.load(Path(folder) / "model_final.pth")["model"]
+
+
+def test_a_run_leaves_what_users_look_for(tiny_cfg):
+    tiny_cfg.TEST.EVAL_PERIOD = 2
+    tiny_cfg.TEST.VALIDATION_LOSS_IMAGES = 2
+    tiny_cfg.TEST.PICTURES = 1
+    _, results = train(tiny_cfg)
+    folder = Path(tiny_cfg.OUTPUT_DIR)
+    written = json.loads((folder / "results.json").read_text())
+    assert written["iteration"] == 3
+    assert written["metrics"]["segm"]["AP"] == pytest.approx(results["segm"]["AP"])
+    assert {"bbox", "segm", "matching", "sbd", "dic"} <= set(written["metrics"])
+    assert (folder / "model_final.pth").is_file()
+    assert (folder / "model_best.pth").is_file()
+    assert list(folder.glob("events.out.tfevents*"))
+    scalars = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    assert any("validation_loss" in line for line in scalars)
+    assert not list(folder.glob("*.partial*"))
+
+
+def test_resumed_run_equals_the_uninterrupted_one(tiny_cfg, tmp_path):
+    tiny_cfg.SOLVER.MAX_ITER = 4
+    tiny_cfg.SOLVER.CHECKPOINT_PERIOD = 2
+    tiny_cfg.TEST.PICTURES = 0
+    _, whole = train(tiny_cfg)
+    expected = weights(tiny_cfg.OUTPUT_DIR)
+    tiny_cfg.OUTPUT_DIR = str(tmp_path / "killed")
+    Path(tiny_cfg.OUTPUT_DIR).mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_cfg, stop_after=3)
+    trainer, resumed = train(tiny_cfg, resume=True)
+    assert trainer.start_iter == 2
+    found = weights(tiny_cfg.OUTPUT_DIR)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert resumed["segm"] == pytest.approx(whole["segm"], nan_ok=True)
+
+
+def test_early_stop_writes_results_and_weights(tiny_cfg):
+    tiny_cfg.SOLVER.MAX_ITER = 50
+    tiny_cfg.SOLVER.BASE_LR = 0.0
+    tiny_cfg.TEST.EVAL_PERIOD = 1
+    tiny_cfg.TEST.PATIENCE = 1
+    tiny_cfg.TEST.VALIDATION_LOSS_IMAGES = tiny_cfg.TEST.PICTURES = 0
+    trainer, _ = train(tiny_cfg)
+    assert trainer.iter + 1 < 5
+    assert (Path(tiny_cfg.OUTPUT_DIR) / "model_final.pth").is_file()
+    assert json.loads((Path(tiny_cfg.OUTPUT_DIR) / "results.json").read_text())["iteration"] < 5
+
+
+def test_nan_losses_name_the_images(tiny_cfg):
+    trainer = InstanceSegTrainer(tiny_cfg)
+    torch.nn.init.constant_(next(trainer.model.parameters()), float("nan"))
+    trainer.resume_or_load()
+    with pytest.raises((UserError, FloatingPointError), match=r"\.png|NaN") as caught:
+        trainer.train()
+    assert ".png" in str(caught.value)
+
+
+def test_images_without_instances_and_without_predictions(tiny_cfg, monkeypatch):
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    name = "tiny_without_objects"
+    if name not in DatasetCatalog.list():
+        source = DatasetCatalog.get(tiny_cfg.DATASETS.TRAIN[0])
+        dicts = [{**item, "annotations": []} for item in source[:2]] + source[2:3]
+        DatasetCatalog.register(name, lambda: dicts)
+        MetadataCatalog.get(name).thing_classes = list(
+            MetadataCatalog.get(tiny_cfg.DATASETS.TRAIN[0]).thing_classes
+        )
+    tiny_cfg.DATASETS.TRAIN = tiny_cfg.DATASETS.TEST = (name,)
+    tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.999
+    tiny_cfg.SOLVER.IMS_PER_BATCH = 3
+    _, results = train(tiny_cfg)
+    assert results["segm"]["AP"] == 0.0
+
+
+def test_overfit_reaches_ap50_of_80(tiny_cfg):
+    tiny_cfg.SOLVER.MAX_ITER = 120
+    tiny_cfg.SOLVER.IMS_PER_BATCH = 4
+    tiny_cfg.SOLVER.WARMUP_ITERS = 10
+    tiny_cfg.INPUT.RANDOM_FLIP = "none"
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    name = "four_images_to_overfit"
+    if name not in DatasetCatalog.list():
+        source = DatasetCatalog.get(tiny_cfg.DATASETS.TRAIN[0])[:4]
+        DatasetCatalog.register(name, lambda: source)
+        MetadataCatalog.get(name).thing_classes = list(
+            MetadataCatalog.get(tiny_cfg.DATASETS.TRAIN[0]).thing_classes
+        )
+    tiny_cfg.DATASETS.TRAIN = tiny_cfg.DATASETS.TEST = (name,)
+    _, results = train(tiny_cfg)
+    assert results["segm"]["AP50"] >= 80.0

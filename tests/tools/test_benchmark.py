@@ -1,0 +1,70 @@
+"""The benchmark's machinery, and that its rows compute what they claim; no time is judged here."""
+
+import json
+import time
+
+import benchmark
+import numpy as np
+import pytest
+
+from instance_seg_common.analysis.benchmark import Row, peak_memory, run_row, select_rows
+from instance_seg_common.errors import UserError
+from instance_seg_common.evaluation.matching import symmetric_best_dice
+
+
+def sleeping_row(required, result=1.0):
+    """Ours takes 1 ms, the reference 5 ms."""
+
+    def build():
+        return lambda: time.sleep(0.001) or 1.0, lambda: time.sleep(0.005) or result
+
+    return Row("sleep", "sleeping", "sleeping longer", required, build)
+
+
+def test_ratio_of_known_times():
+    timing = run_row(sleeping_row(required=2), repeats=3)
+    assert timing.met and 2 < timing.ratio <= 5.5
+    assert timing.ours_ms >= 1 and timing.reference_ms >= 5
+    assert not run_row(sleeping_row(required=50), repeats=1).met
+
+
+def test_rows_whose_results_differ_are_not_timed():
+    with pytest.raises(ValueError, match="'sleep'.*differ by 0.1"):
+        run_row(sleeping_row(2, result=1.1))
+    with pytest.raises(ValueError, match="differ by nan"):
+        run_row(sleeping_row(2, result=float("nan")))
+
+
+def test_unknown_rows_are_named():
+    rows = [sleeping_row(2)]
+    assert select_rows(rows, None) == select_rows(rows, ["sleep"]) == rows
+    with pytest.raises(UserError, match="'?typo.*rows: sleep"):
+        select_rows(rows, ["typo"])
+
+
+def test_peak_memory_sees_an_array():
+    size = 64 * 2**20
+    peak = peak_memory(lambda: np.ones(size, dtype=np.uint8).sum())
+    assert 0.9 * size < peak < 1.5 * size
+
+
+def test_sbd_row_is_the_size_it_says_and_agrees():
+    gt, pred = benchmark.leaf_like_maps()
+    for labels in (gt, pred):
+        assert labels.shape == (530, 500)
+        np.testing.assert_array_equal(np.unique(labels), np.arange(21))
+    small = benchmark.leaf_like_maps(height=90, width=100, count=6)
+    assert 0 < symmetric_best_dice(*small) < 1
+    assert symmetric_best_dice(*small) == pytest.approx(benchmark.sbd_over_pairs(*small), abs=1e-12)
+
+
+@pytest.mark.parametrize(("required", "status"), [(2, 0), (50, 1)])
+def test_strict_and_json(monkeypatch, capsys, tmp_path, required, status):
+    monkeypatch.setattr(benchmark, "ROW_SOURCES", [lambda: [sleeping_row(required)]])
+    path = tmp_path / "new" / "figures.json"
+    arguments = ["--repeats", "2", "--json", str(path)]
+    assert benchmark.main(arguments) == 0
+    assert benchmark.main([*arguments, "--strict"]) == status
+    assert "sleeping longer" in capsys.readouterr().out
+    (figures,) = json.loads(path.read_text())
+    assert figures["name"] == "sleep" and figures["met"] == (status == 0)

@@ -1,0 +1,165 @@
+import json
+from pathlib import Path
+
+import compare_pooling
+import numpy as np
+import pytest
+import torch
+import visualize
+from detectron2.modeling import build_model
+from PIL import Image
+from ways import load_cfg
+
+from instance_seg_common.data import register_label_map_dataset
+from instance_seg_common.errors import UserError
+
+CONFIG = "configs/Synthetic/mask_rcnn_R18_shapes.yaml"
+OPTIONS = ["MODEL.DEVICE", "cpu", "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.05"]
+OPTIONS += ["MODEL.ROI_HEADS.NUM_CLASSES", "1", "MODEL.RPN.POST_NMS_TOPK_TEST", "30"]
+OPTIONS += ["TEST.DETECTIONS_PER_IMAGE", "10", "INPUT.MIN_SIZE_TEST", "64"]
+
+
+@pytest.fixture(scope="module")
+def config(repository_root):
+    return str(repository_root / CONFIG)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Three images of two squares, registered under a name of this module."""
+    root = tmp_path_factory.mktemp("visualize_data")
+    for folder in ("images", "labels"):
+        (root / folder).mkdir()
+    for index in range(3):
+        labels = np.zeros((64, 64), dtype=np.uint16)
+        labels[4:24, 4 + index : 24 + index] = 3
+        labels[34:54, 30:50] = 7
+        image = np.repeat((labels[..., None] > 0) * np.uint8(150), 3, axis=2)
+        Image.fromarray(labels).save(root / "labels" / f"cell{index}.png")
+        Image.fromarray(image).save(root / "images" / f"cell{index}.png")
+    name = "test_visualize_squares"
+    register_label_map_dataset(name, root / "images", root / "labels", ("cell",))
+    return name, root
+
+
+@pytest.fixture(scope="module")
+def weights(config, tmp_path_factory):
+    """Weights of an untrained model: the pictures need predictions, not good ones."""
+    torch.manual_seed(0)
+    model = build_model(load_cfg(config, OPTIONS))
+    path = tmp_path_factory.mktemp("visualize_weights") / "model.pth"
+    torch.save({"model": model.state_dict()}, path)
+    return str(path)
+
+
+def run(config, tmp_path, *arguments, options=OPTIONS):
+    start = ["--config-file", config, "--output", str(tmp_path / "out")]
+    status = visualize.main([*start, *arguments, *options])
+    return status, sorted(p.name for p in (tmp_path / "out").rglob("*.*"))
+
+
+def test_annotation_with_label_maps(config, dataset, tmp_path):
+    name, _ = dataset
+    arguments = ["--source", "annotation", "--dataset", name, "--max-images", "2"]
+    status, files = run(config, tmp_path, *arguments, "--save", "label-map")
+    assert status == 0 and files == ["cell0.png", "cell0.png", "cell1.png", "cell1.png"]
+    labels = np.asarray(Image.open(tmp_path / "out" / "label_maps" / "cell0.png"))
+    assert labels.dtype == np.uint16 and set(np.unique(labels)) == {0, 1, 2}
+
+
+def test_dataloader(config, dataset, tmp_path):
+    status, files = run(config, tmp_path, "--source", "dataloader", "--dataset", dataset[0])
+    assert status == 0 and len(files) == 3
+
+
+def test_prediction_on_a_data_set(config, dataset, weights, tmp_path):
+    arguments = ["--source", "prediction", "--dataset", dataset[0], "--weights", weights]
+    arguments += ["--internals", "--save", "coco-json", "--sort", "worst", "--max-images", "2"]
+    status, files = run(config, tmp_path, *arguments)
+    assert status == 0
+    results = json.loads((tmp_path / "out" / "coco_instances_results.json").read_text())
+    assert {"image_id", "category_id", "bbox", "score", "segmentation"} == set(results[0])
+    pictures = [f for f in files if f.endswith(".png")]
+    assert len(pictures) == 4 and pictures[0].startswith("001_")
+    assert sum(f.endswith("_internals.png") for f in pictures) == 2
+
+
+def test_worst_come_first(config, dataset, weights, tmp_path, monkeypatch):
+    scores = {"cell0.png": (0.5, 0.9), "cell1.png": (0.2, 0.9), "cell2.png": (0.5, 0.1)}
+    monkeypatch.setattr(
+        visualize.PredictionDrawer, "score", lambda self, d: scores[Path(d["file_name"]).name]
+    )
+    arguments = ["--source", "prediction", "--dataset", dataset[0], "--weights", weights]
+    _, files = run(config, tmp_path, *arguments, "--sort", "worst")
+    assert files == ["001_cell1.png", "002_cell2.png", "003_cell0.png"]
+
+
+def test_unreadable_file_does_not_stop_the_others(config, dataset, weights, tmp_path, capsys):
+    _, root = dataset
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    (tmp_path / "copy").mkdir()
+    good = root / "images" / "cell1.png"
+    (tmp_path / "copy" / "cell1.png").write_bytes(good.read_bytes())
+    files = [str(tmp_path / "broken.png"), str(good), str(tmp_path / "copy" / "cell1.png")]
+    arguments = ["--source", "prediction", "--weights", weights, "--save", "label-map"]
+    status, written = run(config, tmp_path, *arguments, "--images", *files)
+    assert status == 1
+    assert "broken.png cannot be read" in capsys.readouterr().err
+    assert written == ["cell1.png", "cell1.png", "cell1_2.png", "cell1_2.png"]
+
+
+def test_dump_of_a_run_is_a_config_file(config, dataset, weights, tmp_path):
+    cfg = load_cfg(
+        config, [*OPTIONS, "MODEL.WEIGHTS", weights, "DATASETS.TEST", str((dataset[0],))]
+    )
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    arguments = ["--source", "prediction", "--max-images", "1"]
+    status, files = run(str(tmp_path / "config.yaml"), tmp_path, *arguments, options=[])
+    assert status == 0 and files == ["cell0.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--source", "annotation", "--internals"], "--internals needs --source prediction"),
+        (["--source", "dataloader", "--save", "label-map"], "--save label-map is not possible"),
+        (["--source", "annotation", "--save", "coco-json"], "--save coco-json is not possible"),
+        (["--source", "annotation", "--dataset", "absent"], "no data set 'absent'"),
+        (["--source", "annotation", "--max-images", "0"], "--max-images is 0"),
+        (["--source", "prediction"], "No weights"),
+        (["--source", "prediction", "--weights", "absent.pth"], "absent.pth"),
+        (["--source", "prediction", "--sort", "worst", "--images", "a.png"], "--sort needs"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_a_sentence(config, tmp_path, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run(config, tmp_path, *arguments)
+
+
+def test_internals_of_an_unknown_way_are_refused_at_once(repository_root, tmp_path):
+    config = repository_root / "configs" / "Nuclei" / "classical.yaml"
+    with pytest.raises(UserError, match="cannot draw OtsuWatershed"):
+        run(str(config), tmp_path, "--source", "prediction", "--internals", "--images", "a.png")
+
+
+def test_keys_after_files_are_keys():
+    start = ["--config-file", "c.yaml", "--source", "prediction", "--images"]
+    args = visualize.parse_args([*start, "a.png", "B.PNG", "MODEL.DEVICE", "cpu"])
+    assert args.images == ["a.png", "B.PNG"] and args.opts == ["MODEL.DEVICE", "cpu"]
+
+
+def test_compare_pooling(config, dataset, weights, tmp_path, capsys, monkeypatch):
+    load = compare_pooling.load_cfg
+    monkeypatch.setattr(compare_pooling, "load_cfg", lambda f, o: load(f, [*OPTIONS, *o]))
+    sides = ["--align", config, weights, "--pool", config, weights]
+    compare_pooling.main([*sides, "--dataset", dataset[0], "--output", str(tmp_path)])
+    results = json.loads((tmp_path / "comparison.json").read_text())
+    assert results["models"]["RoIAlign"] == results["models"]["RoIPool"]
+    assert set(results["models"]["RoIAlign"]) == set(compare_pooling.FIGURES)
+    assert results["offset_pixels"]["ROIPool"]["std"] > 1
+    assert "segm AP75" in capsys.readouterr().out
+
+
+def test_compare_pooling_needs_both_models():
+    with pytest.raises(UserError, match="both"):
+        compare_pooling.parse_args(["--align", "a.yaml", "a.pth"])

@@ -1,0 +1,96 @@
+"""Says what is wrong with a data set, file by file, and draws some of its annotations.
+
+    python tools/check_dataset.py NAME [--config-file FILE] [--output DIR] [--max-pictures N]
+    python tools/check_dataset.py --images DIR --labels DIR [--classes DIR --names NAME...]
+    python tools/check_dataset.py --images DIR --json FILE
+
+Exit status 1 if anything is wrong.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+from ways import load_cfg, run_tool
+
+from instance_seg_common.data import (
+    register_builtin_datasets,
+    register_coco_dataset,
+    register_label_map_dataset,
+)
+from instance_seg_common.data.check import check_dataset
+from instance_seg_common.errors import UserError
+from instance_seg_common.visualization.panels import annotation_panel
+
+UNNAMED = "given_on_the_command_line"
+
+
+def parse_arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="?", help="a registered data set")
+    parser.add_argument("--config-file", default="", help="registers its DATASETS.REGISTER")
+    parser.add_argument("--images", metavar="DIR", help="folder of images")
+    parser.add_argument("--labels", metavar="DIR", help="folder of instance-id label images")
+    parser.add_argument("--classes", metavar="DIR", help="folder of class-id images")
+    parser.add_argument("--names", nargs="+", default=["object"], help="names of the classes")
+    parser.add_argument("--json", metavar="FILE", help="COCO JSON")
+    parser.add_argument("--output", metavar="DIR", help="folder for annotated pictures")
+    parser.add_argument("--max-pictures", type=int, default=8, metavar="N")
+    return parser.parse_args()
+
+
+def data_set_name(args):
+    """Register what the arguments describe; returns its name."""
+    if args.config_file:
+        load_cfg(args.config_file)
+    else:
+        register_builtin_datasets()
+    given = [args.name is not None, args.labels is not None, args.json is not None]
+    if sum(given) != 1 or (args.images is None) != (args.name is not None):
+        raise UserError("Give one of: NAME; --images and --labels; --images and --json.")
+    if args.name is not None:
+        return args.name
+    if args.json is not None:
+        register_coco_dataset(UNNAMED, args.json, args.images)
+    else:
+        register_label_map_dataset(UNNAMED, args.images, args.labels, args.names, args.classes)
+    return UNNAMED
+
+
+def draw(name, folder, max_pictures):
+    """Write annotated pictures of images spread evenly over the set; returns how many."""
+    records = DatasetCatalog.get(name)
+    step = max(1, -(-len(records) // max(1, max_pictures)))
+    folder.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for record in records[::step][:max_pictures]:
+        try:
+            picture = annotation_panel(record, MetadataCatalog.get(name).thing_classes)
+        except UserError as error:
+            print(f"no picture: {error}", file=sys.stderr)
+            continue
+        Image.fromarray(picture).save(folder / f"{Path(record['file_name']).stem}.png")
+        written += 1
+    return written
+
+
+def main():
+    """Check, print, draw."""
+    args = parse_arguments()
+    name = data_set_name(args)
+    report = check_dataset(name)
+    print(report.text())
+    if args.output:
+        try:
+            written = draw(name, Path(args.output), args.max_pictures)
+            print(f"{written} annotated pictures are in {args.output}")
+        except UserError as error:  # the report above has said what is wrong
+            print(f"no pictures: {error}", file=sys.stderr)
+    return 0 if report.ok else 1
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,85 @@
+#!/usr/bin/env python
+"""Print versions and the device, what is missing, and how to mend each; exit 1 if a need is unmet."""
+
+import importlib
+import importlib.metadata
+import platform
+import sys
+import warnings
+
+# module: (needed, what for, how to get it)
+MODULES = {
+    "torch": (True, "everything", "install it as pytorch.org says for your machine"),
+    "torchvision": (True, "RoIAlign and NMS", "install the release that belongs to your torch"),
+    "detectron2": (True, "everything", "run `make env`, or build it from its source"),
+    "instance_seg_common": (True, "everything", "run `pip install --no-build-isolation -e .` here"),
+    "cv2": (True, "pictures and synthetic data", "run `pip install opencv-python-headless`"),
+    "pycocotools": (True, "masks and COCO AP", "run `pip install pycocotools`"),
+    "scipy": (True, "matching", "run `pip install scipy`"),
+    "pkg_resources": (False, "detectron2.model_zoo", "run `pip install 'setuptools<81'`"),
+    "skimage": (False, "the classical baseline", "run `pip install scikit-image`"),
+    "cityscapesscripts": (False, "the Cityscapes score", "run `pip install cityscapesscripts`"),
+    "tensorboard": (False, "looking at curves and pictures", "run `pip install tensorboard`"),
+    "pytest": (False, "`make test`", "run `pip install pytest`"),
+    "ruff": (False, "`make test`", "run `pip install ruff`"),
+}
+
+
+def version(module):
+    """Version of an imported module, from itself or its distribution."""
+    found = getattr(module, "__version__", None)
+    if found:
+        return found
+    names = importlib.metadata.packages_distributions().get(module.__name__, [])
+    return importlib.metadata.version(names[0]) if names else "installed"
+
+
+def check(name, needed, purpose, fix):
+    """Print one line on a module; True if a needed one does not import."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pkg_resources announces its own end
+            module = importlib.import_module(name)
+    except Exception as error:  # a broken installation raises anything
+        mark = "MISSING" if needed else "absent "
+        print(f"  {mark} {name}: {error}. It is for {purpose}; {fix}.")
+        return needed
+    print(f"  ok      {name} {version(module)}")
+    return False
+
+
+def describe_devices():
+    """Print what the models can run on."""
+    import torch
+
+    if torch.cuda.is_available():
+        print(f"  device  {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+    else:
+        print(f"  device  CPU only, {torch.get_num_threads()} threads: the tools switch by themselves.")
+
+
+def describe_detectron2():
+    """Print which Detectron2 it is and whether its compiled part loads."""
+    import detectron2
+
+    print(f"  using   {detectron2.__path__[0]}")
+    try:
+        from detectron2 import _C  # noqa: F401
+    except ImportError:
+        print("  note    Detectron2 is pure Python here: deformable convolution and rotated boxes are out.")
+
+
+def main():
+    """Check everything."""
+    print(f"  Python  {platform.python_version()} on {platform.platform()}")
+    unmet = [name for name, facts in MODULES.items() if check(name, *facts)]
+    if "torch" not in unmet:
+        describe_devices()
+    if "detectron2" not in unmet:
+        describe_detectron2()
+    print("Missing: " + ", ".join(unmet) + "." if unmet else "Nothing that is needed is missing.")
+    return 1 if unmet else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+#!/usr/bin/env python
+"""Train, evaluate and draw every way on rendered images, with the commands a user types.
+
+Ends with a table and the pictures to look at; exit 1 if a way stays below segm AP50 40.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from instance_seg_common.errors import UserError
+from tabulate import tabulate
+from ways import DEMO, run_tool
+
+ROOT = Path(__file__).resolve().parent.parent
+OUTPUT = Path("output") / "demo"
+REQUIRED_AP50 = 40.0
+PICTURES = 8
+
+
+def call(tool, *arguments):
+    """Run a tool of this folder as a user does; a failure ends the demo with its name."""
+    command = [sys.executable, f"tools/{tool}", *arguments]
+    print("$ python " + " ".join(command[1:]), flush=True)
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        raise UserError(f"tools/{tool} failed; its own words are above.")
+
+
+def run_way(name, config, opts, trained):
+    """Train or load one way, evaluate it, draw it.
+
+    Returns:
+        dict: a row of the table.
+    """
+    folder = OUTPUT / name
+    mode = [] if trained else ["--eval-only"]
+    start = time.perf_counter()
+    opts = [*opts, "OUTPUT_DIR", str(folder)]
+    call("train_net.py", "--config-file", config, *mode, *opts)
+    seconds = time.perf_counter() - start
+    weights = folder / "model_final.pth"
+    source = ["--weights", str(weights)] if trained else []
+    call(
+        "visualize.py", "--config-file", config, "--source", "prediction", *source,
+        "--output", str(folder / "pictures"), "--max-images", str(PICTURES), *opts,
+    )  # fmt: skip
+    metrics = json.loads((ROOT / folder / "results.json").read_text())["metrics"]
+    return {
+        "way": name,
+        "AP": metrics["segm"]["AP"],
+        "AP50": metrics["segm"]["AP50"],
+        "SBD": metrics["sbd"]["SBD"],
+        "DiC": metrics["dic"]["DiC"],
+        "seconds": seconds,
+        "weights": "trained now" if trained else "none to train",
+        "pictures": str(folder / "pictures"),
+    }
+
+
+def main():
+    """Run all ways and print the table."""
+    rows = [run_way(way.name, way.config, way.opts, way.trained) for way in DEMO]
+    print()
+    print(tabulate(rows, headers="keys", floatfmt=("", ".1f", ".1f", ".3f", ".2f", ".0f")))
+    print("AP in percent, SBD from 0 to 1, DiC in instances an image, on the fixed validation set.")
+    weak = [row["way"] for row, way in zip(rows, DEMO) if way.trained and row["AP50"] < REQUIRED_AP50]
+    if weak:
+        print(f"error: segm AP50 below {REQUIRED_AP50:.0f}: {', '.join(weak)}.", file=sys.stderr)
+    return 1 if weak else 0
+
+
+if __name__ == "__main__":
+    run_tool(main)

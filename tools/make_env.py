@@ -1,0 +1,141 @@
+#!/usr/bin/env python
+"""Make the environment: `python tools/make_env.py .venv` with Python 3.11 or newer.
+
+Where Detectron2 already imports, the new environment sees that installation and leaves it alone.
+Elsewhere it gets the pinned wheel below, as pure Python: its compiled part is built for another
+Python and another torch, and nothing here needs it. Only the standard library is imported.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import site
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "requirements"
+WHEEL = "sal-detectron2==0.7.2"
+WHEEL_SHA256 = "491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561"
+
+
+def can_import(python, module):
+    """Whether ``module`` imports in the interpreter ``python``."""
+    code = f"import {module}"
+    return subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def pip(python, *arguments):
+    """Run pip in the environment; a failure ends the program with what to do."""
+    command = [python, "-m", "pip", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
+        sys.exit(
+            f"error: pip {' '.join(arguments)} failed (above). If a package was not found, check the "
+            "network and pip's index; then run the same command again, what is done stays done."
+        )
+
+
+def missing(python, file):
+    """Lines of a requirements file whose module does not import; `# import NAME` names the module."""
+    lines = []
+    for line in file.read_text().splitlines():
+        requirement, _, comment = line.partition("#")
+        if requirement.strip():
+            module = comment.replace("import", "").strip() or requirement.split("==")[0].strip()
+            if not can_import(python, module):
+                lines.append(requirement.strip())
+    return lines
+
+
+def install(python, file):
+    """Install what a requirements file names and the environment lacks."""
+    lines = missing(python, REQUIREMENTS / file)
+    if lines:
+        print(f"installing {', '.join(lines)}", flush=True)
+        pip(python, "install", "--quiet", *lines)
+
+
+def install_detectron2(python):
+    """Install the Python part of the pinned Detectron2 wheel."""
+    print(f"installing {WHEEL} (pure Python)", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        pip(python, "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version",
+            "3.10", "--implementation", "cp", "--platform", "manylinux2014_x86_64",
+            "--dest", folder, WHEEL)  # fmt: skip
+        wheel = next(Path(folder).glob("*.whl"))
+        found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        if found != WHEEL_SHA256:
+            sys.exit(f"error: {wheel.name} has sha256 {found}, expected {WHEEL_SHA256}: not installed.")
+        pure = pure_python_wheel(python, wheel)
+        pip(python, "install", "--quiet", "--no-deps", str(pure))
+
+
+def pure_python_wheel(python, wheel):
+    """The wheel without compiled files, tagged for any Python, and without its bound numpy<2."""
+    run = [python, "-m", "wheel"]
+    subprocess.run([*run, "unpack", "-d", wheel.parent, wheel], check=True, capture_output=True)
+    tree = next(p for p in wheel.parent.iterdir() if p.is_dir())
+    info = next(tree.glob("*.dist-info"))
+    for extra in set(tree.iterdir()) - {info, tree / "detectron2"}:
+        shutil.rmtree(extra)  # a package called `tools`, which would shadow others
+    for compiled in tree.rglob("*.so"):
+        compiled.unlink()
+    edit(info / "METADATA", r"^Requires-Dist: numpy.*\n", "Requires-Dist: numpy\n")
+    edit(info / "WHEEL", r"^Tag: .*\n", "Tag: py3-none-any\n")
+    edit(info / "WHEEL", r"^Root-Is-Purelib: .*\n", "Root-Is-Purelib: true\n")
+    wheel.unlink()
+    subprocess.run([*run, "pack", "-d", wheel.parent, tree], check=True, capture_output=True)
+    return next(wheel.parent.glob("*.whl"))
+
+
+def see_packages_of_this_python(python):
+    """Let the environment import what the running interpreter can import, editable installs too.
+
+    Unlike ``system_site_packages`` this also works when the interpreter is itself a venv's.
+    """
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    lines = [f"import site; site.addsitedir({folder!r})" for folder in site.getsitepackages()]
+    (Path(done.stdout.strip()) / "parent_python.pth").write_text("\n".join(lines) + "\n")
+
+
+def edit(file, pattern, replacement):
+    """Replace a line of a text file."""
+    file.write_text(re.sub(pattern, replacement, file.read_text(), flags=re.MULTILINE))
+
+
+def make(folder):
+    """Make or complete the environment in ``folder``."""
+    own_detectron2 = can_import(sys.executable, "detectron2")
+    if sys.version_info < (3, 11) and not own_detectron2:
+        sys.exit(f"error: the pinned versions need Python 3.11; this is {sys.version.split()[0]}.")
+    python = str(Path(folder) / "bin" / "python")
+    if not Path(python).exists():
+        print(f"making {folder} with Python {sys.version.split()[0]}", flush=True)
+        venv.create(folder, with_pip=True)
+    if own_detectron2:
+        print(f"using the Detectron2 of {sys.executable}; it is left as it is", flush=True)
+        see_packages_of_this_python(python)
+    else:
+        install(python, "torch.txt")
+    install(python, "runtime.txt")
+    install(python, "tests.txt")
+    if not can_import(python, "detectron2"):
+        install_detectron2(python)
+    pip(python, "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    subprocess.run([python, str(ROOT / "tools" / "check_env.py")], check=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", default=".venv")
+    # A PYTHONPATH of the caller would make imports succeed that fail without it.
+    os.environ.pop("PYTHONPATH", None)
+    make(parser.parse_args().folder)

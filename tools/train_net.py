@@ -1,0 +1,54 @@
+#!/usr/bin/env python
+"""Train or evaluate any of the ways: the config file picks.
+
+python tools/train_net.py --config-file configs/Synthetic/mask_rcnn_R18_shapes.yaml
+"""
+
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from instance_seg_common.engine import InstanceSegTrainer
+from instance_seg_common.engine.checkpoint import load_weights
+from instance_seg_common.engine.checks import check_config
+from instance_seg_common.engine.trainer import build_model_quietly, write_results
+from ways import load_cfg, run_tool
+
+
+def train_or_evaluate(args):
+    """What each process does."""
+    cfg = load_cfg(args.config_file, args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+    if args.eval_only:
+        return evaluate(cfg)
+    trainer = InstanceSegTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def evaluate(cfg):
+    """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST`` and write results.json."""
+    check_config(cfg, training=False)
+    model = build_model_quietly(cfg)
+    if any(True for _ in model.parameters()):
+        load_weights(model, cfg.MODEL.WEIGHTS)
+    results = InstanceSegTrainer.test(cfg, model)
+    if comm.is_main_process():
+        write_results(cfg, results)
+    return results
+
+
+def main():
+    """Start the processes."""
+    args = default_argument_parser(__doc__).parse_args()
+    launch(
+        train_or_evaluate,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,285 @@
+"""Pictures of a data set, of what training sees, and of predictions; predictions as files.
+
+python tools/visualize.py --config-file F --source annotation|dataloader|prediction [KEY VALUE ...]
+"""
+
+import sys
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+from ways import config_parser, get_cfg_with_plugins, load_cfg, run_tool
+
+from instance_seg_common.data.loader import build_train_mapper
+from instance_seg_common.errors import UserError
+from instance_seg_common.evaluation.label_map import predicted_label_map, score_label_maps
+from instance_seg_common.visualization import panels, saving
+from instance_seg_common.visualization.internals import (
+    check_drawable,
+    compute_internals,
+    internals_panel,
+)
+from instance_seg_common.visualization.predictor import build_predictor, model_input, predict
+
+DEFAULT_IMAGES = 16
+
+
+def parse_args(argv=None):
+    """Arguments of this tool; KEY VALUE pairs after the files are told from them by their form."""
+    parser = config_parser(__doc__.splitlines()[0])
+    parser.add_argument(
+        "--source", required=True, choices=("annotation", "dataloader", "prediction")
+    )
+    parser.add_argument("--dataset", help="default: DATASETS.TEST[0]; dataloader: TRAIN[0]")
+    parser.add_argument("--weights", help="a checkpoint; default: MODEL.WEIGHTS")
+    parser.add_argument("--images", nargs="+", metavar="FILE", help="predict these files instead")
+    parser.add_argument("--output", default=None, help="default: OUTPUT_DIR/pictures/SOURCE")
+    parser.add_argument("--max-images", type=int, help=f"default: {DEFAULT_IMAGES}; files: all")
+    parser.add_argument("--sort", choices=("worst",), help="lowest accuracy, then SBD, first")
+    parser.add_argument("--internals", action="store_true", help="also what happens in the model")
+    parser.add_argument("--save", choices=("label-map", "coco-json"), help="predictions as files")
+    args = parser.parse_args(argv)
+    if args.images:
+        keys = get_cfg_with_plugins()
+        are_keys = [x.split(".")[0] in keys and not Path(x).exists() for x in args.images]
+        count = are_keys.index(True) if any(are_keys) else len(args.images)
+        args.images, args.opts = args.images[:count], args.images[count:] + args.opts
+    return args
+
+
+def check_args(args):
+    """Say which options do not go together."""
+    prediction_only = {
+        "--images": args.images,
+        "--internals": args.internals,
+        "--sort": args.sort,
+        "--weights": args.weights,
+    }
+    given = [name for name, value in prediction_only.items() if value]
+    if given and args.source != "prediction":
+        raise UserError(f"{given[0]} needs --source prediction, not {args.source}.")
+    if args.sort and args.images:
+        raise UserError("--sort needs a data set with annotations; leave out --images.")
+    allowed = {"prediction": ("label-map", "coco-json"), "annotation": ("label-map",)}
+    if args.save and args.save not in allowed.get(args.source, ()):
+        raise UserError(f"--save {args.save} is not possible with --source {args.source}.")
+    if args.max_images is not None and args.max_images < 1:
+        raise UserError(f"--max-images is {args.max_images}; use 1 or more.")
+
+
+class Writer:
+    """Names and writes the pictures and files of one call.
+
+    Args:
+        folder (Path): created if absent.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.names = set()
+        self.pictures = 0
+        self.failures = 0
+        self.results = []
+
+    def name(self, file_name, prefix=""):
+        """A name for this image; images of one stem from several folders get numbers."""
+        stem = prefix + Path(file_name).stem
+        name, number = stem, 2
+        while name in self.names:
+            name, number = f"{stem}_{number}", number + 1
+        self.names.add(name)
+        return name
+
+    def picture(self, array, name):
+        """Write (H, W, 3) uint8 RGB as ``name``.png."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(self.folder / f"{name}.png")
+        self.pictures += 1
+
+    def label_map(self, labels, name):
+        """Write (H, W) ids below ``label_maps``."""
+        saving.save_label_map(labels, self.folder / "label_maps" / name)
+
+    def attempt(self, function, *args):
+        """Run it; what fails is reported and counted, and the other images are still done."""
+        try:
+            function(*args)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            self.failures += 1
+
+    def finish(self, save):
+        """Write what was collected and sum up; returns the exit status."""
+        if save == "coco-json":
+            path = saving.save_coco_results(
+                self.results, self.folder / "coco_instances_results.json"
+            )
+            print(f"detections ({len(self.results)}): {path}")
+        elif save:
+            print(f"label maps: {self.folder / 'label_maps'}")
+        print(f"pictures ({self.pictures}): {self.folder}")
+        if self.failures:
+            print(f"images that could not be done: {self.failures}, see above", file=sys.stderr)
+        return 1 if self.failures else 0
+
+
+class PredictionDrawer:
+    """Predicts, draws and saves one image after the other.
+
+    Args:
+        cfg (CfgNode): with MODEL.WEIGHTS set.
+        args (Namespace): of :func:`parse_args`.
+        writer (Writer): takes the results.
+        metadata (Metadata or None): class names and category ids.
+    """
+
+    def __init__(self, cfg, args, writer, metadata):
+        self.cfg, self.args, self.writer, self.metadata = cfg, args, writer, metadata
+        if args.internals:
+            check_drawable(cfg.MODEL.META_ARCHITECTURE)
+        self.model = build_predictor(cfg)
+        self.class_names = metadata.get("thing_classes", ()) if metadata else ()
+        self.label_map_options = {
+            "score_threshold": cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
+            "min_area": cfg.TEST.LABEL_MAP_MIN_AREA,
+        }
+
+    def draw(self, dataset_dict, prefix="", note=""):
+        """Predict, draw and save one image; without annotations it is drawn without errors."""
+        file_name = dataset_dict["file_name"]
+        image = panels.load_image(file_name)
+        instances = predict(self.cfg, self.model, image, file_name)
+        name = self.writer.name(file_name, prefix)
+        options = {"class_names": self.class_names, **self.label_map_options}
+        if "annotations" in dataset_dict:
+            picture = panels.prediction_panel(dataset_dict, instances, note=note, **options)
+        else:
+            title = Path(file_name).name
+            picture = panels.plain_prediction_panel(image, instances, title, **options)
+        self.writer.picture(picture, name)
+        if self.args.internals:
+            self.writer.picture(self._internals(image, dataset_dict), f"{name}_internals")
+        self._save(instances, dataset_dict, name)
+
+    def _internals(self, image, dataset_dict):
+        internals = compute_internals(self.model, [model_input(self.cfg, image)])[0]
+        name = Path(dataset_dict["file_name"]).name
+        architecture = self.cfg.MODEL.META_ARCHITECTURE
+        return internals_panel(architecture, image, internals, dataset_dict, name)
+
+    def _save(self, instances, dataset_dict, name):
+        if self.args.save == "label-map":
+            labels = panels.prediction_of(instances, **self.label_map_options).labels
+            self.writer.label_map(labels, name)
+        elif self.args.save == "coco-json":
+            image_id = dataset_dict["image_id"]
+            self.writer.results += saving.coco_results(instances, image_id, self.metadata)
+
+    def score(self, dataset_dict):
+        """(accuracy at IoU 0.5, SBD) of one image, as the evaluators have them."""
+        image = panels.load_image(dataset_dict["file_name"])
+        instances = predict(self.cfg, self.model, image, dataset_dict["file_name"])
+        truth = panels.truth_of(dataset_dict)
+        labels = predicted_label_map(
+            instances, truth.labels, truth.ignore, **self.label_map_options
+        )
+        scores = score_label_maps(truth.labels, labels, iou_thresholds=(0.5,))
+        return scores.matchings[0].accuracy, scores.sbd
+
+
+def draw_predictions(cfg, args, writer):
+    """--source prediction, on a data set or on image files."""
+    name = args.dataset or next(iter(cfg.DATASETS.TEST), None)
+    if args.images:
+        metadata = MetadataCatalog.get(name) if name in DatasetCatalog.list() else None
+        dicts = [{"file_name": path, "image_id": Path(path).name} for path in args.images]
+        limit = args.max_images or len(dicts)
+    else:
+        dicts = dataset_dicts(name)
+        metadata = MetadataCatalog.get(name)
+        limit = args.max_images or DEFAULT_IMAGES
+    drawer = PredictionDrawer(cfg, args, writer, metadata)
+    if args.sort:
+        draw_worst(drawer, dicts, limit)
+        return
+    for item in dicts[:limit]:
+        writer.attempt(drawer.draw, item)
+
+
+def draw_worst(drawer, dicts, limit):
+    """Score all images, then draw the ``limit`` worst, numbered from the worst on."""
+    scored = []
+    for index, item in enumerate(dicts):
+        drawer.writer.attempt(lambda i, x: scored.append((*drawer.score(x), i)), index, item)
+    for rank, (accuracy, sbd, index) in enumerate(sorted(scored)[:limit], start=1):
+        note = f"number {rank} from the worst: accuracy {accuracy:.2f}, SBD {sbd:.2f}"
+        drawer.writer.attempt(drawer.draw, dicts[index], f"{rank:03d}_", note)
+
+
+def draw_annotations(cfg, args, writer):
+    """--source annotation."""
+    name = args.dataset or next(iter(cfg.DATASETS.TEST), None)
+    dicts = dataset_dicts(name)
+    class_names = MetadataCatalog.get(name).get("thing_classes", ())
+
+    def draw(item):
+        picture = panels.annotation_panel(item, class_names)
+        stem = writer.name(item["file_name"])
+        writer.picture(picture, stem)
+        if args.save:
+            writer.label_map(panels.truth_of(item).labels, stem)
+
+    for item in dicts[: args.max_images or DEFAULT_IMAGES]:
+        writer.attempt(draw, item)
+
+
+def draw_dataloader(cfg, args, writer):
+    """--source dataloader: what the training mapper makes of each image."""
+    name = args.dataset or next(iter(cfg.DATASETS.TRAIN), None)
+    dicts = dataset_dicts(name)
+    class_names = MetadataCatalog.get(name).get("thing_classes", ())
+    mapper = build_train_mapper(cfg)
+
+    def draw(item):
+        picture = panels.dataloader_panel(mapper(item), cfg.INPUT.FORMAT, class_names)
+        writer.picture(picture, writer.name(item["file_name"]))
+
+    for item in dicts[: args.max_images or DEFAULT_IMAGES]:
+        writer.attempt(draw, item)
+
+
+def dataset_dicts(name):
+    """The dicts of a registered data set; a sentence for a name that is not registered."""
+    if name is None:
+        raise UserError("The config names no data set. Give --dataset NAME or DATASETS.TEST.")
+    if name not in DatasetCatalog.list():
+        raise UserError(
+            f"There is no data set {name!r}. Data sets of your own go into DATASETS.REGISTER; "
+            "check the spelling of --dataset."
+        )
+    return DatasetCatalog.get(name)
+
+
+SOURCES = {
+    "annotation": draw_annotations,
+    "dataloader": draw_dataloader,
+    "prediction": draw_predictions,
+}
+
+
+def main(argv=None):
+    """Run the tool; returns the exit status."""
+    args = parse_args(argv)
+    check_args(args)
+    cfg = load_cfg(args.config_file, args.opts)
+    if args.weights:
+        cfg.MODEL.WEIGHTS = args.weights
+    cfg.freeze()
+    folder = args.output or Path(cfg.OUTPUT_DIR) / "pictures" / args.source
+    writer = Writer(Path(folder))
+    SOURCES[args.source](cfg, args, writer)
+    return writer.finish(args.save)
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,104 @@
+"""What the tools share: the ways to segment instances, their config, and errors as sentences."""
+
+import argparse
+import importlib
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+from detectron2.config import get_cfg
+from instance_seg_common.config import add_common_config
+from instance_seg_common.data import register_builtin_datasets, register_from_config
+from instance_seg_common.engine.machine import fit_to_machine
+from instance_seg_common.errors import UserError
+
+# The packages of the ways that are plugins, each with its function that adds config keys.
+PLUGINS = {}
+DemoWay = namedtuple("DemoWay", "name config opts trained")
+# What `make demo` runs, in this order; each way adds a line.
+DEMO = [
+    DemoWay("classical", "configs/Synthetic/classical_shapes.yaml", (), trained=False),
+    DemoWay(
+        "mask_rcnn",
+        "configs/Synthetic/mask_rcnn_R18_shapes.yaml",
+        ("SOLVER.MAX_ITER", "450", "TEST.EVAL_PERIOD", "0"),
+        trained=True,
+    ),
+]
+# Importing these registers the baselines that come with the common package.
+BASELINES = ("instance_seg_common.classical",)
+
+
+def get_cfg_with_plugins():
+    """Detectron2's defaults with the keys of the common package and of every plugin.
+
+    Returns:
+        CfgNode: not frozen.
+    """
+    cfg = get_cfg()
+    add_common_config(cfg)
+    for package, function in PLUGINS.items():
+        getattr(importlib.import_module(package), function)(cfg)
+    for module in BASELINES:
+        importlib.import_module(module)
+    return cfg
+
+
+def load_cfg(config_file, opts=()):
+    """The config of a YAML file and ``KEY VALUE`` pairs, its data sets registered, fit to the machine.
+
+    Args:
+        config_file (str): a leaf of ``configs/`` or the ``config.yaml`` of a run; "" for none.
+        opts (list[str]): keys and values in turn.
+
+    Returns:
+        CfgNode: not frozen.
+
+    Raises:
+        UserError: the file is absent, no YAML, or has keys or values that do not exist.
+    """
+    cfg = get_cfg_with_plugins()
+    if config_file and not Path(config_file).is_file():
+        raise UserError(f"There is no config file {config_file}.")
+    try:
+        if config_file:
+            cfg.merge_from_file(str(config_file), allow_unsafe=False)
+        cfg.merge_from_list(list(opts))
+    except Exception as error:  # yaml, yacs and fvcore raise each their own
+        where = f"{config_file} or the KEY VALUE pairs {list(opts)}" if opts else config_file
+        raise UserError(f"The config cannot be used ({where}): {error}") from error
+    fit_to_machine(cfg)
+    register_builtin_datasets()
+    register_from_config(cfg)
+    return cfg
+
+
+def config_parser(description):
+    """Arguments of every tool that takes a config.
+
+    Args:
+        description (str): the first line of the tool's help.
+
+    Returns:
+        argparse.ArgumentParser: with ``--config-file`` and trailing ``opts``.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="a leaf of configs/")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override config keys")
+    return parser
+
+
+def run_tool(main):
+    """Run a tool's main function; an error that the user can mend is one sentence, exit status 1.
+
+    Args:
+        main (callable): no arguments; its int or None is the exit status.
+    """
+    try:
+        status = main()
+    except UserError as error:
+        # A data loader's worker hands its traceback over as the message; the sentence comes last.
+        sentence = str(error).rsplit("UserError: ", 1)[-1].strip()
+        print(f"error: {sentence}", file=sys.stderr)
+        status = 1
+    sys.exit(status)
