@@ -17,7 +17,7 @@ def _shared_data_root():
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Folder with dsb2018/ and coco_mini/ (real images); tests that need it are skipped elsewhere."""
+    """Folder with dsb2018/ and coco_mini/ (real images); without it these tests are skipped."""
     root = _shared_data_root()
     if not (root / "dsb2018" / "val" / "images").is_dir():
         pytest.skip(f"real images not found: no dsb2018/ below {root} (set DETECTRON2_DATASETS)")
@@ -45,8 +45,9 @@ TINY_SET = "tiny_shapes"
 def tiny_cfg(tmp_path):
     """Mask R-CNN of the Synthetic leaf on eight 64 x 64 images, one image a step, three steps."""
     from detectron2.data import DatasetCatalog
-    from instance_seg_common.data import register_synthetic_dataset
     from ways import load_cfg
+
+    from instance_seg_common.data import register_synthetic_dataset
 
     if TINY_SET not in DatasetCatalog.list():
         register_synthetic_dataset(TINY_SET, kind="shapes", num_images=8, image_size=64, seed=7)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Print versions and the device, what is missing, and how to mend each; exit 1 if a need is unmet."""
+"""Print versions, the device, and what is missing with its fix; exit 1 if a need is unmet."""
 
 import importlib
 import importlib.metadata
@@ -55,7 +55,7 @@ def describe_devices():
     if torch.cuda.is_available():
         print(f"  device  {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
     else:
-        print(f"  device  CPU only, {torch.get_num_threads()} threads: the tools switch by themselves.")
+        print(f"  device  CPU only, {torch.get_num_threads()} threads; the tools adapt.")
 
 
 def describe_detectron2():
@@ -66,7 +66,7 @@ def describe_detectron2():
     try:
         from detectron2 import _C  # noqa: F401
     except ImportError:
-        print("  note    Detectron2 is pure Python here: deformable convolution and rotated boxes are out.")
+        print("  note    pure Python Detectron2: deformable convolution and rotated boxes are out.")
 
 
 def main():

@@ -37,13 +37,13 @@ def pip(python, *arguments):
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
         sys.exit(
-            f"error: pip {' '.join(arguments)} failed (above). If a package was not found, check the "
-            "network and pip's index; then run the same command again, what is done stays done."
+            f"error: pip {' '.join(arguments)} failed (above). If a package was not found, check "
+            "the network and pip's index; then run the same command again, what is done stays done."
         )
 
 
 def missing(python, file):
-    """Lines of a requirements file whose module does not import; `# import NAME` names the module."""
+    """Lines of a requirements file whose module (`# import NAME`) does not import."""
     lines = []
     for line in file.read_text().splitlines():
         requirement, _, comment = line.partition("#")
@@ -72,7 +72,7 @@ def install_detectron2(python):
         wheel = next(Path(folder).glob("*.whl"))
         found = hashlib.sha256(wheel.read_bytes()).hexdigest()
         if found != WHEEL_SHA256:
-            sys.exit(f"error: {wheel.name} has sha256 {found}, expected {WHEEL_SHA256}: not installed.")
+            sys.exit(f"error: {wheel.name} has sha256 {found}, not {WHEEL_SHA256}: not installed.")
         pure = pure_python_wheel(python, wheel)
         pip(python, "install", "--quiet", "--no-deps", str(pure))
 

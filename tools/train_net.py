@@ -6,11 +6,12 @@ python tools/train_net.py --config-file configs/Synthetic/mask_rcnn_R18_shapes.y
 
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
+from ways import load_cfg, run_tool
+
 from instance_seg_common.engine import InstanceSegTrainer
 from instance_seg_common.engine.checkpoint import load_weights
 from instance_seg_common.engine.checks import check_config
 from instance_seg_common.engine.trainer import build_model_quietly, write_results
-from ways import load_cfg, run_tool
 
 
 def train_or_evaluate(args):

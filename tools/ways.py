@@ -7,6 +7,7 @@ from collections import namedtuple
 from pathlib import Path
 
 from detectron2.config import get_cfg
+
 from instance_seg_common.config import add_common_config
 from instance_seg_common.data import register_builtin_datasets, register_from_config
 from instance_seg_common.engine.machine import fit_to_machine
@@ -45,7 +46,7 @@ def get_cfg_with_plugins():
 
 
 def load_cfg(config_file, opts=()):
-    """The config of a YAML file and ``KEY VALUE`` pairs, its data sets registered, fit to the machine.
+    """The config of a YAML file and ``KEY VALUE`` pairs, data sets registered, fit to the machine.
 
     Args:
         config_file (str): a leaf of ``configs/`` or the ``config.yaml`` of a run; "" for none.

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from pycocotools import mask as mask_util
+
 from instance_seg_common.masks import (
     annotations_to_label_map,
     instance_id_maps,
@@ -11,7 +13,6 @@ from instance_seg_common.masks import (
     instances_to_label_map,
     targets_from_instances,
 )
-from pycocotools import mask as mask_util
 
 
 def square(size, top, left, side):
@@ -127,9 +128,7 @@ def test_predictions_below_the_minimum_area_are_dropped():
     probs = torch.zeros(2, 4, 4)
     probs[0, 0, 0] = 1
     probs[1, :2, :2] = 1
-    result = instances_from_masks(
-        probs, torch.ones(2), torch.zeros(2), (4, 4), (4, 4), min_area=2
-    )
+    result = instances_from_masks(probs, torch.ones(2), torch.zeros(2), (4, 4), (4, 4), min_area=2)
     assert len(result) == 1
     assert result.pred_masks[0].sum() == 4
 

@@ -58,7 +58,7 @@ def _bitmasks(instances):
         return torch.zeros(0, h, w, dtype=torch.bool)
     if not instances.has("gt_masks"):
         raise ValueError(
-            f"{len(instances)} ground-truth instances have no gt_masks. The stock data mapper drops "
+            f"{len(instances)} ground-truth instances have no gt_masks. The stock mapper drops "
             "masks unless MODEL.MASK_ON is True: set it in the config."
         )
     masks = instances.gt_masks
@@ -109,8 +109,8 @@ def instances_from_masks(
         min_area (int): masks with fewer pixels of the output are dropped; at least 1.
 
     Returns:
-        Instances: ``pred_masks`` (n, height, width) bool, tight ``pred_boxes`` XYXY in pixels (right
-        and bottom edge exclusive), ``scores`` (n,) float, ``pred_classes`` (n,) int64.
+        Instances: ``pred_masks`` (n, height, width) bool, tight ``pred_boxes`` XYXY in pixels
+        (right and bottom edge exclusive), ``scores`` (n,) float, ``pred_classes`` (n,) int64.
     """
     cropped = mask_probs[:, : input_size[0], : input_size[1]]
     masks = torch.zeros(len(cropped), *output_size, dtype=torch.bool, device=cropped.device)
@@ -163,9 +163,9 @@ def annotations_to_label_map(annotations, height, width):
         height, width (int): pixels.
 
     Returns:
-        tuple: (height, width) int64 ndarray: 0 is background, i + 1 the i-th annotation that is not a
-        crowd; where objects overlap the smaller one is on top. (height, width) bool ndarray: crowd
-        regions.
+        tuple: (height, width) int64 ndarray: 0 is background, i + 1 the i-th annotation that is
+        not a crowd; where objects overlap the smaller one is on top. (height, width) bool ndarray:
+        crowd regions.
     """
     crowd = np.zeros((height, width), dtype=bool)
     objects = []

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+
 from instance_seg_common.data.loader import (
     build_augmentations,
     build_test_loader,
@@ -69,7 +70,7 @@ def test_crop_leaves_tight_boxes(tiny_cfg):
 
 @pytest.mark.parametrize(
     ("entry", "word"),
-    [(["RandomRotatoin", []], "RandomRotatoin"), (["RandomFlip", {"probability": 1}], "probability")],
+    [(["RandomRotatoin", []], "RandomRotatoin"), (["RandomFlip", {"chance": 1}], "chance")],
 )
 def test_unknown_augmentations_are_named(tiny_cfg, entry, word):
     tiny_cfg.INPUT.AUGMENTATIONS = [entry]

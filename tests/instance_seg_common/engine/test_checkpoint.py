@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from instance_seg_common.engine.checkpoint import AtomicCheckpointer, load_weights
 from instance_seg_common.errors import UserError
 

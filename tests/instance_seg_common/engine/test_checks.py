@@ -4,6 +4,7 @@ import logging
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+
 from instance_seg_common.engine.checks import check_config, class_count_key
 from instance_seg_common.errors import UserError
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from instance_seg_common.engine.checkpoint import AtomicCheckpointer
 from instance_seg_common.engine.hooks import BestModel, EarlyStop, StopTraining
 
@@ -47,7 +48,9 @@ def test_unknown_metric_lists_what_there_is(tmp_path, model, caplog):
     assert not (tmp_path / "model_best.pth").exists()
 
 
-@pytest.mark.parametrize(("iteration", "stops"), [(19, False), (29, True), (25, False), (99, False)])
+@pytest.mark.parametrize(
+    ("iteration", "stops"), [(19, False), (29, True), (25, False), (99, False)]
+)
 def test_stops_when_the_best_is_too_old(tmp_path, model, iteration, stops):
     best = best_model("segm/AP", model, tmp_path)
     best.update({"segm": {"AP": 50.0}}, 10)

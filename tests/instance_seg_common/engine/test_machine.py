@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+
 from instance_seg_common.engine.machine import fit_to_machine
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from instance_seg_common.engine.optimizer import build_optimizer
 from instance_seg_common.errors import UserError
 

@@ -5,12 +5,23 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from instance_seg_common.engine import InstanceSegTrainer
 from instance_seg_common.errors import UserError
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads add up gradients of indexed tensors in any order; one thread is exact."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def train(cfg, resume=False, stop_after=None):
     """Train; ``stop_after`` iterations the run dies as by a kill."""
+    torch.manual_seed(0)
     trainer = InstanceSegTrainer(cfg)
     trainer.resume_or_load(resume=resume)
     if stop_after is not None:
@@ -67,7 +78,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tiny_cfg, tmp_path):
 
 def test_early_stop_writes_results_and_weights(tiny_cfg):
     tiny_cfg.SOLVER.MAX_ITER = 50
-    tiny_cfg.SOLVER.BASE_LR = 0.0
+    tiny_cfg.SOLVER.BASE_LR = 1e-12
     tiny_cfg.TEST.EVAL_PERIOD = 1
     tiny_cfg.TEST.PATIENCE = 1
     tiny_cfg.TEST.VALIDATION_LOSS_IMAGES = tiny_cfg.TEST.PICTURES = 0
@@ -81,9 +92,8 @@ def test_nan_losses_name_the_images(tiny_cfg):
     trainer = InstanceSegTrainer(tiny_cfg)
     torch.nn.init.constant_(next(trainer.model.parameters()), float("nan"))
     trainer.resume_or_load()
-    with pytest.raises((UserError, FloatingPointError), match=r"\.png|NaN") as caught:
+    with pytest.raises(UserError, match=r"NaN.*\.png"):
         trainer.train()
-    assert ".png" in str(caught.value)
 
 
 def test_images_without_instances_and_without_predictions(tiny_cfg, monkeypatch):

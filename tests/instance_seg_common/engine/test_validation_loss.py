@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from instance_seg_common.engine.validation_loss import (
     build_validation_inputs,
     untouched,

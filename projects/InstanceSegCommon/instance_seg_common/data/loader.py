@@ -1,7 +1,7 @@
 """Detectron2's own mapper and loaders, made to continue exactly where a run stopped.
 
-Every sample's random state is a function of (SEED, rank, position in the stream), so that a run that
-is resumed at position p draws the same images with the same augmentations as one never interrupted.
+Every sample's random state is a function of (SEED, rank, position in the stream), so that a run
+resumed at position p draws the same images with the same augmentations as one never interrupted.
 """
 
 import itertools
@@ -65,23 +65,32 @@ class SeededDataset(Dataset):
         return self.dataset[index]
 
 
-class ReadableMapper:
-    """A mapper whose failure on a file is a sentence that names the file.
+class SafeMapper:
+    """Detectron2's mapper; a file that fails is named in a sentence, and boxes fit their masks.
+
+    The stock way to tight boxes, ``recompute_boxes``, fails on images without instances.
 
     Args:
-        mapper (callable): dataset dict -> model input.
+        mapper (DatasetMapper): dataset dict -> model input.
     """
 
     def __init__(self, mapper):
         self.mapper = mapper
 
     def __call__(self, dataset_dict):
+        item = self._read(dataset_dict)
+        instances = item.get("instances")
+        if instances is not None and instances.has("gt_masks"):
+            instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        return item
+
+    def _read(self, dataset_dict):
         try:
             return self.mapper(dataset_dict)
         except (OSError, SyntaxError, utils.SizeMismatchError) as error:
             raise UserError(
-                f"The image {dataset_dict['file_name']} cannot be used: {error}. Replace or remove it; "
-                "tools/check_dataset.py lists everything that is wrong with a data set."
+                f"The image {dataset_dict['file_name']} cannot be used: {error}. Replace or "
+                "remove it; tools/check_dataset.py lists everything that is wrong with a data set."
             ) from error
 
 
@@ -112,12 +121,12 @@ def _augmentation(name, arguments):
     if not (isinstance(kind, type) and issubclass(kind, (T.Augmentation, T.Transform))):
         raise UserError(
             f"INPUT.AUGMENTATIONS names {name!r}, which is no transform of "
-            "detectron2.data.transforms. Use for example RandomRotation, RandomBrightness or Resize."
+            "detectron2.data.transforms. Use for example RandomRotation or RandomBrightness."
         )
     try:
         return kind(**arguments) if isinstance(arguments, dict) else kind(*arguments)
     except TypeError as error:
-        raise UserError(f"INPUT.AUGMENTATIONS: {name} does not take {arguments}: {error}.") from error
+        raise UserError(f"INPUT.AUGMENTATIONS: {name} cannot take {arguments}: {error}") from error
 
 
 def build_train_mapper(cfg, augmentations=None):
@@ -132,17 +141,14 @@ def build_train_mapper(cfg, augmentations=None):
     """
     if augmentations is None:
         augmentations = build_augmentations(cfg, is_train=True)
-    # Rotation and cropping leave boxes loose; the masks say where they end.
-    mapper = DatasetMapper(
-        cfg, True, augmentations=augmentations, recompute_boxes=cfg.MODEL.MASK_ON
-    )
-    return ReadableMapper(mapper)
+    # The stock default recomputes boxes after a crop only; SafeMapper does it always.
+    return SafeMapper(DatasetMapper(cfg, True, augmentations=augmentations, recompute_boxes=False))
 
 
 def build_train_loader(cfg, start_iter=0):
     """Infinite loader of training batches from iteration ``start_iter`` on.
 
-    Exact continuation needs ``DATALOADER.ASPECT_RATIO_GROUPING: False``: grouping keeps images back.
+    Exact continuation needs ``DATALOADER.ASPECT_RATIO_GROUPING: False``: it keeps images back.
 
     Args:
         cfg (CfgNode): the config, with ``SEED`` >= 0 for a reproducible order.
@@ -181,8 +187,22 @@ def _sampler(cfg, dicts, seed):
     )
 
 
+def build_test_mapper(cfg):
+    """Detectron2's mapper for inference, with the config's fixed squash.
+
+    Args:
+        cfg (CfgNode): the config.
+
+    Returns:
+        callable: dataset dict -> model input without annotations.
+    """
+    return SafeMapper(
+        DatasetMapper(cfg, False, augmentations=build_augmentations(cfg, is_train=False))
+    )
+
+
 def build_test_loader(cfg, dataset_name):
-    """Detectron2's test loader, with the config's fixed squash and errors in sentences.
+    """Detectron2's test loader, with errors in sentences.
 
     Args:
         cfg (CfgNode): the config.
@@ -191,5 +211,4 @@ def build_test_loader(cfg, dataset_name):
     Returns:
         iterable: over lists with one dict, without annotations.
     """
-    mapper = DatasetMapper(cfg, False, augmentations=build_augmentations(cfg, is_train=False))
-    return build_detection_test_loader(cfg, dataset_name, mapper=ReadableMapper(mapper))
+    return build_detection_test_loader(cfg, dataset_name, mapper=build_test_mapper(cfg))

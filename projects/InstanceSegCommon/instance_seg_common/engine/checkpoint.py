@@ -62,8 +62,8 @@ class AtomicCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not names:
             return "Give another file as MODEL.WEIGHTS."
         return (
-            f"Other checkpoints in {folder}: {', '.join(names)}. To go on from one with --resume, write "
-            f"its name into {folder / 'last_checkpoint'}."
+            f"Other checkpoints in {folder}: {', '.join(names)}. To go on from one with --resume, "
+            f"write its name into {folder / 'last_checkpoint'}."
         )
 
     def _log_incompatible_keys(self, incompatible):
@@ -79,7 +79,7 @@ class AtomicCheckpointer(DetectionCheckpointer):
         )
         total = len(self.model.state_dict())
         logger.info(
-            "Weights: %d of %d tensors loaded, %d keep their initial value, %d of the file are unused.",
+            "Weights: %d of %d tensors loaded, %d keep their initial value, %d in the file unused.",
             total - len(self.misfits),
             total,
             len(self.misfits),
@@ -108,7 +108,7 @@ def load_weights(model, path):
     checkpointer.load(path)
     if checkpointer.misfits:
         raise UserError(
-            f"The weights {path} do not fit the config: {len(checkpointer.misfits)} tensors are absent "
-            f"or of another shape, first {checkpointer.misfits[0]}. Use the config.yaml of the run "
-            "that made them; another number of classes gives this too."
+            f"The weights {path} do not fit the config: {len(checkpointer.misfits)} tensors are "
+            f"absent or of another shape, first {checkpointer.misfits[0]}. Use the config.yaml of the "
+            "run that made them; another number of classes gives this too."
         )

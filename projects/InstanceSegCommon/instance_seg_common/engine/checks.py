@@ -74,12 +74,14 @@ def _check_classes(cfg, name):
     if node != len(classes):
         raise UserError(
             f"{key} is {node}, but data set {name!r} has {len(classes)} classes "
-            f"({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}). Set {key} to {len(classes)}."
+            f"({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''}). "
+            f"Set {key} to {len(classes)}."
         )
-    first = MetadataCatalog.get(cfg.DATASETS.TEST[0]).thing_classes if cfg.DATASETS.TEST else classes
+    reference = cfg.DATASETS.TEST[0] if cfg.DATASETS.TEST else name
+    first = MetadataCatalog.get(reference).thing_classes
     if list(first) != list(classes):
         raise UserError(
-            f"The data sets {cfg.DATASETS.TEST[0]!r} and {name!r} name different classes or order them "
+            f"The data sets {reference!r} and {name!r} name different classes or order them "
             f"differently: {list(first)[:5]} and {list(classes)[:5]}. Use the same list for both."
         )
 
@@ -88,7 +90,7 @@ def _check_masks(cfg, name, dicts):
     if not dicts:
         raise UserError(f"Data set {name!r} has no images.")
     if not cfg.MODEL.MASK_ON:
-        raise UserError("MODEL.MASK_ON is False, so there would be no masks to learn or score: set True.")
+        raise UserError("MODEL.MASK_ON is False: no masks would be learned or scored. Set it True.")
     annotation = next((a for d in dicts for a in d.get("annotations", ())), None)
     if annotation is None:
         logger.warning("Data set %r has images but not one annotation.", name)
@@ -96,8 +98,8 @@ def _check_masks(cfg, name, dicts):
         raise UserError(f"Data set {name!r} has boxes without segmentation; masks are needed.")
     elif isinstance(annotation["segmentation"], dict) and cfg.INPUT.MASK_FORMAT != "bitmask":
         raise UserError(
-            f"Data set {name!r} holds RLE masks, but INPUT.MASK_FORMAT is {cfg.INPUT.MASK_FORMAT!r}. "
-            "Set it to bitmask."
+            f"Data set {name!r} holds RLE masks, but INPUT.MASK_FORMAT is "
+            f"{cfg.INPUT.MASK_FORMAT!r}. Set it to bitmask."
         )
 
 
@@ -128,8 +130,8 @@ def _warn_if_crowded(cfg, name, dicts):
     crowd = max(len(d.get("annotations", ())) for d in dicts)
     if crowd > cfg.TEST.DETECTIONS_PER_IMAGE:
         logger.warning(
-            "An image of %r has %d instances, but TEST.DETECTIONS_PER_IMAGE is %d: the rest cannot be "
-            "found.",
+            "An image of %r has %d instances, but TEST.DETECTIONS_PER_IMAGE is %d: "
+            "the rest cannot be found.",
             name,
             crowd,
             cfg.TEST.DETECTIONS_PER_IMAGE,

@@ -1,4 +1,4 @@
-"""Hooks that Detectron2 lacks: exact randomness, best model, early stop, validation loss, pictures."""
+"""Hooks that Detectron2 lacks: exact randomness, best model, early stop, validation, pictures."""
 
 import json
 import logging
@@ -6,13 +6,13 @@ import math
 from pathlib import Path
 
 import torch
-from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.evaluation import inference_context
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
-from ..data.loader import ReadableMapper, build_augmentations
+from ..data.loader import build_test_mapper
 from ..visualization.panels import prediction_panel
 from .validation_loss import build_validation_inputs, validation_loss
 
@@ -24,7 +24,7 @@ class StopTraining(BaseException):
 
 
 class SeedEachStep(HookBase):
-    """Sets torch's random state from (seed, iteration, rank), so that a resumed run continues exactly.
+    """Sets torch's random state from (seed, iteration, rank): a resumed run continues exactly.
 
     Args:
         seed (int): of the run.
@@ -102,7 +102,7 @@ class BestModel:
     The file is the only state, so that a resumed run knows the best value so far.
 
     Args:
-        metric (str): path in the results, such as ``segm/AP``; a leading ``-`` means lower is better.
+        metric (str): path in the results, such as ``segm/AP``; ``-`` before it: lower is better.
         checkpointer (AtomicCheckpointer): of the run.
     """
 
@@ -131,7 +131,7 @@ class BestModel:
         value = flat.get(self.metric)
         if value is None:
             logger.warning(
-                "TEST.BEST_METRIC %r is not among the results, so no best model is kept. There are: %s.",
+                "TEST.BEST_METRIC %r is not among the results: no best model is kept. There are: %s.",
                 self.metric,
                 ", ".join(sorted(flat)),
             )
@@ -179,7 +179,7 @@ class EarlyStop(Periodic):
 
 
 class Pictures(Periodic):
-    """Puts ground truth | prediction | errors of some test images into TensorBoard; main process only.
+    """Ground truth | prediction | errors of some test images in TensorBoard; main process only.
 
     Args:
         cfg (CfgNode): ``TEST.PICTURES`` images of ``DATASETS.TEST[0]``, every ``TEST.EVAL_PERIOD``.
@@ -190,8 +190,8 @@ class Pictures(Periodic):
         self.cfg = cfg
         dicts = DatasetCatalog.get(cfg.DATASETS.TEST[0])
         self.dicts = dicts[:: max(1, len(dicts) // cfg.TEST.PICTURES)][: cfg.TEST.PICTURES]
-        mapper = DatasetMapper(cfg, False, augmentations=build_augmentations(cfg, is_train=False))
-        self.mapper = ReadableMapper(mapper)
+        self.mapper = build_test_mapper(cfg)
+        self.class_names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).thing_classes
 
     def run(self):
         model = getattr(self.trainer.model, "module", self.trainer.model)
@@ -199,7 +199,11 @@ class Pictures(Periodic):
             for item in self.dicts:
                 instances = model([self.mapper(item)])[0]["instances"].to("cpu")
                 panel = prediction_panel(
-                    item, instances, score_threshold=self.cfg.TEST.LABEL_MAP_SCORE_THRESHOLD
+                    item,
+                    instances,
+                    self.class_names,
+                    score_threshold=self.cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
+                    min_area=self.cfg.TEST.LABEL_MAP_MIN_AREA,
                 )
                 name = f"predictions/{Path(item['file_name']).stem}"
                 self.trainer.storage.put_image(name, panel.transpose(2, 0, 1))

@@ -1,4 +1,4 @@
-"""Optimisers from the config: what Detectron2 builds, and AdamW, backbone factor, full-model clipping."""
+"""Optimisers from the config: Detectron2's SGD, and AdamW, backbone factor, full-model clipping."""
 
 import torch
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
@@ -30,10 +30,8 @@ def build_optimizer(cfg, model):
             else 1.0
         ),
     )
-    kinds = {
-        "SGD": (torch.optim.SGD, {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}),
-        "ADAMW": (torch.optim.AdamW, {}),
-    }
+    sgd_arguments = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
+    kinds = {"SGD": (torch.optim.SGD, sgd_arguments), "ADAMW": (torch.optim.AdamW, {})}
     if cfg.SOLVER.OPTIMIZER.upper() not in kinds:
         raise UserError(f"SOLVER.OPTIMIZER is {cfg.SOLVER.OPTIMIZER!r}; use SGD or AdamW.")
     kind, arguments = kinds[cfg.SOLVER.OPTIMIZER.upper()]

@@ -44,12 +44,13 @@ class InstanceSegTrainer(DefaultTrainer):
     """
 
     def __init__(self, cfg):
-        # DefaultTrainer.__init__ hands a GPU number to DistributedDataParallel, which CPU models refuse.
+        # DefaultTrainer.__init__ gives DistributedDataParallel a GPU number; CPU models refuse it.
         TrainerBase.__init__(self)
         self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         check_config(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
+        model.register_forward_pre_hook(self._remember_batch)
         model.register_forward_hook(_check_finite)
         devices = [comm.get_local_rank()] if cfg.MODEL.DEVICE.startswith("cuda") else None
         kind = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
@@ -144,6 +145,20 @@ class InstanceSegTrainer(DefaultTrainer):
         )
         self._trainer.reset_data_loader(lambda: build_train_loader(self.cfg, self.start_iter))
 
+    def run_step(self):
+        """One iteration; what is not finite names its images before it reaches the weights."""
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            raise UserError(
+                f"{error} The images of the batch: {', '.join(self._batch)}. Look at them with "
+                "tools/visualize.py --source dataloader; if they are right, lower SOLVER.BASE_LR."
+            ) from error
+
+    def _remember_batch(self, model, inputs):
+        if model.training:
+            self._batch = [str(item.get("file_name", "?")) for item in inputs[0]]
+
     def train(self):
         """Train to the end or to an early stop, then write ``OUTPUT_DIR/results.json``.
 
@@ -186,8 +201,8 @@ def build_model_quietly(cfg):
     name = cfg.MODEL.META_ARCHITECTURE
     if name not in META_ARCH_REGISTRY:
         raise UserError(
-            f"MODEL.META_ARCHITECTURE {name!r} is not registered: import the plugin that defines it "
-            "before the model is built."
+            f"MODEL.META_ARCHITECTURE {name!r} is not registered: import the plugin that defines "
+            "it before the model is built."
         )
     model = build_model(cfg)
     parameters = sum(p.numel() for p in model.parameters())
@@ -218,13 +233,8 @@ def _without_nan(metrics):
 
 
 def _check_finite(model, inputs, output):
-    """Forward hook: a loss that is not finite names its images before it reaches the weights."""
-    if not (model.training and torch.is_grad_enabled() and isinstance(output, dict)):
-        return
-    bad = [name for name, value in output.items() if not torch.isfinite(value).all()]
-    if bad:
-        files = ", ".join(str(item.get("file_name", "?")) for item in inputs[0])
-        raise UserError(
-            f"The loss became NaN or infinite ({', '.join(bad)}) on the images {files}. Look at them with "
-            "tools/visualize.py --source dataloader; if they are right, lower SOLVER.BASE_LR."
-        )
+    """Forward hook: each rank looks at its own losses, where stock looks at their mean on rank 0."""
+    if model.training and torch.is_grad_enabled() and isinstance(output, dict):
+        bad = [name for name, value in output.items() if not torch.isfinite(value).all()]
+        if bad:
+            raise FloatingPointError(f"The loss became NaN or infinite: {', '.join(bad)}.")

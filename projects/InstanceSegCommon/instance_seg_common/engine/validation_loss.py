@@ -58,7 +58,7 @@ def validation_loss(model, inputs):
         inputs (list): of callables, from ``build_validation_inputs``.
 
     Returns:
-        dict[str, float]: each loss averaged over the images of all ranks, and their sum as ``total``.
+        dict[str, float]: each loss averaged over the images of all ranks, and ``total``.
     """
     sums, count = {}, 0
     model = getattr(model, "module", model)
