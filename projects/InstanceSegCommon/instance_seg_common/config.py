@@ -9,22 +9,28 @@ def add_common_config(cfg):
     Args:
         cfg (detectron2.config.CfgNode): not frozen.
     """
-    _add_defaults(cfg.DATASETS, REGISTER=[])
-    _add_defaults(cfg.INPUT, AUGMENTATIONS=[])
+    _add_defaults(
+        cfg.DATASETS,
+        REGISTER=[],  # own data sets, a list of mappings; see datasets/README.md
+    )
+    _add_defaults(
+        cfg.INPUT,
+        AUGMENTATIONS=[],  # [name, arguments] of detectron2.data.transforms, before crop and resize
+    )
     _add_defaults(
         cfg.SOLVER,
-        OPTIMIZER="SGD",
-        BACKBONE_LR_FACTOR=1.0,
-        FULL_MODEL_CLIP_NORM=0.0,
+        OPTIMIZER="SGD",  # SGD or AdamW
+        BACKBONE_LR_FACTOR=1.0,  # learning rate of the backbone, as a factor of BASE_LR
+        FULL_MODEL_CLIP_NORM=0.0,  # largest L2 norm of the whole model's gradient; 0 = no clipping
     )
     _add_defaults(
         cfg.TEST,
-        BEST_METRIC="segm/AP",
-        PATIENCE=0,
-        VALIDATION_LOSS_IMAGES=64,
-        PICTURES=4,
-        LABEL_MAP_SCORE_THRESHOLD=0.5,
-        LABEL_MAP_MIN_AREA=0,
+        BEST_METRIC="segm/AP",  # model_best.pth is chosen by it; "-dic/DiC" = lower is better
+        PATIENCE=0,  # evaluations without a better value until training stops; 0 = never
+        VALIDATION_LOSS_IMAGES=64,  # images of DATASETS.TEST[0] for the validation loss; 0 = none
+        PICTURES=4,  # images of DATASETS.TEST[0] drawn into TensorBoard at each evaluation
+        LABEL_MAP_SCORE_THRESHOLD=0.5,  # least score of an instance in a label map, 0 to 1
+        LABEL_MAP_MIN_AREA=0,  # least area of an instance in a label map, pixels
     )
     if "OTSU_WATERSHED" not in cfg.MODEL:
         cfg.MODEL.OTSU_WATERSHED = CfgNode()

@@ -109,6 +109,6 @@ def load_weights(model, path):
     if checkpointer.misfits:
         raise UserError(
             f"The weights {path} do not fit the config: {len(checkpointer.misfits)} tensors are "
-            f"absent or of another shape, first {checkpointer.misfits[0]}. Use the config.yaml of the "
-            "run that made them; another number of classes gives this too."
+            f"absent or of another shape, first {checkpointer.misfits[0]}. Use the config.yaml of "
+            "the run that made them; another number of classes gives this too."
         )

@@ -131,7 +131,7 @@ class BestModel:
         value = flat.get(self.metric)
         if value is None:
             logger.warning(
-                "TEST.BEST_METRIC %r is not among the results: no best model is kept. There are: %s.",
+                "TEST.BEST_METRIC %r is not among the results: no best model is kept. They are: %s",
                 self.metric,
                 ", ".join(sorted(flat)),
             )

@@ -233,7 +233,7 @@ def _without_nan(metrics):
 
 
 def _check_finite(model, inputs, output):
-    """Forward hook: each rank looks at its own losses, where stock looks at their mean on rank 0."""
+    """Forward hook: each rank checks its own losses; stock checks their mean on rank 0."""
     if model.training and torch.is_grad_enabled() and isinstance(output, dict):
         bad = [name for name, value in output.items() if not torch.isfinite(value).all()]
         if bad:

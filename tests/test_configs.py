@@ -1,0 +1,172 @@
+"""Every YAML loads, is made as the design says, and builds."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+from ways import get_cfg_with_plugins, load_cfg
+
+from instance_seg_common.config import add_common_config
+from instance_seg_common.engine.checks import class_count_key
+from instance_seg_common.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+HALVES = sorted([*CONFIGS.glob("methods/*.yaml"), *CONFIGS.glob("data/*.yaml")])
+LEAVES = sorted(set(CONFIGS.glob("*/*.yaml")) - set(HALVES))
+ADDED_KEYS_ARE_READ_IN = [ROOT / "projects", ROOT / "tools"]
+
+
+def name_of(path):
+    return str(path.relative_to(CONFIGS))
+
+
+def flatten(node, prefix=""):
+    """{dotted key: value} of nested mappings."""
+    flat = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def value_of(cfg, key):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def as_yaml(value):
+    """Tuples written as strings in YAML, and lists, as one kind."""
+    if isinstance(value, str) and value.startswith("("):
+        value = ast.literal_eval(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
+def test_leaves_are_thin_and_name_base_method_and_data(leaf):
+    content = yaml.safe_load(leaf.read_text())
+    base, method, data = content["_BASE_"]
+    assert base == "../Base-InstanceSeg.yaml"
+    assert re.fullmatch(r"\.\./methods/\w+\.yaml", method)
+    assert re.fullmatch(r"\.\./data/\w+\.yaml", data)
+    assert content["OUTPUT_DIR"] == f"output/{name_of(leaf).removesuffix('.yaml')}"
+    assert len(leaf.read_text().splitlines()) <= 35
+
+
+@pytest.mark.parametrize("half", [CONFIGS / "Base-InstanceSeg.yaml", *HALVES], ids=name_of)
+def test_halves_have_no_base(half):
+    assert "_BASE_" not in yaml.safe_load(half.read_text())
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
+def test_every_key_of_a_half_survives_unless_the_leaf_sets_it(leaf):
+    content = yaml.safe_load(leaf.read_text())
+    own = flatten(content)
+    cfg = load_cfg(leaf)
+    for half in content["_BASE_"][1:]:
+        for key, value in flatten(yaml.safe_load((leaf.parent / half).read_text())).items():
+            if key not in own:
+                assert as_yaml(value_of(cfg, key)) == as_yaml(value), (half, key)
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
+def test_dump_of_a_leaf_reloads_equal(leaf, tmp_path):
+    cfg = load_cfg(leaf)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    again = get_cfg_with_plugins()
+    again.merge_from_file(str(tmp_path / "config.yaml"), allow_unsafe=False)
+    assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
+def test_leaves_build_and_light_ones_stay_light(leaf):
+    cfg = load_cfg(leaf)
+    assert class_count_key(cfg).removesuffix(".NUM_CLASSES").split(".")[-1] in leaf.read_text()
+    cfg.MODEL.DEVICE = "cpu"
+    parameters = sum(p.numel() for p in build_model(cfg).parameters())
+    if "R50" not in leaf.name:
+        assert parameters < 12e6
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
+def test_leaves_without_weights_freeze_nothing(leaf):
+    cfg = load_cfg(leaf)
+    if not cfg.MODEL.WEIGHTS:
+        assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
+
+
+def test_methods_load_with_stock_keys_and_those_of_their_plugin():
+    for half in CONFIGS.glob("methods/mask_rcnn_*.yaml"):
+        get_cfg().merge_from_file(str(half), allow_unsafe=False)
+
+
+def test_equal_detections_and_crops_for_all_ways_on_one_data_set():
+    by_set = {}
+    for leaf in LEAVES:
+        cfg = load_cfg(leaf)
+        facts = (cfg.TEST.DETECTIONS_PER_IMAGE, cfg.INPUT.MIN_SIZE_TEST)
+        by_set.setdefault(cfg.DATASETS.TEST, set()).add(facts)
+    assert all(len(facts) == 1 for facts in by_set.values()), by_set
+
+
+def test_adding_keys_twice_changes_nothing():
+    cfg = get_cfg()
+    add_common_config(cfg)
+    cfg.TEST.PATIENCE = 3
+    add_common_config(cfg)
+    assert cfg.TEST.PATIENCE == 3
+
+
+def added_keys():
+    stock, own = flatten(get_cfg()), flatten(get_cfg_with_plugins())
+    return sorted(set(own) - set(stock))
+
+
+@pytest.mark.parametrize("key", added_keys())
+def test_every_added_key_is_read(key):
+    name = key.split(".")[-1]
+    text = "".join(
+        f.read_text()
+        for folder in ADDED_KEYS_ARE_READ_IN
+        for f in folder.rglob("*.py")
+        if f.name != "config.py"
+    )
+    if name == "NUM_CLASSES":
+        return  # read through engine.checks.class_count_key
+    assert re.search(rf"\.{name}\b", text), f"{key} is registered but never read"
+
+
+def test_every_key_that_is_read_is_registered():
+    known = flatten(get_cfg_with_plugins())
+    for folder in ADDED_KEYS_ARE_READ_IN:
+        for file in folder.rglob("*.py"):
+            for key in re.findall(r"\bcfg\.((?:[A-Z][A-Z0-9_]*\.?)+)", file.read_text()):
+                key = key.rstrip(".")
+                assert any(k == key or k.startswith(f"{key}.") for k in known), (file.name, key)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("MODEL:\n  RECURENT: 1\n", "RECURENT"),
+        ("MODEL: [\n", "own.yaml"),
+        ("SOLVER:\n  MAX_ITER: 'many'\n", "MAX_ITER"),
+        ("OUTPUT_DIR: !!python/object/apply:os.system ['true']\n", "python/object"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_a_sentence(tmp_path, text, word):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(UserError, match=word):
+        load_cfg(tmp_path / "own.yaml")
+
+
+def test_absent_config_file():
+    with pytest.raises(UserError, match=r"nowhere\.yaml"):
+        load_cfg("nowhere.yaml")

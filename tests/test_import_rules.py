@@ -1,0 +1,81 @@
+"""The dependency rule of projects/README.md, read from the imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECTS = ROOT / "projects"
+COMMON = "instance_seg_common"
+PLUGINS = {"recurrent_instance_seg", "embedding_instance_seg"}
+PLUGIN_MAY_IMPORT = {"torch", "numpy", "scipy", "fvcore", "detectron2", "instance_seg_common"}
+OPTIONAL = {"skimage", "sklearn", "cityscapesscripts", "matplotlib", "tabulate", "tensorboard"}
+
+
+def sources():
+    """(package, file) of every module below projects/."""
+    files = PROJECTS.glob("*/*/**/*.py")
+    return [(f.relative_to(PROJECTS).parts[1], f) for f in sorted(files)]
+
+
+def imports(file, top_level_only=False):
+    """Full names of the modules that a file imports."""
+    tree = ast.parse(file.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module)
+    return names
+
+
+IDS = [str(f.relative_to(PROJECTS)) for _, f in sources()]
+
+
+@pytest.mark.parametrize(("package", "file"), sources(), ids=IDS)
+def test_packages_import_only_what_they_may(package, file):
+    found = imports(file)
+    roots = {name.split(".")[0] for name in found}
+    assert not roots & (PLUGINS - {package}), "a plugin or the common package imports another plugin"
+    assert not roots & {"tools", "ways"}
+    if package in PLUGINS:
+        shared = {name for name in found if name.split(".")[0] == COMMON}
+        assert shared <= {"instance_seg_common.masks"}
+        outside = {name.split(".")[0] for name in imports(file, top_level_only=True)}
+        assert outside - set(sys.stdlib_module_names) - {package} <= PLUGIN_MAY_IMPORT
+
+
+@pytest.mark.parametrize(("package", "file"), sources(), ids=IDS)
+def test_optional_dependencies_are_imported_where_they_are_used(package, file):
+    roots = {name.split(".")[0] for name in imports(file, top_level_only=True)}
+    assert not roots & OPTIONAL
+
+
+def test_the_common_package_itself_is_empty():
+    assert (PROJECTS / "InstanceSegCommon" / COMMON / "__init__.py").read_text() == ""
+
+
+def test_importing_everything_registers_no_data_set_and_keeps_the_random_state():
+    modules = [
+        ".".join(f.relative_to(PROJECTS).parts[1:]).removesuffix(".py").removesuffix(".__init__")
+        for _, f in sources()
+    ]
+    code = (
+        "import importlib, sys, random, numpy, torch\n"
+        "sys.modules['detectron2._C'] = None\n"
+        "import detectron2.data, detectron2.engine\n"
+        "from detectron2.config import get_cfg\n"
+        "from detectron2.data import DatasetCatalog\n"
+        "state = lambda: (random.getstate()[1][-1], numpy.random.get_state()[2], torch.initial_seed(),"
+        " set(DatasetCatalog.list()), get_cfg().dump())\n"
+        "before = state()\n"
+        f"[importlib.import_module(name) for name in {modules}]\n"
+        "assert state() == before, 'an import changed the catalog, a random state or the defaults'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
