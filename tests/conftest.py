@@ -1,13 +1,11 @@
 """Fixtures for all tests."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
 
 
 def _shared_data_root():
@@ -26,8 +24,9 @@ def shared_data():
 
 @pytest.fixture(scope="session", autouse=True)
 def _isolated_cache(tmp_path_factory):
-    """Derived files of the tests never mix with those of the user."""
+    """Derived files of the tests never mix with those of the user; named sets find the images."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(_shared_data_root()))
         patch.setenv("INSTANCE_SEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

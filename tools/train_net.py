@@ -9,9 +9,9 @@ from detectron2.utils import comm
 from ways import load_cfg, run_tool
 
 from instance_seg_common.engine import InstanceSegTrainer
-from instance_seg_common.engine.checkpoint import load_weights
 from instance_seg_common.engine.checks import check_config
-from instance_seg_common.engine.trainer import build_model_quietly, write_results
+from instance_seg_common.engine.trainer import write_results
+from instance_seg_common.visualization.predictor import build_predictor
 
 
 def train_or_evaluate(args):
@@ -29,10 +29,7 @@ def train_or_evaluate(args):
 def evaluate(cfg):
     """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST`` and write results.json."""
     check_config(cfg, training=False)
-    model = build_model_quietly(cfg)
-    if any(True for _ in model.parameters()):
-        load_weights(model, cfg.MODEL.WEIGHTS)
-    results = InstanceSegTrainer.test(cfg, model)
+    results = InstanceSegTrainer.test(cfg, build_predictor(cfg))
     if comm.is_main_process():
         write_results(cfg, results)
     return results

@@ -1,13 +1,9 @@
 """Registration of small data sets, undone after each test."""
 
 import itertools
-import sys
-from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-
-sys.path.insert(0, str(Path(__file__).parent))  # for square_sets
 
 _NUMBER = itertools.count()
 

@@ -6,15 +6,12 @@ from functools import reduce
 from operator import add
 
 import numpy as np
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from tabulate import tabulate
 
+from ..data.loader import build_test_mapper
 from .checks import check_prediction
 from .label_map import GroundTruth, gather_list, predicted_label_map
 from .matching import match_label_maps
@@ -103,7 +100,7 @@ def sweep_score_threshold(cfg, model, dataset_name, max_images=None, thresholds=
         chosen = np.linspace(0, len(records) - 1, max(max_images, 1)).round().astype(int)
         records = [records[index] for index in chosen]
     loader = build_detection_test_loader(
-        records, mapper=DatasetMapper(cfg, False), num_workers=cfg.DATALOADER.NUM_WORKERS
+        records, mapper=build_test_mapper(cfg), num_workers=cfg.DATALOADER.NUM_WORKERS
     )
     sweep = ScoreThresholdSweep(dataset_name, thresholds, cfg.TEST.LABEL_MAP_MIN_AREA)
     pooled = inference_on_dataset(model, loader, sweep)
