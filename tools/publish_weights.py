@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Turn a run into a small file for weights/: float16, with its config and measured figures beside it.
+"""Turn a run into a small file for weights/: float16, with its config and figures beside it.
 
 python tools/publish_weights.py output/Nuclei/mask_rcnn_R18 weights/mask_rcnn_R18_dsb2018
 writes weights/mask_rcnn_R18_dsb2018.pth, .yaml and .json.
@@ -38,15 +38,15 @@ def main():
                 f"{args.run} has no {name}: is it the OUTPUT_DIR of a finished training?"
             )
     state = torch.load(args.run / args.checkpoint, map_location="cpu")["model"]
-    target = args.target.with_suffix(".pth")
+    target = Path(f"{args.target}.pth")
     target.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model": halve(state)}, target)
     if target.stat().st_size > MAX_BYTES:
         target.unlink()
         raise UserError(f"{target} would exceed {MAX_BYTES // 10**6} MB; use a lighter model.")
-    shutil.copy(args.run / "config.yaml", args.target.with_suffix(".yaml"))
+    shutil.copy(args.run / "config.yaml", f"{args.target}.yaml")
     results = json.loads((args.run / "results.json").read_text())
-    args.target.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
+    Path(f"{args.target}.json").write_text(json.dumps(results, indent=2) + "\n")
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
 

@@ -131,3 +131,16 @@ def test_overfit_reaches_ap50_of_80(tiny_cfg):
     tiny_cfg.DATASETS.TRAIN = tiny_cfg.DATASETS.TEST = (name,)
     _, results = train(tiny_cfg)
     assert results["segm"]["AP50"] >= 80.0
+
+
+def test_a_way_without_parameters_is_sent_to_evaluation(tiny_cfg):
+    tiny_cfg.MODEL.META_ARCHITECTURE = "OtsuWatershed"
+    tiny_cfg.MODEL.OTSU_WATERSHED.NUM_CLASSES = 4
+    with pytest.raises(UserError, match="--eval-only"):
+        InstanceSegTrainer(tiny_cfg)
+
+
+def test_unknown_meta_architecture(tiny_cfg):
+    tiny_cfg.MODEL.META_ARCHITECTURE = "MaskRCNN"
+    with pytest.raises(UserError, match="MaskRCNN"):
+        InstanceSegTrainer(tiny_cfg)

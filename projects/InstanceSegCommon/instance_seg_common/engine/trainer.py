@@ -49,6 +49,10 @@ class InstanceSegTrainer(DefaultTrainer):
         self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         check_config(cfg)
         model = self.build_model(cfg)
+        if not any(p.requires_grad for p in model.parameters()):
+            raise UserError(
+                f"{cfg.MODEL.META_ARCHITECTURE} has nothing to train: evaluate it with --eval-only."
+            )
         optimizer = self.build_optimizer(cfg, model)
         model.register_forward_pre_hook(self._remember_batch)
         model.register_forward_hook(_check_finite)

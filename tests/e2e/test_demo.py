@@ -1,0 +1,41 @@
+"""`make demo` in small: the table, and exit status 1 for a way that has not learned."""
+
+import demo
+import pytest
+import ways
+
+SMALL = (
+    "DATASETS.REGISTER",
+    "[{'name': 'tiny_demo', 'format': 'synthetic', 'kind': 'shapes', 'num_images': 4}]",
+    *("DATASETS.TRAIN", "('tiny_demo',)", "DATASETS.TEST", "('tiny_demo',)"),
+)
+UNTRAINED = (
+    *("SOLVER.MAX_ITER", "1", "SOLVER.IMS_PER_BATCH", "1", "TEST.EVAL_PERIOD", "0"),
+    *("DATALOADER.NUM_WORKERS", "0"),
+)
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    for name in ("tools", "configs"):
+        (tmp_path / name).symlink_to(demo.ROOT / name)
+    monkeypatch.setattr(demo, "ROOT", tmp_path)
+    monkeypatch.setattr(demo, "PICTURES", 1)
+    return tmp_path
+
+
+def test_a_way_that_has_not_learned_fails_the_demo(checkout, monkeypatch, capsys):
+    rows = [way._replace(opts=SMALL + UNTRAINED if way.trained else SMALL) for way in ways.DEMO]
+    monkeypatch.setattr(demo, "DEMO", rows)
+    assert demo.main() == 1
+    out, err = capsys.readouterr()
+    for way in rows:
+        assert any(line.startswith(way.name) for line in out.splitlines())
+        assert list((checkout / "output" / "demo" / way.name / "pictures").glob("*.png"))
+    assert "below 40: mask_rcnn" in err
+
+
+def test_the_baseline_alone_passes(checkout, monkeypatch):
+    rows = [way._replace(opts=SMALL) for way in ways.DEMO if not way.trained]
+    monkeypatch.setattr(demo, "DEMO", rows)
+    assert demo.main() == 0
