@@ -1,0 +1,130 @@
+"""tools/train_net.py as a user runs it: processes, resume after a kill, and mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPES = "configs/Synthetic/mask_rcnn_R18_shapes.yaml"
+TINY = [
+    "DATASETS.REGISTER",
+    "[{'name': 'tiny_cli', 'format': 'synthetic', 'kind': 'shapes', 'num_images': 6,"
+    " 'image_size': 64}]",
+    *("DATASETS.TRAIN", "('tiny_cli',)", "DATASETS.TEST", "('tiny_cli',)"),
+    *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"),
+    *("SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "0", "DATALOADER.NUM_WORKERS", "1"),
+    *("TEST.EVAL_PERIOD", "0", "MODEL.DEVICE", "cpu"),
+]
+
+
+def command(*options):
+    return [sys.executable, "tools/train_net.py", *map(str, options), *TINY]
+
+
+def environment():
+    # One thread: several add up gradients of indexed tensors in any order.
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(*options, opts=()):
+    return subprocess.run(
+        [*command(*options), *map(str, opts)],
+        cwd=ROOT, capture_output=True, text=True, check=False, env=environment(),
+    )  # fmt: skip
+
+
+def losses(folder):
+    """{iteration: total loss} of a run."""
+    lines = (folder / "metrics.json").read_text().splitlines()
+    scalars = [json.loads(line) for line in lines]
+    return {s["iteration"]: s["total_loss"] for s in scalars if "total_loss" in s}
+
+
+def test_two_processes_without_a_gpu(tmp_path):
+    done = run(
+        "--config-file", SHAPES, "--num-gpus", 2, "--dist-url", "auto",
+        opts=("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["iteration"] == 2
+    assert results["metrics"]["matching"]["fn50"] + results["metrics"]["matching"]["tp50"] > 0
+    again = run(
+        "--config-file", SHAPES, "--eval-only",
+        opts=("OUTPUT_DIR", tmp_path / "one", "MODEL.WEIGHTS", tmp_path / "model_final.pth"),
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr[-3000:]
+    alone = json.loads((tmp_path / "one" / "results.json").read_text())["metrics"]
+    assert alone["segm"] == pytest.approx(results["metrics"]["segm"], nan_ok=True)
+    assert alone["matching"] == pytest.approx(results["metrics"]["matching"])
+
+
+def test_killed_and_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
+    opts = ["SOLVER.MAX_ITER", 8, "SOLVER.CHECKPOINT_PERIOD", 2]
+    whole = run("--config-file", SHAPES, opts=[*opts, "OUTPUT_DIR", tmp_path / "whole"])
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        [*command("--config-file", SHAPES), *map(str, [*opts, "OUTPUT_DIR", killed])],
+        cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (killed / "last_checkpoint").is_file() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "results.json").is_file()
+    resumed = run("--config-file", SHAPES, "--resume", opts=[*opts, "OUTPUT_DIR", killed])
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert "Resuming at iteration" in resumed.stdout + resumed.stderr
+    one, other = (torch.load(f / "model_final.pth")["model"] for f in (tmp_path / "whole", killed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    one, other = (
+        json.loads((f / "results.json").read_text()) for f in (tmp_path / "whole", killed)
+    )
+    assert one["metrics"] == other["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("options", "opts", "words"),
+    [
+        (["--config-file", "configs/none.yaml"], [], "no config file configs/none.yaml"),
+        (["--config-file", SHAPES], ["MODEL.ROI_HEADS.NUM_CLASSES", 7], "NUM_CLASSES to 4"),
+        (["--config-file", SHAPES], ["SOLVER.STEPSS", "1"], "STEPSS"),
+        (["--config-file", SHAPES], ["DATASETS.TRAIN", "('tiny_clj',)"], "tiny_cli"),
+        (["--config-file", SHAPES, "--eval-only"], [], "MODEL.WEIGHTS"),
+        (["--config-file", SHAPES, "--eval-only"], ["MODEL.WEIGHTS", "no.pth"], "no.pth"),
+        (["--config-file", "configs/Synthetic/classical_shapes.yaml"], [], "--eval-only"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(tmp_path, options, opts, words):
+    done = run(*options, opts=[*opts, "OUTPUT_DIR", tmp_path])
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreadable_image_ends_in_its_name(tmp_path):
+    from own_data import write_cells
+
+    write_cells(tmp_path)
+    (tmp_path / "cells/train/images/1.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    register = [{"name": "broken", "format": "label_map", "classes": ["cell"],
+                 "image_dir": str(tmp_path / "cells/train/images"),
+                 "label_dir": str(tmp_path / "cells/train/labels")}]  # fmt: skip
+    done = run(
+        "--config-file", "configs/Nuclei/mask_rcnn_R18.yaml",
+        opts=["DATASETS.REGISTER", register, "DATASETS.TRAIN", "('broken',)",
+              "DATASETS.TEST", "('broken',)", "OUTPUT_DIR", tmp_path / "run"],
+    )  # fmt: skip
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "1.png" in last
