@@ -97,9 +97,12 @@ def run_tool(main):
     """
     try:
         status = main()
-    except UserError as error:
-        # A data loader's worker hands its traceback over as the message; the sentence comes last.
-        sentence = str(error).rsplit("UserError: ", 1)[-1].strip()
-        print(f"error: {sentence}", file=sys.stderr)
+    except Exception as error:
+        # Data loader workers and spawned processes hand over their traceback as the message of an
+        # exception of this process; the sentence comes last.
+        *traceback, sentence = str(error).rsplit("UserError: ", 1)
+        if not (traceback or isinstance(error, UserError)):
+            raise
+        print(f"error: {sentence.strip()}", file=sys.stderr)
         status = 1
     sys.exit(status)

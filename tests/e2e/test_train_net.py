@@ -40,13 +40,6 @@ def run(*options, opts=()):
     )  # fmt: skip
 
 
-def losses(folder):
-    """{iteration: total loss} of a run."""
-    lines = (folder / "metrics.json").read_text().splitlines()
-    scalars = [json.loads(line) for line in lines]
-    return {s["iteration"]: s["total_loss"] for s in scalars if "total_loss" in s}
-
-
 def test_two_processes_without_a_gpu(tmp_path):
     done = run(
         "--config-file", SHAPES, "--num-gpus", 2, "--dist-url", "auto",
@@ -83,12 +76,11 @@ def test_killed_and_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
     resumed = run("--config-file", SHAPES, "--resume", opts=[*opts, "OUTPUT_DIR", killed])
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert "Resuming at iteration" in resumed.stdout + resumed.stderr
-    one, other = (torch.load(f / "model_final.pth")["model"] for f in (tmp_path / "whole", killed))
+    runs = (tmp_path / "whole", killed)
+    one, other = (torch.load(run / "model_final.pth")["model"] for run in runs)
     assert all(torch.equal(one[name], other[name]) for name in one)
-    one, other = (
-        json.loads((f / "results.json").read_text()) for f in (tmp_path / "whole", killed)
-    )
-    assert one["metrics"] == other["metrics"]
+    one, other = (json.loads((run / "results.json").read_text())["metrics"] for run in runs)
+    assert one == other
 
 
 @pytest.mark.parametrize(
@@ -97,6 +89,11 @@ def test_killed_and_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
         (["--config-file", "configs/none.yaml"], [], "no config file configs/none.yaml"),
         (["--config-file", SHAPES], ["MODEL.ROI_HEADS.NUM_CLASSES", 7], "NUM_CLASSES to 4"),
         (["--config-file", SHAPES], ["SOLVER.STEPSS", "1"], "STEPSS"),
+        (
+            ["--config-file", SHAPES, "--num-gpus", 2, "--dist-url", "auto"],
+            ["SOLVER.IMS_PER_BATCH", 3],
+            "IMS_PER_BATCH is 3",
+        ),
         (["--config-file", SHAPES], ["DATASETS.TRAIN", "('tiny_clj',)"], "tiny_cli"),
         (["--config-file", SHAPES, "--eval-only"], [], "MODEL.WEIGHTS"),
         (["--config-file", SHAPES, "--eval-only"], ["MODEL.WEIGHTS", "no.pth"], "no.pth"),
