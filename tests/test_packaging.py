@@ -1,0 +1,107 @@
+"""What `pip install .` and `make env` put where."""
+
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import make_env
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The project installed into a folder of its own, from a copy without leftovers of builds."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
+    for name in ("setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, source)
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "projects", source / "projects", ignore=ignore)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
+         "--target", str(target), str(source)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return target
+
+
+def packages():
+    """PROJECTS of setup.py, read from its text so that nothing is built."""
+    text = re.search(r"PROJECTS = (\{.*?\})", (ROOT / "setup.py").read_text(), re.DOTALL).group(1)
+    return eval(text)  # noqa: S307
+
+
+def test_every_project_is_installed_and_nothing_else(installed):
+    found = {f.name for f in installed.iterdir() if not f.name.endswith(".dist-info")}
+    assert found == set(packages())
+
+
+def test_every_module_is_installed(installed):
+    for package, folder in packages().items():
+        modules = {f.relative_to(ROOT / folder) for f in (ROOT / folder).rglob("*.py")}
+        assert modules == {
+            f.relative_to(installed / package) for f in (installed / package).rglob("*.py")
+        }
+
+
+def test_every_folder_of_projects_is_listed():
+    folders = {f.relative_to(ROOT).as_posix() for f in (ROOT / "projects").glob("*/*/")}
+    sources = {f for f in folders if (ROOT / f / "__init__.py").is_file()}
+    assert sources == set(packages().values())
+
+
+def test_setup_requires_nothing(installed):
+    metadata = next(installed.glob("*.dist-info/METADATA")).read_text()
+    assert "Requires-Dist" not in metadata
+
+
+def test_detectron2_wheel_becomes_pure_python(tmp_path):
+    wheel = tmp_path / "some_detectron2-1.0-cp310-none-any.whl"
+    info = "some_detectron2-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("detectron2/__init__.py", "")
+        archive.writestr("detectron2/_C.cpython-310-x86_64-linux-gnu.so", "binary")
+        archive.writestr("tools/__init__.py", "")
+        archive.writestr(
+            f"{info}/METADATA",
+            "Metadata-Version: 2.1\nName: some-detectron2\nVersion: 1.0\n"
+            "Requires-Dist: numpy<2\nRequires-Dist: yacs>=0.1.8\n",
+        )
+        archive.writestr(
+            f"{info}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: false\n"
+            "Tag: cp310-cp310-linux_x86_64\n",
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    pure = make_env.pure_python_wheel(sys.executable, wheel)
+    assert pure.name == "some_detectron2-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(pure) as archive:
+        names = archive.namelist()
+        metadata = archive.read(f"{info}/METADATA").decode()
+    assert "detectron2/__init__.py" in names
+    assert not [n for n in names if n.endswith(".so") or n.startswith("tools/")]
+    assert "numpy<2" not in metadata
+    assert "yacs>=0.1.8" in metadata
+
+
+def test_only_what_does_not_import_is_installed(tmp_path):
+    file = tmp_path / "r.txt"
+    file.write_text("numpy==0.0.1\nopencv-python-headless==9  # import cv2\nno-such-thing==1\n")
+    assert make_env.missing(sys.executable, file) == ["no-such-thing==1"]
+
+
+def test_requirements_name_modules_that_import_here():
+    for file in sorted((ROOT / "requirements").glob("*.txt")):
+        assert make_env.missing(sys.executable, file) == []
+
+
+def test_environment_check_finds_what_is_missing(monkeypatch, capsys):
+    check_env = runpy.run_path(str(ROOT / "tools" / "check_env.py"))
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    assert check_env["main"]() == 1
+    assert "pip install pycocotools" in capsys.readouterr().out
