@@ -61,23 +61,23 @@ def test_setup_requires_nothing(installed):
 
 
 def test_detectron2_wheel_becomes_pure_python(tmp_path):
-    wheel = tmp_path / "some_detectron2-1.0-cp310-none-any.whl"
     info = "some_detectron2-1.0.dist-info"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("detectron2/__init__.py", "")
-        archive.writestr("detectron2/_C.cpython-310-x86_64-linux-gnu.so", "binary")
-        archive.writestr("tools/__init__.py", "")
-        archive.writestr(
-            f"{info}/METADATA",
-            "Metadata-Version: 2.1\nName: some-detectron2\nVersion: 1.0\n"
-            "Requires-Dist: numpy<2\nRequires-Dist: yacs>=0.1.8\n",
-        )
-        archive.writestr(
-            f"{info}/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: false\n"
-            "Tag: cp310-cp310-linux_x86_64\n",
-        )
-        archive.writestr(f"{info}/RECORD", "")
+    tree = tmp_path / "tree"
+    for name, text in {
+        "detectron2/__init__.py": "",
+        "detectron2/_C.cpython-310-x86_64-linux-gnu.so": "binary",
+        "tools/__init__.py": "",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: some-detectron2\nVersion: 1.0\n"
+        "Requires-Dist: numpy<2\nRequires-Dist: yacs>=0.1.8\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: false\n"
+        "Tag: cp310-cp310-linux_x86_64\n",
+    }.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+    (tmp_path / "download").mkdir()
+    pack = [sys.executable, "-m", "wheel", "pack", str(tree), "-d", str(tmp_path / "download")]
+    subprocess.run(pack, check=True, capture_output=True)
+    wheel = next((tmp_path / "download").glob("*.whl"))
     pure = make_env.pure_python_wheel(sys.executable, wheel)
     assert pure.name == "some_detectron2-1.0-py3-none-any.whl"
     with zipfile.ZipFile(pure) as archive:
