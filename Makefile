@@ -1,4 +1,4 @@
-# Three ways to segment instances. `make demo` and `make test` need nothing but Python 3.9+ (tested: 3.11).
+# Instance segmentation three ways. `make demo` and `make test` need nothing but Python 3.11 or newer.
 PYTHON ?= python3.11
 VENV ?= .venv
 READY := $(VENV)/.ready

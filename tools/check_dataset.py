@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from PIL import Image
 from ways import load_cfg, run_tool
 
@@ -21,6 +21,7 @@ from instance_seg_common.data import (
     register_label_map_dataset,
 )
 from instance_seg_common.data.check import check_dataset
+from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.errors import UserError
 from instance_seg_common.visualization.panels import annotation_panel
 
@@ -37,8 +38,10 @@ def parse_arguments():
     parser.add_argument("--classes", metavar="DIR", help="folder of class-id images")
     parser.add_argument("--names", nargs="+", default=["object"], help="names of the classes")
     parser.add_argument("--json", metavar="FILE", help="COCO JSON")
-    parser.add_argument("--output", metavar="DIR", help="folder for annotated pictures")
-    parser.add_argument("--max-pictures", type=int, default=8, metavar="N")
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder for annotated pictures; default: output/check/NAME"
+    )
+    parser.add_argument("--max-pictures", type=int, default=8, metavar="N", help="0 draws none")
     return parser.parse_args()
 
 
@@ -62,16 +65,17 @@ def data_set_name(args):
 
 def draw(name, folder, max_pictures):
     """Write annotated pictures of images spread evenly over the set; returns how many."""
-    records = DatasetCatalog.get(name)
+    records = get_dataset_dicts(name)
+    class_names = MetadataCatalog.get(name).get("thing_classes", ())
     step = max(1, -(-len(records) // max(1, max_pictures)))
-    folder.mkdir(parents=True, exist_ok=True)
     written = 0
     for record in records[::step][:max_pictures]:
         try:
-            picture = annotation_panel(record, MetadataCatalog.get(name).thing_classes)
+            picture = annotation_panel(record, class_names)
         except UserError as error:
-            print(f"no picture: {error}", file=sys.stderr)
+            print(f"No picture: {error}", file=sys.stderr)
             continue
+        folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"{Path(record['file_name']).stem}.png")
         written += 1
     return written
@@ -83,12 +87,16 @@ def main():
     name = data_set_name(args)
     report = check_dataset(name)
     print(report.text())
-    if args.output:
+    if args.max_pictures > 0:
+        folder = Path(args.output or Path("output") / "check" / name)
         try:
-            written = draw(name, Path(args.output), args.max_pictures)
-            print(f"{written} annotated pictures are in {args.output}")
-        except UserError as error:  # the report above has said what is wrong
-            print(f"no pictures: {error}", file=sys.stderr)
+            written = draw(name, folder, args.max_pictures)
+            if written:
+                print(f"{written} annotated pictures are in {folder}")
+            else:
+                print("No pictures could be made; see above.", file=sys.stderr)
+        except UserError:  # the report has its sentence
+            print("No pictures: the set cannot be loaded, see above.", file=sys.stderr)
     return 0 if report.ok else 1
 
 

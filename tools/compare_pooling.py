@@ -8,7 +8,6 @@ import argparse
 import json
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog
 from detectron2.evaluation import inference_on_dataset
 from PIL import Image
 from tabulate import tabulate
@@ -16,6 +15,7 @@ from ways import load_cfg, run_tool
 
 from instance_seg_common.analysis import pooling
 from instance_seg_common.data.loader import build_test_loader
+from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation import build_evaluator
 from instance_seg_common.visualization import panels
@@ -95,13 +95,14 @@ def draw(dicts, sides, args, path):
 def compare_models(args, folder):
     """Figures and picture of two trained models; returns the figures."""
     sides = [load(*args.align), load(*args.pool)]
-    dataset = args.dataset or sides[0][0].DATASETS.TEST[0]
+    dataset = args.dataset or next(iter(sides[0][0].DATASETS.TEST), "")
+    dicts = get_dataset_dicts(dataset)
     names = ("RoIAlign", "RoIPool")
     figures = {name: evaluate(*side, dataset) for name, side in zip(names, sides)}
     rows = [[name, *values.values()] for name, values in figures.items()]
     print(tabulate(rows, [dataset, *FIGURES], tablefmt="pipe", floatfmt=".3f"))
     picture = folder / "misalignment.png"
-    if draw(DatasetCatalog.get(dataset), sides, args, picture):
+    if draw(dicts, sides, args, picture):
         print(f"contours: {picture}")
     else:
         print(f"no object of at most {args.max_area} pixels is found by both: no contours drawn")

@@ -29,40 +29,42 @@ def call(tool, *arguments):
         raise UserError(f"tools/{tool} failed; its own words are above.")
 
 
-def run_way(name, config, opts, trained):
+def run_way(way):
     """Train or load one way, evaluate it, draw it.
+
+    Args:
+        way (DemoWay): of ``tools/ways.py``.
 
     Returns:
         dict: a row of the table.
     """
-    folder = OUTPUT / name
-    mode = [] if trained else ["--eval-only"]
+    folder = OUTPUT / way.name
+    mode = [] if way.trained else ["--eval-only"]
+    opts = [*way.opts, "OUTPUT_DIR", str(folder)]
     start = time.perf_counter()
-    opts = [*opts, "OUTPUT_DIR", str(folder)]
-    call("train_net.py", "--config-file", config, *mode, *opts)
+    call("train_net.py", "--config-file", way.config, *mode, *opts, "MODEL.WEIGHTS", way.weights)
     seconds = time.perf_counter() - start
-    weights = folder / "model_final.pth"
-    source = ["--weights", str(weights)] if trained else []
+    source = ["--weights", str(folder / "model_final.pth")] if way.trained else []
     call(
-        "visualize.py", "--config-file", config, "--source", "prediction", *source,
+        "visualize.py", "--config-file", way.config, "--source", "prediction", *source,
         "--output", str(folder / "pictures"), "--max-images", str(PICTURES), *opts,
     )  # fmt: skip
     metrics = json.loads((ROOT / folder / "results.json").read_text())["metrics"]
     return {
-        "way": name,
+        "way": way.name,
         "AP": metrics["segm"]["AP"],
         "AP50": metrics["segm"]["AP50"],
         "SBD": metrics["sbd"]["SBD"],
         "DiC": metrics["dic"]["DiC"],
         "seconds": seconds,
-        "weights": "trained now" if trained else "none to train",
+        "training": f"from {way.weights or 'scratch'}" if way.trained else "none",
         "pictures": str(folder / "pictures"),
     }
 
 
 def main():
     """Run all ways and print the table."""
-    rows = [run_way(way.name, way.config, way.opts, way.trained) for way in DEMO]
+    rows = [run_way(way) for way in DEMO]
     print()
     print(tabulate(rows, headers="keys", floatfmt=("", ".1f", ".1f", ".3f", ".2f", ".0f")))
     print("AP in percent, SBD from 0 to 1, DiC in instances an image, on the fixed validation set.")

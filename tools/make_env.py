@@ -54,12 +54,13 @@ def missing(python, file):
     return lines
 
 
-def install(python, file):
-    """Install what a requirements file names and the environment lacks."""
-    lines = missing(python, REQUIREMENTS / file)
-    if lines:
-        print(f"installing {', '.join(lines)}", flush=True)
-        pip(python, "install", "--quiet", *lines)
+def install(python, file, only_missing):
+    """Install what a requirements file names; where packages are the user's, only what lacks."""
+    path = REQUIREMENTS / file
+    what = missing(python, path) if only_missing else ["-r", str(path)]
+    if what:
+        print(f"installing {file}: {', '.join(what) if only_missing else 'all'}", flush=True)
+        pip(python, "install", "--quiet", *what)
 
 
 def install_detectron2(python):
@@ -95,6 +96,18 @@ def pure_python_wheel(python, wheel):
     return next(wheel.parent.glob("*.whl"))
 
 
+def create(folder):
+    """Make a virtual environment; a half one is not left behind."""
+    try:
+        venv.create(folder, with_pip=True)
+    except subprocess.CalledProcessError:
+        shutil.rmtree(folder, ignore_errors=True)
+        sys.exit(
+            f"error: {sys.executable} cannot make virtual environments. On Debian and Ubuntu: "
+            f"apt install python{sys.version_info[0]}.{sys.version_info[1]}-venv."
+        )
+
+
 def see_packages_of_this_python(python):
     """Let the environment import what the running interpreter can import, editable installs too.
 
@@ -102,7 +115,8 @@ def see_packages_of_this_python(python):
     """
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    lines = [f"import site; site.addsitedir({folder!r})" for folder in site.getsitepackages()]
+    folders = site.getsitepackages() + [site.getusersitepackages()] * bool(site.ENABLE_USER_SITE)
+    lines = [f"import site; site.addsitedir({folder!r})" for folder in folders]
     (Path(done.stdout.strip()) / "parent_python.pth").write_text("\n".join(lines) + "\n")
 
 
@@ -119,18 +133,16 @@ def make(folder):
     python = str(Path(folder) / "bin" / "python")
     if not Path(python).exists():
         print(f"making {folder} with Python {sys.version.split()[0]}", flush=True)
-        venv.create(folder, with_pip=True)
+        create(folder)
     if own_detectron2:
         print(f"using the Detectron2 of {sys.executable}; it is left as it is", flush=True)
         see_packages_of_this_python(python)
-    else:
-        install(python, "torch.txt")
-    install(python, "runtime.txt")
-    install(python, "tests.txt")
+    for file in ("torch.txt", "runtime.txt", "tests.txt"):
+        install(python, file, only_missing=own_detectron2)
     if not can_import(python, "detectron2"):
         install_detectron2(python)
     pip(python, "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
-    subprocess.run([python, str(ROOT / "tools" / "check_env.py")], check=True)
+    sys.exit(subprocess.run([python, str(ROOT / "tools" / "check_env.py")], check=False).returncode)
 
 
 if __name__ == "__main__":

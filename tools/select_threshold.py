@@ -8,16 +8,16 @@ Prints the accuracy at IoU 0.5, pooled, for each threshold and the lines to put 
 
 import logging
 
-from detectron2.modeling import build_model
 from detectron2.utils.logger import setup_logger
 from ways import config_parser, load_cfg, run_tool
 
-from instance_seg_common.engine.checkpoint import load_weights
+from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.evaluation.threshold import (
     best_threshold,
     sweep_score_threshold,
     sweep_table,
 )
+from instance_seg_common.visualization.predictor import build_predictor
 
 
 def parse_args(argv=None):
@@ -35,10 +35,10 @@ def main(argv=None):
     setup_logger()
     setup_logger(name="instance_seg_common")
     cfg = load_cfg(args.config_file, args.opts)
-    model = build_model(cfg)
-    if any(True for _ in model.parameters()):
-        load_weights(model, args.weights or cfg.MODEL.WEIGHTS)
-    dataset_name = args.dataset or cfg.DATASETS.TRAIN[0]
+    cfg.MODEL.WEIGHTS = args.weights or cfg.MODEL.WEIGHTS
+    dataset_name = args.dataset or next(iter(cfg.DATASETS.TRAIN), "")
+    get_dataset_dicts(dataset_name)
+    model = build_predictor(cfg)
     if dataset_name in cfg.DATASETS.TEST:
         logging.getLogger("instance_seg_common").warning(
             f"{dataset_name} is in DATASETS.TEST: a threshold chosen on it flatters its figures."

@@ -6,6 +6,7 @@ python tools/train_net.py --config-file configs/Synthetic/mask_rcnn_R18_shapes.y
 
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 from ways import load_cfg, run_tool
 
 from instance_seg_common.engine import InstanceSegTrainer
@@ -19,6 +20,7 @@ def train_or_evaluate(args):
     cfg = load_cfg(args.config_file, args.opts)
     cfg.freeze()
     default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="instance_seg_common")
     if args.eval_only:
         return evaluate(cfg)
     trainer = InstanceSegTrainer(cfg)
@@ -31,7 +33,7 @@ def evaluate(cfg):
     check_config(cfg, training=False)
     results = InstanceSegTrainer.test(cfg, build_predictor(cfg))
     if comm.is_main_process():
-        write_results(cfg, results)
+        write_results(cfg, results, cfg.MODEL.WEIGHTS)
     return results
 
 

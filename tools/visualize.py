@@ -11,6 +11,7 @@ from PIL import Image
 from ways import config_parser, get_cfg_with_plugins, load_cfg, run_tool
 
 from instance_seg_common.data.loader import build_train_mapper
+from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.label_map import predicted_label_map, score_label_maps
 from instance_seg_common.visualization import panels, saving
@@ -191,7 +192,7 @@ def draw_predictions(cfg, args, writer):
     """--source prediction, on a data set or on image files."""
     name = args.dataset or next(iter(cfg.DATASETS.TEST), None)
     if args.images:
-        metadata = MetadataCatalog.get(name) if name in DatasetCatalog.list() else None
+        metadata = readable_metadata(name)
         dicts = [{"file_name": path, "image_id": Path(path).name} for path in args.images]
         limit = args.max_images or len(dicts)
     else:
@@ -204,6 +205,19 @@ def draw_predictions(cfg, args, writer):
         return
     for item in dicts[:limit]:
         writer.attempt(drawer.draw, item)
+
+
+def readable_metadata(name):
+    """Metadata of a data set for naming classes, None where it is not registered or not there."""
+    if name not in DatasetCatalog.list():
+        return None
+    metadata = MetadataCatalog.get(name)
+    try:
+        metadata.get("thing_classes", ())  # some sets read them from a file
+    except UserError as error:
+        print(f"Going on without names of classes: {error}", file=sys.stderr)
+        return None
+    return metadata
 
 
 def draw_worst(drawer, dicts, limit):
@@ -249,15 +263,10 @@ def draw_dataloader(cfg, args, writer):
 
 
 def dataset_dicts(name):
-    """The dicts of a registered data set; a sentence for a name that is not registered."""
+    """The dicts of a registered data set; a sentence where the config names none."""
     if name is None:
         raise UserError("The config names no data set. Give --dataset NAME or DATASETS.TEST.")
-    if name not in DatasetCatalog.list():
-        raise UserError(
-            f"There is no data set {name!r}. Data sets of your own go into DATASETS.REGISTER; "
-            "check the spelling of --dataset."
-        )
-    return DatasetCatalog.get(name)
+    return get_dataset_dicts(name)
 
 
 SOURCES = {

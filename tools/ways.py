@@ -15,8 +15,9 @@ from instance_seg_common.errors import UserError
 
 # The packages of the ways that are plugins, each with its function that adds config keys.
 PLUGINS = {}
-DemoWay = namedtuple("DemoWay", "name config opts trained")
-# What `make demo` runs, in this order; each way adds a line.
+DemoWay = namedtuple("DemoWay", "name config opts trained weights", defaults=("",))
+# What `make demo` runs, in this order; each way adds a line. `weights` is a file to start from, for
+# a way that cannot learn the task from scratch within minutes.
 DEMO = [
     DemoWay("classical", "configs/Synthetic/classical_shapes.yaml", (), trained=False),
     DemoWay(
@@ -68,10 +69,9 @@ def load_cfg(config_file, opts=()):
     except Exception as error:  # yaml, yacs and fvcore raise each their own
         where = f"{config_file} or the KEY VALUE pairs {list(opts)}" if opts else config_file
         raise UserError(f"The config cannot be used ({where}): {error}") from error
-    fit_to_machine(cfg)
     register_builtin_datasets()
     register_from_config(cfg)
-    return cfg
+    return fit_to_machine(cfg)
 
 
 def config_parser(description):

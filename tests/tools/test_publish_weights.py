@@ -1,51 +1,55 @@
-"""Weights for weights/: small, with config and figures, usable as they are."""
+"""Weights for weights/: small, usable as they are, with the figures of the published file."""
 
 import json
-import sys
+from pathlib import Path
 
 import publish_weights
 import pytest
 import torch
 
 from instance_seg_common.engine.checkpoint import AtomicCheckpointer, load_weights
+from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.errors import UserError
+
+SHAPES = Path(__file__).parents[2] / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml"
 
 
 @pytest.fixture
-def finished_run(tmp_path):
-    model = torch.nn.Linear(3, 2)
-    AtomicCheckpointer(model, str(tmp_path)).save_weights("model_final")
-    (tmp_path / "config.yaml").write_text("VERSION: 2\n")
-    (tmp_path / "results.json").write_text(json.dumps({"metrics": {"segm": {"AP": 12.5}}}))
-    return model, tmp_path
+def arguments(tiny_cfg, tmp_path):
+    model = build_model_quietly(tiny_cfg)
+    AtomicCheckpointer(model, tiny_cfg.OUTPUT_DIR).save_weights("model_final")
+    run = Path(tiny_cfg.OUTPUT_DIR)
+    (run / "results.json").write_text(json.dumps({"iteration": 3, "seconds": 1.5}))
+    opts = ["DATASETS.TEST", str(tiny_cfg.DATASETS.TEST), "INPUT.MIN_SIZE_TEST", "64"]
+    target = tmp_path / "weights" / "tiny_v1.5"
+    options = ["--run", run, "--target", target, "--config-file", SHAPES, *opts]
+    return model, run, target, [str(option) for option in options]
 
 
-def publish(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["publish_weights.py", *map(str, arguments)])
-    publish_weights.main()
+def test_half_precision_with_the_figures_of_the_file(arguments, tiny_cfg):
+    model, _, target, options = arguments
+    publish_weights.main(options)
+    assert sorted(f.name for f in target.parent.iterdir()) == ["tiny_v1.5.json", "tiny_v1.5.pth"]
+    facts = json.loads(Path(f"{target}.json").read_text())
+    assert facts["training"] == {"iteration": 3, "seconds": 1.5}
+    assert facts["metrics"]["segm"]["AP"] is not None
+    assert "mask_rcnn_R18_shapes.yaml DATASETS.TEST" in facts["command"]
+    other = build_model_quietly(tiny_cfg)
+    load_weights(other, f"{target}.pth")
+    for one, two in zip(model.parameters(), other.parameters()):
+        assert torch.allclose(one, two, rtol=1e-3, atol=1e-4)
 
 
-def test_half_precision_with_config_and_figures(finished_run, monkeypatch):
-    model, folder = finished_run
-    target = folder / "weights" / "linear_v1.5"
-    publish(monkeypatch, folder, target)
-    names = sorted(f.name for f in target.parent.iterdir())
-    assert names == ["linear_v1.5.json", "linear_v1.5.pth", "linear_v1.5.yaml"]
-    other = torch.nn.Linear(3, 2)
-    load_weights(other, str(target) + ".pth")
-    assert torch.allclose(other.weight, model.weight, atol=1e-3)
-
-
-def test_an_unfinished_run_is_refused(finished_run, monkeypatch):
-    _, folder = finished_run
-    (folder / "results.json").unlink()
+def test_an_unfinished_run_is_refused(arguments):
+    _, run, _, options = arguments
+    (run / "results.json").unlink()
     with pytest.raises(UserError, match=r"results\.json"):
-        publish(monkeypatch, folder, folder / "w")
+        publish_weights.main(options)
 
 
-def test_a_file_over_the_limit_is_not_left_behind(finished_run, monkeypatch):
-    _, folder = finished_run
+def test_a_file_over_the_limit_is_not_left_behind(arguments, monkeypatch):
+    _, _, target, options = arguments
     monkeypatch.setattr(publish_weights, "MAX_BYTES", 10)
     with pytest.raises(UserError, match="exceed"):
-        publish(monkeypatch, folder, folder / "w")
-    assert not (folder / "w.pth").exists()
+        publish_weights.main(options)
+    assert not Path(f"{target}.pth").exists()

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 import visualize
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
 from detectron2.modeling import build_model
 from PIL import Image
 from ways import load_cfg
 
-from instance_seg_common.data import register_label_map_dataset
+from instance_seg_common.data import register_coco_dataset, register_label_map_dataset
 from instance_seg_common.errors import UserError
 
 CONFIG = "configs/Synthetic/mask_rcnn_R18_shapes.yaml"
@@ -163,3 +165,26 @@ def test_compare_pooling(config, dataset, weights, tmp_path, capsys, monkeypatch
 def test_compare_pooling_needs_both_models():
     with pytest.raises(UserError, match="both"):
         compare_pooling.parse_args(["--align", "a.yaml", "a.pth"])
+
+
+def test_image_files_need_no_data_set(config, dataset, weights, tmp_path, capsys):
+    lost = "test_visualize_lost_set"
+    if lost not in DatasetCatalog.list():
+        register_coco_dataset(lost, tmp_path / "lost.json", tmp_path)
+    image = str(dataset[1] / "images" / "cell1.png")
+    arguments = ["--source", "prediction", "--weights", weights, "--save", "coco-json"]
+    arguments += ["--images", image]
+    options = [*OPTIONS, "DATASETS.TEST", str((lost,))]
+    status, files = run(config, tmp_path, *arguments, options=options)
+    assert status == 0 and "cell1.png" in files
+    assert "lost.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["annotation", "dataloader", "prediction"])
+def test_a_stock_set_without_files_is_a_sentence(config, weights, tmp_path, source):
+    name = f"test_visualize_stock_{source}"
+    register_coco_instances(name, {}, str(tmp_path / "lost.json"), str(tmp_path))
+    with pytest.raises(UserError, match="lost.json"):
+        run(config, tmp_path, "--source", source, "--dataset", name)
+    with pytest.raises(UserError, match="no data set 'nowhere'"):
+        run(config, tmp_path, "--source", source, "--dataset", "nowhere")

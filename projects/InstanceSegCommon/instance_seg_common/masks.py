@@ -148,8 +148,20 @@ def instances_to_label_map(instances, score_threshold=0.0, min_area=0):
     masks = instances.pred_masks.detach().cpu()
     for rank, index in reversed(list(enumerate(order.tolist(), start=1))):
         labels[masks[index].numpy()] = rank
-    areas = np.bincount(labels.ravel(), minlength=len(order) + 1)
-    kept = areas >= max(min_area, 1)
+    return drop_small(labels, min_area)
+
+
+def drop_small(labels, min_area=0):
+    """A label map without its small instances, ids made consecutive in their order.
+
+    Args:
+        labels (ndarray): (H, W) int64, 0 is background.
+        min_area (int): instances with fewer pixels become background.
+
+    Returns:
+        ndarray: (H, W) int64.
+    """
+    kept = np.bincount(labels.ravel(), minlength=1) >= max(min_area, 1)
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0)[labels]
 

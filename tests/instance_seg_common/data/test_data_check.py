@@ -1,11 +1,14 @@
 """Every kind of breakage is found, with its file, and the check goes on to the end."""
 
 import copy
+import functools
 import json
+import operator
 
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
 from PIL import Image
 
@@ -13,6 +16,7 @@ from instance_seg_common.data import register_coco_dataset, register_label_map_d
 from instance_seg_common.data.check import check_dataset
 from instance_seg_common.data.check_report import histogram
 from instance_seg_common.errors import UserError
+from instance_seg_common.masks import decode_segmentation
 
 
 def cut(path):
@@ -74,6 +78,18 @@ BREAKAGES = [
         ["Class image", "30x19"],
     ),
     (
+        lambda f: Image.new("P", (30, 20)).save(f.path("ignore")),
+        "ignore map unusable",
+        "a.png",
+        ["mode P"],
+    ),
+    (
+        lambda f: f.write("ignore", np.zeros((20, 31), np.uint8)),
+        "ignore map unusable",
+        "a.png",
+        ["31x20", "30x20"],
+    ),
+    (
         lambda f: f.write("images", np.zeros((20, 30), np.uint16)),
         "image not 8 bit",
         "a.png",
@@ -127,6 +143,7 @@ def label_maps(fresh_name, folders, two_squares):
         folders.root / "labels",
         ("x", "y"),
         class_dir=folders.root / "classes",
+        ignore_dir=folders.root / "ignore",
     )
     return folders
 
@@ -252,6 +269,21 @@ COCO_BREAKAGES = [
     (changed("images", 0, height=21), "sizes differ", "30x21"),
     (changed("images", 0, file_name="b.png"), "image missing", "b.png"),
     ({"images": []}, "JSON unusable", "under 'annotations'"),
+    (
+        changed("annotations", 1, segmentation=[1, 1, 5, 1, 5, 5, 1, 5]),
+        "polygon malformed",
+        "a list of lists",
+    ),
+    (changed("annotations", 1, segmentation="x"), "mask malformed", "'x'"),
+    (changed("annotations", 1, segmentation=[[1, 1, 5, 1, 5, None]]), "polygon malformed", "None"),
+    (
+        changed("annotations", 1, segmentation=[[1, 1, 1e300, 1, 5, 5]]),
+        "polygon malformed",
+        "1e+300, far outside",
+    ),
+    (changed("images", 0, height=None), "image entry malformed", "height None"),
+    (changed("images", 0, height=10**12), "image entry malformed", "height 1000000000000"),
+    (changed("images", 0, file_name=3), "image entry malformed", "file_name 3"),
 ]
 
 
@@ -287,6 +319,56 @@ def test_one_coco_breakage(coco_check, content, kind, words):
     assert found[0].file in found[0].sentence
 
 
+WRONG = (None, True, -1, 2.5, float("inf"), 1e300, 10**12, "x", [], [None], [[]], {}, [1, 2, 3, 4])
+RLE = {"size": [20, 30], "counts": [100, 50, 450]}
+ALL_KINDS = {
+    **GOOD,
+    "annotations": [
+        annotation(1, 2, 3),
+        annotation(2, 10, 8, segmentation=RLE),
+        annotation(3, 10, 8, segmentation={**RLE, "counts": [0, 20, 580]}, iscrowd=1),
+    ],
+}
+
+
+def places(value):
+    """The way to everything within nested lists and dicts, as tuples of keys."""
+    children = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, child in children:
+        yield (key,)
+        if isinstance(child, (dict, list)):
+            yield from ((key, *rest) for rest in places(child))
+
+
+@pytest.mark.parametrize("place", places(ALL_KINDS), ids=str)
+def test_no_content_stops_the_check_or_escapes_the_loader(coco_check, fresh_name, place):
+    for wrong in (*WRONG, "REMOVED"):
+        content = copy.deepcopy(ALL_KINDS)
+        owner = functools.reduce(operator.getitem, place[:-1], content)
+        owner[place[-1]] = wrong
+        if wrong == "REMOVED":
+            del owner[place[-1]]
+        for catalog in (DatasetCatalog, MetadataCatalog):
+            if fresh_name in catalog.list():
+                catalog.remove(fresh_name)
+        report = coco_check(content)
+        try:
+            records = DatasetCatalog.get(fresh_name)
+        except UserError:
+            assert not report.ok, wrong
+            continue
+        if report.ok:
+            for item in [item for record in records for item in record["annotations"]]:
+                decode_segmentation(item["segmentation"], 20, 30)
+
+
+def test_every_annotation_without_a_mask_is_an_error(coco_check):
+    content = copy.deepcopy(GOOD)
+    for entry in content["annotations"]:
+        del entry["segmentation"]
+    assert [f.kind for f in coco_check(content).errors] == ["mask missing"] * 2
+
+
 def test_masks_that_overlap_in_part_are_a_notice(coco_check):
     report = coco_check(added("annotations", annotation(3, 4, 3)))
     assert report.ok
@@ -305,6 +387,20 @@ def test_a_set_of_other_code(fresh_name, folders):
     MetadataCatalog.get(fresh_name).set(thing_classes=["x"])
     kinds = [finding.kind for finding in check_dataset(fresh_name).errors]
     assert kinds == ["class out of range", "box outside"]
+
+
+def test_a_stock_set_without_files_is_a_finding(fresh_name, tmp_path):
+    register_coco_instances(fresh_name, {}, str(tmp_path / "lost.json"), str(tmp_path))
+    (error,) = check_dataset(fresh_name).errors
+    assert error.kind == "not loadable" and "lost.json" in error.sentence
+
+
+def test_a_record_of_other_code_without_its_keys_is_a_finding(fresh_name, folders):
+    path = folders.write("images", np.zeros((20, 30, 3), np.uint8))
+    record = {"file_name": str(path), "height": 20, "width": 30, "annotations": [{}]}
+    DatasetCatalog.register(fresh_name, lambda: [record, {"file_name": "b.png"}])
+    kinds = {finding.kind for finding in check_dataset(fresh_name).errors}
+    assert kinds == {"class out of range", "box malformed", "mask missing", "entry incomplete"}
 
 
 def test_unknown_name():
@@ -352,3 +448,22 @@ def test_the_tool(folders, two_squares, monkeypatch, capsys, broken, status):
     output = capsys.readouterr().out
     assert ("error, image missing" in output) == broken
     assert (pictures / "a.png").exists() != broken
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_tool_draws_by_default_and_says_where_it_cannot(
+    folders, two_squares, monkeypatch, capsys, lost
+):
+    import check_dataset as tool
+
+    name = f"test_of_the_default_{folders.root.name}"
+    monkeypatch.setattr(tool, "UNNAMED", name)
+    monkeypatch.chdir(folders.root)
+    folders.add("a", two_squares)
+    if lost:
+        cut(folders.path("images"))
+    monkeypatch.setattr("sys.argv", ["tool", "--images", "images", "--labels", "labels"])
+    assert tool.main() == int(lost)
+    captured = capsys.readouterr()
+    assert (folders.root / "output" / "check" / name / "a.png").exists() != lost
+    assert ("No pictures" in captured.err) == lost

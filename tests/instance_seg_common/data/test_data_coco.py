@@ -95,3 +95,23 @@ def test_missing_json(registered, fresh_name):
     for use in (DatasetCatalog.get, lambda name: MetadataCatalog.get(name).thing_classes):
         with pytest.raises(UserError, match=r"set\.json does not exist.*DETECTRON2_DATASETS"):
             use(fresh_name)
+
+
+@pytest.mark.parametrize("empty", [{}, {"segmentation": []}, {"segmentation": None}])
+def test_annotations_without_a_mask_are_dropped_and_counted(registered, fresh_name, empty, caplog):
+    base = content()["annotations"][0]
+    without = {key: value for key, value in base.items() if key != "segmentation"}
+    lost = [{**without, **empty, "id": number} for number in (2, 3)]
+    registered.write_text(json.dumps(content(annotations=[base, *lost])))
+    (record,) = DatasetCatalog.get(fresh_name)
+    assert len(record["annotations"]) == 1 and "segmentation" in record["annotations"][0]
+    (warning,) = [r.getMessage() for r in caplog.records if "without a mask" in r.getMessage()]
+    for words in ("2 annotations", "a.png", "check_dataset.py"):
+        assert words in warning
+
+
+def test_category_ids_that_cannot_be_sorted(registered, fresh_name):
+    categories = [{"id": 9, "name": "dog"}, {"id": "x", "name": "cat"}]
+    registered.write_text(json.dumps(content(categories=categories)))
+    with pytest.raises(UserError, match="'categories'"):
+        _ = MetadataCatalog.get(fresh_name).thing_classes

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 
 from instance_seg_common.config import add_common_config
 from instance_seg_common.data import (
@@ -13,6 +14,7 @@ from instance_seg_common.data import (
     register_from_config,
     register_label_map_dataset,
 )
+from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.errors import UserError
 
 
@@ -153,3 +155,40 @@ def test_a_wrong_entry_is_a_sentence(entry, words):
     with pytest.raises(UserError, match=words):
         register_from_config(config(entry))
     assert "n" not in DatasetCatalog.list()
+
+
+def test_dicts_of_a_registered_set(fresh_name):
+    DatasetCatalog.register(fresh_name, lambda: [{"image_id": 3}])
+    assert get_dataset_dicts(fresh_name) == [{"image_id": 3}]
+
+
+def test_dicts_of_an_unknown_name_name_those_like_it():
+    with pytest.raises(UserError, match="no data set 'coco_2017_vall'.*coco_2017_val"):
+        get_dataset_dicts("coco_2017_vall")
+
+
+def test_dicts_of_a_stock_set_without_files_name_the_file_and_the_variable(fresh_name, tmp_path):
+    lost = tmp_path / "lost.json"
+    register_coco_instances(fresh_name, {}, str(lost), str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        get_dataset_dicts(fresh_name)
+    for words in (fresh_name, str(lost), "DETECTRON2_DATASETS"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"images": [{}], "annotations": []}'])
+def test_dicts_of_a_stock_set_with_a_broken_file_name_it(fresh_name, tmp_path, content):
+    broken = tmp_path / "broken.json"
+    broken.write_text(content)
+    register_coco_instances(fresh_name, {}, str(broken), str(tmp_path))
+    with pytest.raises(UserError, match="broken.json is not as its loader expects it"):
+        get_dataset_dicts(fresh_name)
+
+
+def test_dicts_of_a_set_that_needs_a_package_name_it(fresh_name):
+    def load():
+        raise ModuleNotFoundError("No module named 'lvis'")
+
+    DatasetCatalog.register(fresh_name, load)
+    with pytest.raises(UserError, match="without another package.*lvis"):
+        get_dataset_dicts(fresh_name)

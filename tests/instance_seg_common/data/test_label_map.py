@@ -10,6 +10,7 @@ from detectron2.data.transforms import NoOpTransform
 from PIL import Image
 
 from instance_seg_common.data import label_map, register_label_map_dataset
+from instance_seg_common.data.images import EXIF_ORIENTATION
 from instance_seg_common.errors import UserError
 
 
@@ -121,6 +122,10 @@ def test_classes_of_the_id(fresh_name, folders, two_squares, rule, expected):
         ({"class_of_id": 0}, "divisor"),
         ({"class_of_id": {"divisor": 10}}, "'classes'"),
         ({"class_of_id": {"classes": {1: "dog"}}}, "'dog'"),
+        ({"class_of_id": {"classes": {"car": 0}}}, "'car'.*whole number"),
+        ({"class_of_id": {"classes": {2.5: 0}}}, "2.5.*whole number"),
+        ({"class_of_id": {"classes": {None: 0}}}, "None.*whole number"),
+        ({"class_of_id": {"classes": {"1": 0, 1: 0}}}, "1 twice"),
     ],
 )
 def test_parameters_that_contradict(fresh_name, folders, options, words):
@@ -148,7 +153,7 @@ def test_suffixes_pair_files_of_one_folder(fresh_name, folders, two_squares):
 
 def test_exif_orientation_is_applied_to_the_size(fresh_name, folders, two_squares):
     exif = Image.Exif()
-    exif[label_map.EXIF_ORIENTATION] = 6
+    exif[EXIF_ORIENTATION] = 6
     folders.write("images", np.zeros((30, 20, 3), np.uint8), "a.jpg", exif=exif)
     folders.write("labels", two_squares)
     (record,) = load(fresh_name, folders)

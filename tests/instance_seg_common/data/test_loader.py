@@ -2,9 +2,11 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+from PIL import Image
 
 from instance_seg_common.data.loader import (
     build_augmentations,
@@ -85,6 +87,14 @@ def test_unreadable_images_are_named(tiny_cfg, tmp_path, content):
     if content is not None:
         (tmp_path / "broken.png").write_bytes(content)
     with pytest.raises(UserError, match=r"broken\.png"):
+        build_train_mapper(tiny_cfg)(item)
+
+
+def test_images_of_more_than_8_bits_are_refused(tiny_cfg, tmp_path):
+    item = dict(DatasetCatalog.get(tiny_cfg.DATASETS.TRAIN[0])[0])
+    item["file_name"] = str(tmp_path / "deep.png")
+    Image.fromarray(np.full((64, 64), 3000, dtype=np.uint16)).save(item["file_name"])
+    with pytest.raises(UserError, match=r"deep\.png.*8 bits"):
         build_train_mapper(tiny_cfg)(item)
 
 

@@ -1,6 +1,9 @@
 """Synthetic sets: pinned pictures, honest masks, a cache without half-written entries."""
 
 import hashlib
+import os
+import shutil
+import time
 from dataclasses import asdict
 
 import numpy as np
@@ -140,7 +143,7 @@ class TestNamedSets:
 
 
 def _pairwise_box_iou(labels, count):
-    boxes = [synthetic._annotation(labels == i + 1, 0)["bbox"] for i in range(count)]
+    boxes = [a["bbox"] for a in synthetic._record(0, labels, [0] * count)["annotations"]]
     boxes = Boxes(torch.tensor(boxes))
     return pairwise_iou(boxes, boxes).fill_diagonal_(0)
 
@@ -227,14 +230,16 @@ class TestRegistration:
             catalog("taken_set", **{**SMALL, "seed": 6})
 
     def test_dicts_agree_with_files(self, catalog):
+        parameters = resolve_parameters("shapes", **SMALL)
         for record in DatasetCatalog.get(catalog("files_set", kind="shapes", **SMALL)):
-            image, labels, classes = _read_all(record["file_name"])
+            image, labels, classes = render(parameters, record["image_id"])
+            assert np.array_equal(np.asarray(Image.open(record["file_name"])), image)
             assert image.shape == (record["height"], record["width"], 3) == (64, 64, 3)
-            assert np.array_equal(classes == 255, labels == 0)
+            assert len(record["annotations"]) == len(classes) == labels.max()
             for i, annotation in enumerate(record["annotations"]):
                 mask = mask_util.decode(annotation["segmentation"]).astype(bool)
                 assert np.array_equal(mask, labels == i + 1)
-                assert (classes[mask] == annotation["category_id"]).all()
+                assert annotation["category_id"] == classes[i]
                 rows, columns = np.nonzero(mask)
                 tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
                 assert annotation["bbox"] == tight and annotation["iscrowd"] == 0
@@ -270,11 +275,6 @@ class TestRegistration:
         assert resolve_parameters(objects=[2, 3]) == resolve_parameters(objects=(2, 3))
 
 
-def _read_all(file_name):
-    parts = ("images", "labels", "classes")
-    return [np.asarray(Image.open(file_name.replace("/images/", f"/{part}/"))) for part in parts]
-
-
 class TestCache:
     def test_second_load_renders_nothing(self, monkeypatch):
         parameters = resolve_parameters("shapes", **{**SMALL, "seed": 11})
@@ -307,6 +307,27 @@ class TestCache:
                 load_synthetic(parameters)
         assert _rendered_sets() == before
         assert len(load_synthetic(parameters)) == 4
+
+    def test_only_what_is_read_is_written(self):
+        folder = synthetic._rendered_folder(resolve_parameters("shapes", **{**SMALL, "seed": 16}))
+        assert sorted(path.name for path in folder.iterdir()) == ["annotations.json", "images"]
+
+    def test_a_killed_render_is_cleared_away_a_day_later(self):
+        parameters = resolve_parameters("shapes", **{**SMALL, "seed": 17})
+        folder = synthetic._rendered_folder(parameters)
+        shutil.rmtree(folder)
+        old, fresh, other = (
+            folder.with_name(name)
+            for name in (f"{folder.name}-partial-a", f"{folder.name}-partial-b", "x-partial-c")
+        )
+        for partial in (old, fresh, other):
+            (partial / "images").mkdir(parents=True)
+        for partial in (old, other):
+            os.utime(partial, (time.time() - 90_000,) * 2)
+        synthetic._rendered_folder(parameters)
+        assert not old.exists() and fresh.exists() and other.exists()
+        for partial in (fresh, other):
+            shutil.rmtree(partial)
 
     def test_two_processes_at_once(self, monkeypatch):
         parameters = resolve_parameters("shapes", **{**SMALL, "seed": 14})

@@ -32,13 +32,61 @@ def test_wrong_class_count_names_key_and_number(tiny_cfg):
 
 
 def test_class_lists_that_differ(tiny_cfg):
-    name = "four_others"
-    if name not in DatasetCatalog.list():
-        DatasetCatalog.register(name, lambda: DatasetCatalog.get(tiny_cfg.DATASETS.TEST[0]))
-        MetadataCatalog.get(name).thing_classes = ["a", "b", "c", "d"]
+    name = register("four_others", tiny_cfg, thing_classes=["a", "b", "c", "d"])
     tiny_cfg.DATASETS.TRAIN = (name,)
     with pytest.raises(UserError, match="different classes"):
         check_config(tiny_cfg)
+
+
+def test_unknown_best_metric(tiny_cfg):
+    tiny_cfg.TEST.BEST_METRIC = "AP"
+    with pytest.raises(UserError, match="BEST_METRIC 'AP'"):
+        check_config(tiny_cfg)
+
+
+def test_unknown_architecture_lists_the_registered(tiny_cfg):
+    tiny_cfg.MODEL.META_ARCHITECTURE = "MaskRCNN"
+    with pytest.raises(UserError, match="MaskRCNN.*GeneralizedRCNN"):
+        check_config(tiny_cfg)
+
+
+def register(name, tiny_cfg, change=lambda item: item, **metadata):
+    """A variant of the tiny set."""
+    if name not in DatasetCatalog.list():
+        source = DatasetCatalog.get(tiny_cfg.DATASETS.TEST[0])
+        DatasetCatalog.register(name, lambda: [change(item) for item in source])
+        classes = MetadataCatalog.get(tiny_cfg.DATASETS.TEST[0]).thing_classes
+        MetadataCatalog.get(name).set(**{"thing_classes": list(classes), **metadata})
+    return name
+
+
+def test_unknown_evaluator_type(tiny_cfg):
+    tiny_cfg.DATASETS.TEST = (register("scored_oddly", tiny_cfg, evaluator_type="lvis"),)
+    with pytest.raises(UserError, match="lvis"):
+        check_config(tiny_cfg)
+
+
+def test_boxes_without_masks_name_the_image(tiny_cfg):
+    def bare(item):
+        annotations = [dict(a) for a in item["annotations"]]
+        annotations[-1].pop("segmentation")
+        return {**item, "annotations": annotations}
+
+    tiny_cfg.DATASETS.TRAIN = (register("bare_boxes", tiny_cfg, bare),)
+    with pytest.raises(UserError, match=r"without segmentation, first in .*\.png"):
+        check_config(tiny_cfg)
+
+
+def test_evaluation_needs_a_test_set(tiny_cfg):
+    tiny_cfg.DATASETS.TEST = ()
+    with pytest.raises(UserError, match=r"DATASETS\.TEST is empty"):
+        check_config(tiny_cfg, training=False)
+
+
+def test_stock_data_set_whose_files_are_absent(tiny_cfg):
+    tiny_cfg.DATASETS.TEST = ("coco_2014_minival",)
+    with pytest.raises(UserError, match="coco_2014_minival"):
+        check_config(tiny_cfg, training=False)
 
 
 def test_masks_off(tiny_cfg):

@@ -42,6 +42,13 @@ def test_a_resumed_run_knows_the_best_and_a_new_one_forgets(tmp_path, model):
     assert resumed.read() is None
 
 
+def test_of_several_data_sets_the_first_decides(tmp_path, model):
+    checkpointer = AtomicCheckpointer(model, str(tmp_path))
+    best = BestModel("segm/AP", checkpointer, ["one", "two"])
+    best.update({"one": {"segm": {"AP": 10.0}}, "two": {"segm": {"AP": 90.0}}}, 1)
+    assert best.read() == {"metric": "one/segm/AP", "value": 10.0, "iteration": 1}
+
+
 def test_unknown_metric_lists_what_there_is(tmp_path, model, caplog):
     best_model("segm/APx", model, tmp_path).update({"segm": {"AP": 1.0}}, 1)
     assert "They are: segm/AP" in caplog.text

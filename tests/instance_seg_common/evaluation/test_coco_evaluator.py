@@ -8,6 +8,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.data.datasets.coco import convert_to_coco_dict
+from PIL import Image
 from square_sets import grid_masks, make_instances, make_record, run
 
 from instance_seg_common.errors import UserError
@@ -114,3 +115,33 @@ def test_predictions_that_cannot_be_scored_are_named(register):
     without.remove("pred_masks")
     with pytest.raises(UserError, match="no pred_masks.*MASK_ON"):
         run(evaluator, records, [without])
+
+
+@pytest.mark.parametrize(("first_column", "expected"), [(60, 100), (102, 100), (103, 50)])
+def test_detections_mostly_in_an_ignored_region_are_no_false_positives(
+    register, tmp_path, first_column, expected
+):
+    # Square 12 has the columns 99 to 104, and no object is there.
+    masks = grid_masks(12)
+    region = np.zeros((120, 120), dtype=np.uint8)
+    region[:, first_column:] = 255
+    Image.fromarray(region).save(tmp_path / "ignore.png")
+    record = {**make_record(1, masks[:1]), "sem_seg_file_name": str(tmp_path / "ignore.png")}
+    predictions = [make_instances(masks[[0, 11]], [0.5, 0.9])]
+    results = run(InstanceCOCOEvaluator(register([record])), [record], predictions)
+    for task in ("bbox", "segm"):
+        assert results[task]["AP"] == pytest.approx(expected)
+
+
+def test_annotations_without_a_mask_do_not_count(register, tmp_path):
+    masks = grid_masks(4)
+    content = convert_to_coco_dict(register([make_record(1, masks)]))
+    content["annotations"][3]["segmentation"] = [[1, 2, 3]]
+    content["annotations"][1]["segmentation"] = []
+    del content["annotations"][2]["segmentation"]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    name = register([make_record(1, masks[:1])], json_file=str(path))
+    records = [make_record(1, masks[:1])]
+    results = run(InstanceCOCOEvaluator(name), records, [make_instances(masks[:1])])
+    assert results["segm"]["AP"] == results["bbox"]["AP"] == pytest.approx(100)

@@ -65,7 +65,7 @@ def test_empty_images_and_empty_predictions(register):
     m = results["matching"]
     assert (m["tp50"], m["fp50"], m["fn50"]) == (0, 2, 4)
     assert m["accuracy50"] == 0 and m["accuracy50_mean"] == pytest.approx(1 / 3)
-    assert results["sbd"]["SBD"] == pytest.approx(1 / 3)
+    assert results["sbd"]["SBD"] == 0  # as in the challenge, also for the image without objects
     assert results["dic"]["DiC"] == 2 and results["dic"]["DiC_signed"] == pytest.approx(-2 / 3)
 
 
@@ -77,7 +77,7 @@ def test_score_threshold_and_area_and_full_image(register):
     assert kept["matching"]["tp50"] == 2
     small = evaluate(register, records, predictions, score_threshold=0, min_area=37)
     assert small["matching"]["tp50"] == 0 and small["matching"]["fp50"] == 0
-    # Without a background pixel the first object is still an object.
+    # Without a background pixel the matching keeps the first object, and SBD its second.
     full = np.zeros((2, 120, 120), dtype=bool)
     full[0, :, :60] = full[1, :, 60:] = True
     covered = evaluate(register, [make_record(1, full)], [make_instances(full)])
@@ -110,6 +110,35 @@ def test_ignored_regions_do_not_count(register, tmp_path, how):
     assert results["sbd"]["SBD"] == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize(
+    ("first_column", "min_area", "invented"),
+    [
+        (21, 0, 0),  # half of square 3, columns 18 to 23, is ignored: so is all of it
+        (22, 0, 1),  # a third is ignored, the rest is judged
+        (22, 24, 1),
+        (22, 25, 0),  # what is left of it is too small
+    ],
+)
+def test_a_prediction_on_the_edge_of_an_ignored_region(register, first_column, min_area, invented):
+    region = np.zeros((1, 120, 120), dtype=bool)
+    region[:, :, first_column:] = True
+    masks = grid_masks(3)
+    record = make_record(1, np.concatenate([region, masks[:2]]), crowd=(0,))
+    results = evaluate(register, [record], [make_instances(masks)], min_area=min_area)
+    assert (results["matching"]["tp50"], results["matching"]["fp50"]) == (2, invented)
+
+
+def test_a_prediction_that_is_ignored_hides_no_other(register):
+    # A large one, mostly in the region, covers square 1 with a higher score.
+    region = np.zeros((120, 120), dtype=bool)
+    region[8:] = True
+    masks = grid_masks(1)
+    record = make_record(1, np.stack([region, masks[0]]), crowd=(0,))
+    large = np.ones((1, 120, 120), dtype=bool)
+    predictions = [make_instances(np.concatenate([large, masks]), [0.9, 0.8])]
+    assert evaluate(register, [record], predictions)["matching"]["tp50"] == 1
+
+
 def test_ignored_pixels_do_not_hide_true_objects(register):
     masks = grid_masks(2)
     region = np.ones((1, 120, 120), dtype=bool)
@@ -128,7 +157,7 @@ def test_errors_are_sentences(register, tmp_path):
         run(evaluator, [{**record, "image_id": "other"}], [make_instances(masks)])
     Image.new("L", (5, 4)).save(tmp_path / "small.png")
     wrong = {**record, "sem_seg_file_name": str(tmp_path / "small.png")}
-    with pytest.raises(UserError, match=r"small.png is \(4, 5\)"):
+    with pytest.raises(UserError, match="small.png is 5x4 pixels.*120x120"):
         run(LabelMapEvaluator(register([wrong])), [wrong], [make_instances(masks)])
 
 
@@ -151,11 +180,12 @@ def test_other_thresholds_and_names_do_not_collide(register):
     assert results["matching"]["accuracy25"] == 1 and results["matching"]["accuracy95"] == 0
 
 
-def test_score_of_a_full_map_keeps_the_first_object():
+def test_sbd_and_dic_of_a_full_map_take_its_first_object_for_background():
     gt = np.array([[1, 1, 2, 2]])
     scores = score_label_maps(gt, np.array([[1, 1, 0, 2]]))
-    assert (scores.n_gt, scores.n_pred, scores.dic) == (2, 2, 0)
-    assert scores.sbd == pytest.approx((1 + 2 / 3) / 2)
+    # True object 2 is the only one left: Dice 2/3; predicted object 1 finds nothing.
+    assert (scores.n_gt, scores.n_pred, scores.dic) == (2, 2, 1)
+    assert scores.sbd == pytest.approx((0 + 2 / 3) / 2)
 
 
 def test_two_processes_agree_with_one(tmp_path):

@@ -43,6 +43,16 @@ EMPTY = {name: [] for name in InstanceErrors._fields}
         (bar((0, 30, 1)), bar((0, 10, 2)), {"poor": [1], "poor_predictions": [2]}),
         (bar((0, 10, 1)), bar((0, 60, 2)), {"poor": [1], "poor_predictions": [2]}),
         (bar((0, 20, 1)), bar((19, 39, 2)), {"missed": [1], "invented": [2]}),
+        # A speck in an object is no piece of it, and no sign of it either.
+        (bar((0, 40, 1)), bar((0, 37, 1), (38, 39, 2)), {
+            "matched": [(1, 1)], "poor_predictions": [2]}),
+        (bar((0, 40, 1)), bar((38, 39, 2)), {"missed": [1], "poor_predictions": [2]}),
+        (bar((0, 40, 1)), bar((0, 36, 1), (36, 40, 2)), {
+            "matched": [(1, 1)], "split": [1], "split_pieces": [1, 2]}),
+        # An object within a much larger prediction is not merged with the one that it shows.
+        (bar((0, 37, 1), (38, 40, 2)), bar((0, 40, 1)), {"matched": [(1, 1)], "poor": [2]}),
+        (bar((0, 36, 1), (36, 40, 2)), bar((0, 40, 1)), {
+            "matched": [(1, 1)], "merged": [1], "merged_objects": [1, 2]}),
     ],
 )  # fmt: skip
 def test_each_kind(gt, pred, expected):

@@ -75,6 +75,33 @@ def test_what_is_predicted_in_a_crowd_is_not_invented(squares, make_instances):
     assert not (errors == panels.ERROR_COLORS["invented"]).all(axis=2).any()
 
 
+def test_ignored_regions_of_a_wrong_file_are_a_sentence(squares, tmp_path):
+    squares["sem_seg_file_name"] = str(tmp_path / "semantic.png")
+    for image, words in ((Image.new("RGB", (96, 64)), "mode RGB"), (Image.new("L", (9, 4)), "9x4")):
+        image.save(tmp_path / "semantic.png")
+        with pytest.raises(UserError, match=words):
+            panels.truth_of(squares)
+
+
+def test_what_lies_mostly_in_a_crowd_is_dropped_as_in_the_evaluation(squares, make_instances):
+    labels = squares["labels"].copy()
+    labels[10:30, 60:90] = 5  # 10 of 30 columns are outside the crowd
+    truth = panels.truth_of(squares)
+    judged = panels.judged_prediction(make_instances(labels), truth)
+    assert len(judged.classes) == 4 and not judged.labels[10:30, 60:].any()
+    labels[10:30, 50:90] = 5  # 20 of 40
+    squares["annotations"] = squares["annotations"][-1:]
+    labels[10:30, 49:90] = 5  # 21 of 41
+    judged = panels.judged_prediction(make_instances(labels), panels.truth_of(squares))
+    assert judged.labels[20, 60] and not judged.labels[20, 75]
+
+
+def test_a_deep_image_is_a_sentence(tmp_path):
+    Image.fromarray(np.full((4, 5), 300, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(UserError, match="deep.png has more than 8 bits"):
+        panels.load_image(tmp_path / "deep.png")
+
+
 def test_nothing_predicted_and_nothing_annotated(squares, make_instances):
     empty = make_instances(np.zeros((64, 96), dtype=np.int64))
     full = panels.prediction_panel(squares, empty)

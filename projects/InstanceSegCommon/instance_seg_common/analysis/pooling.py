@@ -11,8 +11,8 @@ import torch
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 
+from ..evaluation.matching import contingency_table
 from ..visualization import drawing
-from ..visualization.error_kinds import overlap
 
 ALIGN_COLOR = (80, 230, 110)
 POOL_COLOR = (255, 150, 30)
@@ -112,7 +112,7 @@ def best_ious(gt, pred):
     Returns:
         dict[int, tuple[float, int]]: ground-truth id -> (IoU, predicted id), (0.0, 0) if none.
     """
-    table = overlap(gt, pred)
+    table = contingency_table(gt, pred).overlap()
     if table.iou.shape[1] == 0:
         return {int(g): (0.0, 0) for g in table.gt_ids}
     best = table.iou.argmax(axis=1)

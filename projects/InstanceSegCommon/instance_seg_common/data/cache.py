@@ -1,7 +1,7 @@
 """Where derived files (rendered images, encoded annotations) are kept between runs."""
 
 import os
-import tempfile
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,18 +20,19 @@ def cache_root():
 
 @contextmanager
 def atomic_path(path):
-    """A temporary path beside ``path`` that takes its name when the block ends without error.
+    """A temporary path beside ``path``; what is written there takes its name when the block ends.
 
-    A run that is killed, or a second process that writes the same entry, leaves no half file.
+    A run that is killed, or a second process that writes the same entry, leaves no half file under
+    the name of the whole one.
 
     Args:
         path (pathlib.Path): the final file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=path.suffix)
-    os.close(handle)
+    # Not tempfile: what it makes stays closed to other users.
+    temporary = path.with_name(f"{path.stem}-partial-{uuid.uuid4().hex}{path.suffix}")
     try:
-        yield Path(name)
-        Path(name).replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

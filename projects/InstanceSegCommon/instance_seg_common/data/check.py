@@ -1,15 +1,16 @@
 """Reads a registered data set from its raw files and reports everything that is wrong with it."""
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ..errors import UserError
 from .check_coco import check_coco, check_masks
 from .check_label_map import check_image, check_label_maps
-from .check_report import Report
+from .check_report import Report, listed
 from .coco import CocoSource
 from .label_map import LabelMapSource
-from .registration import source_of
+from .registration import get_dataset_dicts, source_of
+from .segmentations import quoted
 
 
 def check_dataset(name):
@@ -37,27 +38,34 @@ def check_dataset(name):
 def check_dicts(name, report):
     """Check a data set that only its standard dicts are known of."""
     try:
-        records = DatasetCatalog.get(name)
+        records = get_dataset_dicts(name)
     except UserError as error:
         report.error("not loadable", name, str(error))
         return
     classes = MetadataCatalog.get(name).get("thing_classes", [])
     for record in records:
+        absent = [key for key in ("file_name", "height", "width") if key not in record]
+        if absent:
+            sentence = f"A record of {name!r} lacks {listed(absent)}: {quoted(record)}."
+            report.error("entry incomplete", record.get("file_name", name), sentence)
+            continue
         size = record["height"], record["width"]
         check_image(record["file_name"], report, size)
-        entries = []
-        for number, annotation in enumerate(record.get("annotations", [])):
-            category = annotation["category_id"]
-            known = 0 <= category < len(classes)
-            entry = {
-                "id": number,
-                "bbox": BoxMode.convert(
-                    list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYWH_ABS
-                ),
-                "segmentation": annotation.get("segmentation"),
-                "iscrowd": annotation.get("iscrowd", 0),
-                "class": classes[category] if known else None,
-                "category_id": category,
-            }
-            entries.append(entry)
+        entries = [_entry(*item, classes) for item in enumerate(record.get("annotations", []))]
         check_masks(report, record["file_name"], size, entries)
+
+
+def _entry(number, annotation, classes):
+    """A standard annotation as :func:`check_masks` takes it; what is absent stays so."""
+    category, box = annotation.get("category_id"), annotation.get("bbox")
+    if box is not None and len(box) == 4:
+        mode = annotation.get("bbox_mode", BoxMode.XYWH_ABS)
+        box = BoxMode.convert([float(value) for value in box], mode, BoxMode.XYWH_ABS)
+    return {
+        "id": number,
+        "bbox": box,
+        "segmentation": annotation.get("segmentation"),
+        "iscrowd": annotation.get("iscrowd", 0),
+        "class": classes[category] if category in range(len(classes)) else None,
+        "category_id": category,
+    }

@@ -13,7 +13,9 @@ from .check_label_map import check_image
 from .check_report import listed
 from .coco import read_coco_json
 from .registration import missing_sentence
+from .segmentations import is_number, quoted, to_rle
 
+LARGEST_SIDE = 2**17  # pixels
 BOX_TOLERANCE = 1.0  # pixels that a box may reach out of its image
 SAME_OBJECT_IOU = 0.9  # two masks that share more than this are the same object twice
 OVERLAP_IOU = 0.1  # two masks that share more than this are worth a notice
@@ -38,10 +40,16 @@ def check_coco(source, report):
     names = {category["id"]: category["name"] for category in content["categories"]}
     per_image = defaultdict(list)
     for annotation in content["annotations"]:
-        entry = {**annotation, "class": names.get(annotation.get("category_id"))}
-        per_image[annotation.get("image_id")].append(entry)
+        entry = {**annotation, "class": names.get(_key(annotation.get("category_id")))}
+        per_image[_key(annotation.get("image_id"))].append(entry)
     for image in content["images"]:
-        _check_coco_image(source, image, per_image[image.get("id")], report)
+        _check_coco_image(source, image, per_image[_key(image.get("id"))], report)
+
+
+def _key(value):
+    """An id as it can be looked up: what is neither a whole number nor a text becomes its repr."""
+    usable = isinstance(value, (int, str)) and not isinstance(value, bool)
+    return value if usable else f"no id: {quoted(value)}"
 
 
 def _check_ids(source, content, report):
@@ -51,13 +59,21 @@ def _check_ids(source, content, report):
         ("annotations", "annotation"),
         ("categories", "category"),
     ):
-        counts = Counter(entry.get("id") for entry in content[part])
+        ids = [_key(entry.get("id")) for entry in content[part]]
+        wrong = [key for key in ids if str(key).startswith("no id: ")]
+        if wrong or len({type(key) for key in ids}) > 1:
+            sentence = (
+                f"{path}: the {what} ids must be whole numbers, or all texts; "
+                f"{listed(wrong) or 'they are mixed'}."
+            )
+            report.error(f"{what} id malformed", path, sentence)
+        counts = Counter(ids)
         twice = [key for key, count in counts.items() if count > 1]
         if twice:
             sentence = f"{path}: the {what} ids {listed(twice)} occur more than once."
             report.error(f"duplicate {what} id", path, sentence)
-    known = {image.get("id") for image in content["images"]}
-    lost = [a.get("id") for a in content["annotations"] if a.get("image_id") not in known]
+    known = {_key(image.get("id")) for image in content["images"]}
+    lost = [a.get("id") for a in content["annotations"] if _key(a.get("image_id")) not in known]
     if lost:
         sentence = f"{path}: the annotations {listed(lost)} belong to images that it does not list."
         report.error("unknown image", path, sentence)
@@ -69,6 +85,11 @@ def _check_coco_image(source, image, annotations, report):
         sentence = f"{source.json_file}: image {image} lacks {listed(absent)}."
         report.error("image entry incomplete", source.json_file, sentence)
         return
+    wrong = _wrong_fields(image)
+    if wrong:
+        sentence = f"{source.json_file}: image {quoted(image['id'])} has the {wrong}."
+        report.error("image entry malformed", source.json_file, sentence)
+        return
     path, size = source.image_root / image["file_name"], (image["height"], image["width"])
     if path.is_file():
         check_image(path, report, size)
@@ -76,6 +97,17 @@ def _check_coco_image(source, image, annotations, report):
         sentence = f"Image {path} (id {image['id']} in {source.json_file}) does not exist."
         report.error("image missing", path, sentence)
     check_masks(report, path, size, annotations)
+
+
+def _wrong_fields(image):
+    """The first field of an image entry with an impossible value, "" if there is none."""
+    for key in ("height", "width"):
+        whole = isinstance(image[key], int) and not isinstance(image[key], bool)
+        if not whole or not 1 <= image[key] <= LARGEST_SIDE:
+            return f"{key} {quoted(image[key])}, not a whole number from 1 to {LARGEST_SIDE}"
+    if not isinstance(image["file_name"], str) or not image["file_name"]:
+        return f"file_name {quoted(image['file_name'])}, not a text"
+    return ""
 
 
 def check_masks(report, path, size, annotations):
@@ -112,16 +144,21 @@ def _examine(annotation, size):
     found = []
     if annotation["class"] is None:
         category = annotation.get("category_id")
-        found.append(("class out of range", f"has category {category}, which is not in the set"))
+        found.append(
+            ("class out of range", f"has category {quoted(category)}, which is not in the set")
+        )
     box = annotation.get("bbox")
     if not _is_box(box):
-        found.append(("box malformed", f"has the box {box}, not [x, y, width, height]"))
+        found.append(("box malformed", f"has the box {quoted(box)}, not [x, y, width, height]"))
     elif _outside(box, size):
         found.append(
             ("box outside", f"has the box {box}, outside its image of {size[1]}x{size[0]} pixels")
         )
     elif min(box[2:]) <= 0:
         found.append(("box empty", f"has the box {box} without area"))
+    if annotation.get("iscrowd", 0) not in (0, 1):
+        crowd = quoted(annotation["iscrowd"])
+        found.append(("iscrowd malformed", f"has iscrowd {crowd}, neither 0 nor 1"))
     rle, problem = to_rle(annotation.get("segmentation"), size)
     if problem:
         found.append(problem)
@@ -131,55 +168,13 @@ def _examine(annotation, size):
 
 
 def _is_box(box):
-    numbers = isinstance(box, (list, tuple)) and len(box) == 4
-    return numbers and all(isinstance(v, (int, float)) and np.isfinite(v) for v in box)
+    return isinstance(box, (list, tuple)) and len(box) == 4 and all(is_number(v) for v in box)
 
 
 def _outside(box, size):
     x, y, width, height = box
     low = min(x, y) < -BOX_TOLERANCE
     return low or x + width > size[1] + BOX_TOLERANCE or y + height > size[0] + BOX_TOLERANCE
-
-
-def to_rle(segmentation, size):
-    """A segmentation in COCO's compressed encoding.
-
-    Args:
-        segmentation (list or dict): polygons, or an encoding with counts as a list or as text.
-        size (tuple[int, int]): height and width of its image.
-
-    Returns:
-        tuple: (dict, None), or (None, (kind, end of a sentence)) if it cannot be used.
-    """
-    height, width = size
-    if not segmentation:
-        return None, ("mask missing", "has no segmentation")
-    if isinstance(segmentation, dict):
-        return _checked_rle(segmentation, size)
-    short = [len(polygon) for polygon in segmentation if len(polygon) < 6 or len(polygon) % 2]
-    if short:
-        return None, (
-            "polygon malformed",
-            f"has polygons of {listed(short)} numbers; three points x, y or more are needed",
-        )
-    return mask_util.merge(mask_util.frPyObjects(segmentation, height, width)), None
-
-
-def _checked_rle(segmentation, size):
-    counts, stated = segmentation.get("counts"), segmentation.get("size")
-    if counts is None or stated is None or list(stated) != list(size):
-        return None, (
-            "mask size differs",
-            f"has a mask of height and width {stated}, but its image has {list(size)}",
-        )
-    if isinstance(counts, list):
-        if sum(counts) != size[0] * size[1]:
-            return None, (
-                "mask cut off",
-                f"has run lengths of {sum(counts)} pixels in all, not {size[0] * size[1]}",
-            )
-        return mask_util.frPyObjects(segmentation, *size), None
-    return segmentation, None
 
 
 def _check_overlaps(report, path, masks, annotations):

@@ -9,17 +9,16 @@ from PIL import Image
 
 from ..errors import UserError
 from .check_report import listed
+from .images import READ_ERRORS, read_ignore_map, require_8_bit
 from .label_map import (
-    READ_ERRORS,
     class_index,
     encode_label_map,
     files_by_stem,
+    one_file,
     read_label,
     size_sentence,
 )
 from .registration import missing_sentence
-
-DEEP_MODES = ("I", "F")  # first letters of Pillow's modes with more than 8 bits a channel
 
 
 def check_label_maps(source, report):
@@ -59,15 +58,12 @@ def _check_stem(source, stem, files, ignored, report):
         sentence = size_sentence("Image", paths["image"][0], size, labels.shape)
         report.error("sizes differ", paths["image"][0], sentence)
     classes = _read(paths.get("class image", []), report)
-    for what, path, other in [
-        ("Class image", paths.get("class image"), classes),
-        ("Ignore image", ignored, _read(ignored, report)),
-    ]:
-        if other is not None and other.shape != labels.shape:
-            sentence = size_sentence(what, path[0], other.shape, labels.shape)
-            report.error("sizes differ", path[0], sentence)
     if classes is not None and classes.shape != labels.shape:
+        class_path = paths["class image"][0]
+        sentence = size_sentence("Class image", class_path, classes.shape, labels.shape)
+        report.error("sizes differ", class_path, sentence)
         classes = None
+    _check_ignored(stem, ignored, labels.shape, source, report)
     records = encode_label_map(labels, classes)
     if source.max_instances is not None and len(records) > source.max_instances:
         return  # not part of the set
@@ -76,6 +72,15 @@ def _check_stem(source, stem, files, ignored, report):
     elif source.class_dir is None:
         _check_rule(source, label_path, records, report)
     _check_parts(label_path, labels, records, report)
+
+
+def _check_ignored(stem, paths, size, source, report):
+    if not paths:
+        return
+    try:
+        read_ignore_map(one_file(stem, {stem: paths}, source.ignore_dir, "ignore map"), size)
+    except UserError as error:
+        report.error("ignore map unusable", paths[0], str(error))
 
 
 def _check_pairing(stem, paths, source, report):
@@ -112,12 +117,10 @@ def check_image(path, report, size=None):
         sentence = f"Image {path} cannot be read ({error}); replace the file."
         report.error("image unreadable", path, sentence)
         return None
-    if mode.startswith(DEEP_MODES):
-        sentence = (
-            f"Image {path} has more than 8 bits per channel (mode {mode}), of which Detectron2 "
-            "would cut off everything above 255; scale it to 8 bits."
-        )
-        report.error("image not 8 bit", path, sentence)
+    try:
+        require_8_bit(path, mode)
+    except UserError as error:
+        report.error("image not 8 bit", path, str(error))
     if size is not None and found != tuple(size):
         sentence = (
             f"Image {path} is {found[1]}x{found[0]} pixels, but the annotations say "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,19 @@ from PIL import Image
 
 from ..errors import UserError
 from .cache import atomic_path, cache_root
-from .registration import first_few, missing_sentence, register_source, require_folder
+from .images import IGNORE_VALUE, check_readable_mode
+from .registration import (
+    CONTENT_ERRORS,
+    first_few,
+    missing_sentence,
+    register_source,
+    require_folder,
+)
+from .segmentations import rle_problem
 
-IGNORE = 255  # value of a region to ignore, as Detectron2 has it
+logger = logging.getLogger(__name__)
+
+JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
 PARTS = ("images", "annotations", "categories")
 _FROM_FILE = ("thing_classes", "thing_dataset_id_to_contiguous_id")
 
@@ -130,9 +141,13 @@ def _require_coco(path, content):
                 f"{part!r}. Its keys are: {', '.join(sorted(content)) or 'none'}."
             )
     if not content["categories"] or not all(
-        "id" in c and "name" in c for c in content["categories"]
+        isinstance(c.get("id"), int) and isinstance(c.get("name"), str)
+        for c in content["categories"]
     ):
-        raise UserError(f"{path}: 'categories' must list at least one object with 'id' and 'name'.")
+        raise UserError(
+            f"{path}: 'categories' must list at least one object with 'id', a whole number, and "
+            "'name', a text."
+        )
 
 
 def load_coco(source):
@@ -151,20 +166,69 @@ def load_coco(source):
     require_folder(source, "image_root", source.image_root)
     try:
         dicts = load_coco_json(str(source.json_file), str(source.image_root), source.name)
-    except (AssertionError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+    except (OSError, *CONTENT_ERRORS) as error:
         read_coco_json(source)  # says it in a sentence if the file as a whole is at fault
-        raise UserError(
-            f"Data set {source.name!r}: {source.json_file} cannot be used "
-            f"({type(error).__name__}: {error}). {_check_hint(source)}"
-        ) from error
+        raise _unusable(source, error) from error
+    _check_images(source, dicts)
+    _drop_maskless(source, dicts)
+    _check_encodings(source, dicts)
+    try:
+        _hand_on_crowds(dicts)
+    except CONTENT_ERRORS as error:
+        raise _unusable(source, error) from error
+    return dicts
+
+
+def _unusable(source, error):
+    return UserError(
+        f"Data set {source.name!r}: {source.json_file} cannot be used "
+        f"({type(error).__name__}: {error}). {_check_hint(source)}"
+    )
+
+
+def _check_images(source, dicts):
     missing = [d["file_name"] for d in dicts if not Path(d["file_name"]).is_file()]
     if missing:
         raise UserError(
             f"Data set {source.name!r}: {len(missing)} of the images in {source.json_file} do not "
             f"exist: {first_few(missing)}. {_check_hint(source)}"
         )
-    _hand_on_crowds(dicts)
-    return dicts
+    for record in dicts:
+        # A JPEG has 8 bits: the many files of COCO itself need not be opened here.
+        if Path(record["file_name"]).suffix.lower() not in JPEG_SUFFIXES:
+            check_readable_mode(record["file_name"])
+
+
+def _check_encodings(source, dicts):
+    for record in dicts:
+        for annotation in record["annotations"]:
+            if isinstance(annotation["segmentation"], dict):
+                size = record["height"], record["width"]
+                problem = rle_problem(annotation["segmentation"], size)
+                if problem:
+                    raise UserError(
+                        f"Data set {source.name!r}: an annotation of {record['file_name']} in "
+                        f"{source.json_file} {problem[1]}. {_check_hint(source)}"
+                    )
+
+
+def _drop_maskless(source, dicts):
+    """Leave out annotations that Detectron2's loader keeps although they have no mask."""
+    lost = []
+    for record in dicts:
+        kept = [a for a in record["annotations"] if "segmentation" in a]
+        lost += [record["file_name"]] * (len(record["annotations"]) - len(kept))
+        record["annotations"] = kept
+    if lost:
+        logger.warning(
+            "Data set %r: %d annotations in %s are without a mask and left out (first: image %s). "
+            "%s",
+            source.name,
+            len(lost),
+            source.json_file,
+            lost[0],
+            _check_hint(source),
+        )
 
 
 def _hand_on_crowds(dicts):
@@ -191,7 +255,7 @@ def _ignore_image(segmentations, size):
     path = cache_root() / "ignore_regions" / f"{key}.png"
     if not path.exists():
         with atomic_path(path) as temporary:
-            Image.fromarray(mask_util.decode(region) * np.uint8(IGNORE)).save(temporary)
+            Image.fromarray(mask_util.decode(region) * np.uint8(IGNORE_VALUE)).save(temporary)
     return path
 
 

@@ -11,7 +11,7 @@ Annotations are run-length encodings of the whole image, computed from the runs 
 import hashlib
 import json
 import logging
-import struct
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from PIL import Image
 
 from ..errors import UserError
 from .cache import atomic_path, cache_root
+from .images import READ_ERRORS, check_ignore_map, image_header, require_8_bit
 from .registration import first_few, register_source, require_folder
 
 logger = logging.getLogger(__name__)
@@ -34,18 +35,7 @@ IMAGE_SUFFIXES = frozenset(
     f".{ending}"
     for ending in ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "ppm", "pgm", "jp2")
 )
-# What Pillow's decoders raise for files that are cut off, damaged or of another kind.
-READ_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP", "JPEG2000"})
-EXIF_ORIENTATION = 274
-EXIF_TRANSPOSED = frozenset({5, 6, 7, 8})
 
 
 @dataclass(frozen=True)
@@ -226,8 +216,24 @@ def _class_table(name, rule, thing_classes):
                 f"Data set {name!r}: class_of_id gives {value!r} for {key}, which is neither a "
                 f"name in {list(thing_classes)} nor an index below {len(thing_classes)}."
             )
-        entries.append((int(key), index))
+        entries.append((_whole_id(name, key), index))
+    twice = [key for key, count in Counter(key for key, _ in entries).items() if count > 1]
+    if twice:
+        raise UserError(f"Data set {name!r}: class_of_id lists {twice[0]} twice; keep one of them.")
     return tuple(sorted(entries))
+
+
+def _whole_id(name, key):
+    try:
+        number = int(key)
+        if isinstance(key, str) or number == key:
+            return number
+    except (TypeError, ValueError):
+        pass
+    raise UserError(
+        f"Data set {name!r}: class_of_id lists {key!r}, which is no whole number. Under 'classes', "
+        "ids (divided by the divisor) stand before the colon and classes after it, as in {26: car}."
+    )
 
 
 def _function_key(function):
@@ -255,30 +261,6 @@ def files_by_stem(folder, suffix=""):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.stem.endswith(suffix) and not hidden:
             found.setdefault(path.stem[: len(path.stem) - len(suffix)], []).append(path)
     return dict(sorted(found.items()))
-
-
-def header_size(path):
-    """Height and width that ``read_image`` will return, mostly without decoding the pixels.
-
-    Args:
-        path (pathlib.Path): an image file.
-
-    Returns:
-        tuple[int, int]: height, width in pixels, EXIF orientation applied.
-
-    Raises:
-        UserError: not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # Asking a PNG without an EXIF chunk in its header for one decodes all of it.
-            plain = image.format == "PNG" and "exif" not in image.info
-            if not plain and image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED:
-                return width, height
-            return height, width
-    except READ_ERRORS as error:
-        raise UserError(f"Image {path} cannot be read ({error}); replace the file.") from error
 
 
 def read_label(path):
@@ -494,11 +476,13 @@ def load_label_maps(source):
     for stem, paths in images.items():
         try:
             record = _load_one(source, stem, paths, labels, classes)
+            if stem in ignored:
+                ignore_path = one_file(stem, ignored, source.ignore_dir, "ignore map")
+                check_ignore_map(ignore_path, (record["height"], record["width"]))
+                record["sem_seg_file_name"] = str(ignore_path)
         except UserError as error:
             problems.append(str(error))
             continue
-        if stem in ignored:
-            record["sem_seg_file_name"] = str(ignored[stem][0])
         dicts.append(record)
     if problems:
         raise UserError(
@@ -540,7 +524,8 @@ def _load_one(source, stem, image_paths, labels, classes):
     if classes is not None:
         class_path = one_file(stem, classes, source.class_dir, "class image")
     (height, width), records = cached_instances(label_path, class_path)
-    image_size = header_size(image_path)
+    image_size, mode = image_header(image_path)
+    require_8_bit(image_path, mode)
     if image_size != (height, width):
         raise UserError(size_sentence("Image", image_path, image_size, (height, width)))
     try:

@@ -23,6 +23,7 @@ from detectron2.utils.env import seed_all_rng
 from torch.utils.data import Dataset, Sampler
 
 from ..errors import UserError
+from .images import READ_ERRORS, check_readable_mode
 
 
 class ResumableSampler(Sampler):
@@ -85,9 +86,10 @@ class SafeMapper:
         return item
 
     def _read(self, dataset_dict):
+        check_readable_mode(dataset_dict["file_name"])
         try:
             return self.mapper(dataset_dict)
-        except (OSError, SyntaxError, utils.SizeMismatchError) as error:
+        except (*READ_ERRORS, utils.SizeMismatchError) as error:
             raise UserError(
                 f"The image {dataset_dict['file_name']} cannot be used: {error}. Replace or "
                 "remove it; tools/check_dataset.py lists everything that is wrong with a data set."

@@ -6,12 +6,23 @@ check of a data set can work from the raw files.
 """
 
 import dataclasses
+import difflib
 import os
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import UserError
+
+# What loaders raise for files that are not as they expect them; ValueError includes bad JSON.
+CONTENT_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 
 
 def datasets_root():
@@ -24,14 +35,62 @@ def datasets_root():
 
 
 def source_of(name):
-    """The source that ``name`` was registered with, or None if other code registered it."""
-    if name not in DatasetCatalog.list():
-        known = ", ".join(n for n in DatasetCatalog.list() if MetadataCatalog.get(n).get("source"))
-        raise UserError(
-            f"There is no data set {name!r}. Registered here: {known or 'none'}. "
-            "Own data is registered through DATASETS.REGISTER, see datasets/README.md."
-        )
+    """The source that ``name`` was registered with, or None if other code registered it.
+
+    Raises:
+        UserError: there is no data set of this name.
+    """
+    require_registered(name)
     return MetadataCatalog.get(name).get("source", None)
+
+
+def require_registered(name):
+    """Raise a sentence with the names most like it unless ``name`` is a registered data set."""
+    names = DatasetCatalog.list()
+    if name in names:
+        return
+    near = difflib.get_close_matches(str(name), names)
+    own = [n for n in names if MetadataCatalog.get(n).get("source")]
+    found = f"Similar: {', '.join(near)}." if near else f"Registered: {', '.join(own) or 'none'}."
+    raise UserError(
+        f"There is no data set {name!r}. {found} "
+        "Own data is registered through DATASETS.REGISTER, see datasets/README.md."
+    )
+
+
+def get_dataset_dicts(name):
+    """``DatasetCatalog.get``, with the errors of any loader, stock ones too, in sentences.
+
+    Args:
+        name (str): a registered data set.
+
+    Returns:
+        list[dict]: Detectron2's standard format, loaded anew by each call.
+
+    Raises:
+        UserError: there is no such data set, or its files are absent or not as they should be.
+    """
+    require_registered(name)
+    try:
+        return DatasetCatalog.get(name)
+    except OSError as error:
+        raise UserError(
+            f"Data set {name!r} cannot be read: {error.strerror or error}"
+            f"{f', {error.filename}' if error.filename else ''}. Its files are expected where it "
+            "was registered, for named sets below DETECTRON2_DATASETS "
+            f"(now {datasets_root()}); datasets/README.md shows the expected trees."
+        ) from error
+    except ImportError as error:
+        raise UserError(
+            f"Data set {name!r} cannot be read without another package ({error}). Install it."
+        ) from error
+    except CONTENT_ERRORS as error:
+        metadata = MetadataCatalog.get(name)
+        where = metadata.get("json_file") or metadata.get("image_root") or "its annotations"
+        raise UserError(
+            f"Data set {name!r} cannot be used: {where} is not as its loader expects it "
+            f"({type(error).__name__}: {error}). Fetch or write the file again."
+        ) from error
 
 
 def register_source(source, load, metadata, replace=False):

@@ -7,34 +7,35 @@ Objects are drawn one over the other in the order of their ids: a mask is what r
 Only numpy is used to draw, so an image depends on (parameters, index) and on nothing else.
 
 A set is rendered when it is first read, into a folder of the cache named after its parameters:
-``images/00000.png`` (RGB), ``labels/00000.png`` (16 bit instance ids, 0 = background),
-``classes/00000.png`` (8 bit, 0-based class, 255 = background), ``annotations.json`` (RLE).
+``images/00000.png`` (RGB) and ``annotations.json`` (RLE).
 """
 
 import hashlib
 import json
 import logging
 import shutil
-import tempfile
+import time
+import uuid
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Callable, NamedTuple
 
 import numpy as np
 from detectron2.structures import BoxMode
 from PIL import Image
-from pycocotools import mask as mask_util
 
 from ..errors import UserError
 from .cache import cache_root
+from .label_map import encode_label_map
 from .registration import register_source
 
 logger = logging.getLogger(__name__)
 
-GENERATOR_VERSION = 1  # part of the cache key: raise it whenever a pixel changes
+GENERATOR_VERSION = 2  # part of the cache key: raise it whenever a pixel or the files change
+STALE_SECONDS = 86_400  # an unfinished folder of this age belongs to a process that was killed
 _ATTEMPTS_PER_OBJECT = 20
 _RIM_PIXELS = 1.2
+_PARTIAL = "-partial-"  # between the name of a set and a random one while it is rendered
 
 
 @dataclass(frozen=True)
@@ -239,8 +240,11 @@ def _rendered_folder(parameters):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     logger.info("Rendering %d synthetic images (%s).", parameters.num_images, parameters.kind)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}-partial-"))
+    _remove_stale(folder)
+    # Not tempfile: what it makes stays closed to other users.
+    temporary = folder.with_name(f"{folder.name}{_PARTIAL}{uuid.uuid4().hex}")
     try:
+        temporary.mkdir()
         _write_set(parameters, temporary)
         temporary.rename(folder)
     except OSError:
@@ -252,18 +256,25 @@ def _rendered_folder(parameters):
     return folder
 
 
+def _remove_stale(folder):
+    """Delete what killed renders of the same set have left."""
+    for partial in folder.parent.glob(f"{folder.name}{_PARTIAL}*"):
+        try:
+            if time.time() - partial.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(partial)
+        except OSError as error:  # of another user, or just being deleted by another process
+            logger.info("The unfinished folder %s stays: %s", partial, error)
+
+
 def _write_set(parameters, folder):
-    for part in ("images", "labels", "classes"):
-        (folder / part).mkdir()
+    (folder / "images").mkdir()
     records = []
     for index in range(parameters.num_images):
         image, labels, categories = render(parameters, index)
-        class_map = np.array([255, *categories], np.uint8)[labels]
-        parts = {"images": image, "labels": labels, "classes": class_map}
-        for part, pixels in parts.items():
-            # Noise hardly compresses: the fastest level costs a few per cent of size.
-            Image.fromarray(pixels).save(folder / part / f"{index:05d}.png", compress_level=1)
-        records.append(_record(index, labels, categories))
+        record = _record(index, labels, categories)
+        # Noise hardly compresses: the fastest level costs a few per cent of size.
+        Image.fromarray(image).save(folder / "images" / record["file_name"], compress_level=1)
+        records.append(record)
     (folder / "annotations.json").write_text(json.dumps(records))
 
 
@@ -274,18 +285,20 @@ def _record(index, labels, categories):
         "image_id": index,
         "height": height,
         "width": width,
-        "annotations": [_annotation(labels == i + 1, c) for i, c in enumerate(categories)],
+        "annotations": [
+            _annotation(encoded, category, labels.shape)
+            for encoded, category in zip(encode_label_map(labels), categories)
+        ],
     }
 
 
-def _annotation(mask, category):
-    rle = mask_util.encode(np.asfortranarray(mask, np.uint8))
-    x, y, width, height = mask_util.toBbox(rle).tolist()
+def _annotation(encoded, category, size):
+    x, y, width, height = encoded["bbox"]
     return {
         "bbox": [x, y, x + width, y + height],
         "category_id": category,
         "iscrowd": 0,
-        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+        "segmentation": {"size": list(size), "counts": encoded["counts"]},
     }
 
 

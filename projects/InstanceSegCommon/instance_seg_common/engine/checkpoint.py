@@ -43,7 +43,8 @@ class AtomicCheckpointer(DetectionCheckpointer):
     def load(self, path, *args, **kwargs):
         """As stock; a file that is absent or damaged is a ``UserError`` that names it."""
         self.misfits = ()
-        if path and "://" not in path and not Path(path).is_file():
+        # Detectron2 takes options behind a "?", such as file.pth?matching_heuristics=True.
+        if path and "://" not in path and not Path(path.split("?")[0]).is_file():
             raise UserError(f"There is no weights file {path}. {self._alternatives(path)}")
         try:
             return super().load(path, *args, **kwargs)

@@ -1,51 +1,63 @@
 """What must fit together before iteration 0; what does not is said in a sentence."""
 
-import difflib
 import logging
 import re
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 
+from ..data.registration import get_dataset_dicts
 from ..errors import UserError
+from ..evaluation.build import RESULT_GROUPS, check_evaluator_type
 
 logger = logging.getLogger(__name__)
 
 # Meta-architectures whose class count is not in a config node of their own name.
-CLASS_COUNT_KEYS = {"GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES"}
+CLASS_COUNT_KEYS = {
+    "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "PanopticFPN": "MODEL.ROI_HEADS.NUM_CLASSES",
+}
 
 
 def check_config(cfg, training=True):
-    """Check that data sets, classes, masks and weights of a config fit together.
+    """Check that architecture, data sets, classes, masks, evaluator and weights fit together.
 
     Args:
         cfg (CfgNode): the config.
         training (bool): False for an evaluation, which needs no training set.
 
+    Returns:
+        dict[str, int]: the number of images of each data set.
+
     Raises:
         UserError: names the config key, what was found, and what to write instead.
     """
+    check_meta_architecture(cfg)
+    for key in ("TRAIN",) if training else ("TEST",):
+        if not cfg.DATASETS[key]:
+            raise UserError(f"DATASETS.{key} is empty: name at least one registered data set.")
     names = list(cfg.DATASETS.TEST) + (list(cfg.DATASETS.TRAIN) if training else [])
-    if training and not cfg.DATASETS.TRAIN:
-        raise UserError("DATASETS.TRAIN is empty: name at least one registered data set.")
-    for name in names:
-        _check_registered(name)
-    dicts = {name: DatasetCatalog.get(name) for name in names}
+    dicts = {name: get_dataset_dicts(name) for name in names}
     for name in names:
         _check_classes(cfg, name)
         _check_masks(cfg, name, dicts[name])
     if training:
         _check_training(cfg, dicts)
     for name in cfg.DATASETS.TEST:
+        check_evaluator_type(name)
         _warn_if_crowded(cfg, name, dicts[name])
+    return {name: len(found) for name, found in dicts.items()}
 
 
-def _check_registered(name):
-    if name not in DatasetCatalog.list():
-        near = difflib.get_close_matches(name, DatasetCatalog.list(), n=3) or ["none is similar"]
+def check_meta_architecture(cfg):
+    """Raise a UserError unless ``MODEL.META_ARCHITECTURE`` is registered."""
+    name = cfg.MODEL.META_ARCHITECTURE
+    if name not in META_ARCH_REGISTRY:
+        known = ", ".join(sorted(key for key, _ in META_ARCH_REGISTRY))
         raise UserError(
-            f"No data set named {name!r} is registered (similar: {', '.join(near)}). Correct the "
-            "name, or describe the data set in DATASETS.REGISTER."
+            f"MODEL.META_ARCHITECTURE {name!r} is not registered. Correct the name, or import the "
+            f"plugin that defines it first. Registered: {known}."
         )
 
 
@@ -91,12 +103,17 @@ def _check_masks(cfg, name, dicts):
         raise UserError(f"Data set {name!r} has no images.")
     if not cfg.MODEL.MASK_ON:
         raise UserError("MODEL.MASK_ON is False: no masks would be learned or scored. Set it True.")
-    annotation = next((a for d in dicts for a in d.get("annotations", ())), None)
-    if annotation is None:
+    annotations = [(d["file_name"], a) for d in dicts for a in d.get("annotations", ())]
+    if not annotations:
         logger.warning("Data set %r has images but not one annotation.", name)
-    elif "segmentation" not in annotation:
-        raise UserError(f"Data set {name!r} has boxes without segmentation; masks are needed.")
-    elif isinstance(annotation["segmentation"], dict) and cfg.INPUT.MASK_FORMAT != "bitmask":
+    bare = [file_name for file_name, a in annotations if "segmentation" not in a]
+    if bare:
+        raise UserError(
+            f"Data set {name!r} has {len(bare)} boxes without segmentation, first in {bare[0]}; "
+            "masks are needed."
+        )
+    rle = any(isinstance(a["segmentation"], dict) for _, a in annotations)
+    if rle and cfg.INPUT.MASK_FORMAT != "bitmask":
         raise UserError(
             f"Data set {name!r} holds RLE masks, but INPUT.MASK_FORMAT is "
             f"{cfg.INPUT.MASK_FORMAT!r}. Set it to bitmask."
@@ -107,6 +124,12 @@ def _check_training(cfg, dicts):
     train = [d for name in cfg.DATASETS.TRAIN for d in dicts[name]]
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and not any(d.get("annotations") for d in train):
         raise UserError(f"No image of {list(cfg.DATASETS.TRAIN)} has an instance to learn from.")
+    group = cfg.TEST.BEST_METRIC.lstrip("-").split("/")[0]
+    if group not in RESULT_GROUPS:
+        raise UserError(
+            f"TEST.BEST_METRIC {cfg.TEST.BEST_METRIC!r} is no result. It starts with one of "
+            f"{', '.join(RESULT_GROUPS)}, such as segm/AP or -dic/DiC (lower is better)."
+        )
     workers = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % workers:
         raise UserError(
@@ -128,7 +151,7 @@ def _check_training(cfg, dicts):
 
 def _warn_if_crowded(cfg, name, dicts):
     crowd = max(len(d.get("annotations", ())) for d in dicts)
-    if crowd > cfg.TEST.DETECTIONS_PER_IMAGE:
+    if 0 <= cfg.TEST.DETECTIONS_PER_IMAGE < crowd:
         logger.warning(
             "An image of %r has %d instances, but TEST.DETECTIONS_PER_IMAGE is %d: "
             "the rest cannot be found.",

@@ -93,7 +93,9 @@ class ValidationLoss(Periodic):
         total = losses.pop("total")
         self.trainer.storage.put_scalar("validation_loss", total, smoothing_hint=False)
         for name, value in losses.items():
-            self.trainer.storage.put_scalar(f"validation/{name}", value, smoothing_hint=False)
+            # A name with "loss" in it would stay on every line of the log.
+            name = f"validation/{name.removeprefix('loss_')}"
+            self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
 
 
 class BestModel:
@@ -104,10 +106,13 @@ class BestModel:
     Args:
         metric (str): path in the results, such as ``segm/AP``; ``-`` before it: lower is better.
         checkpointer (AtomicCheckpointer): of the run.
+        dataset_names (sequence[str]): of the evaluation; of several the first one decides.
     """
 
-    def __init__(self, metric, checkpointer):
-        self.metric = metric.lstrip("-")
+    def __init__(self, metric, checkpointer, dataset_names=()):
+        # Detectron2 nests the results below the data set's name only where there are several.
+        prefix = f"{dataset_names[0]}/" if len(dataset_names) > 1 else ""
+        self.metric = prefix + metric.lstrip("-")
         self.sign = -1.0 if metric.startswith("-") else 1.0
         self.checkpointer = checkpointer
         self.file = Path(checkpointer.save_dir) / "best.json"

@@ -3,30 +3,49 @@
 import logging
 
 import torch
+from detectron2.utils import comm
+
+from ..errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
 def fit_to_machine(cfg):
-    """Use the CPU where the config asks for a GPU that is not there, with one warning.
+    """The config for the CPU where it asks for a GPU that is not there, with one warning.
 
     Mixed precision needs CUDA and SyncBN has no CPU kernel, so both give way as well.
 
     Args:
-        cfg (CfgNode): not frozen; changed in place.
+        cfg (CfgNode): stays as it is.
+
+    Returns:
+        CfgNode: ``cfg`` itself, or a changed copy.
+
+    Raises:
+        UserError: ``MODEL.DEVICE`` is no device.
     """
-    if torch.device(cfg.MODEL.DEVICE).type != "cuda" or torch.cuda.is_available():
-        return
+    try:
+        kind = torch.device(cfg.MODEL.DEVICE).type
+    except RuntimeError as error:
+        raise UserError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; use cuda or cpu.") from error
+    if kind != "cuda" or torch.cuda.is_available():
+        return cfg
+    frozen, cfg = cfg.is_frozen(), cfg.clone()
+    cfg.defrost()
     changed = [f"MODEL.DEVICE {cfg.MODEL.DEVICE} -> cpu"]
     cfg.MODEL.DEVICE = "cpu"
     if cfg.SOLVER.AMP.ENABLED:
         cfg.SOLVER.AMP.ENABLED = False
         changed.append("SOLVER.AMP.ENABLED -> False")
     changed += [f"{name} SyncBN -> BN" for name in _replace_sync_bn(cfg, "")]
-    logger.warning(
-        "No CUDA device is available: %s. Write MODEL.DEVICE cpu to silence this.",
-        ", ".join(changed),
-    )
+    if comm.is_main_process():
+        logger.warning(
+            "No CUDA device is available: %s. Write MODEL.DEVICE cpu to silence this.",
+            ", ".join(changed),
+        )
+    if frozen:
+        cfg.freeze()
+    return cfg
 
 
 def _replace_sync_bn(node, prefix):

@@ -8,17 +8,17 @@ import weakref
 from pathlib import Path
 
 import torch
-from detectron2.data import DatasetCatalog
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation.testing import verify_results
+from detectron2.modeling import build_model
 from detectron2.utils import comm
 
 from ..data.loader import build_test_loader, build_train_loader
 from ..errors import UserError
 from ..evaluation import build_evaluator
 from .checkpoint import AtomicCheckpointer
-from .checks import check_config
+from .checks import check_config, check_meta_architecture
 from .hooks import (
     BestModel,
     EarlyStop,
@@ -28,6 +28,7 @@ from .hooks import (
     Throughput,
     ValidationLoss,
 )
+from .machine import fit_to_machine
 from .optimizer import build_optimizer
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,9 @@ class InstanceSegTrainer(DefaultTrainer):
     def __init__(self, cfg):
         # DefaultTrainer.__init__ gives DistributedDataParallel a GPU number; CPU models refuse it.
         TrainerBase.__init__(self)
-        self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        check_config(cfg)
+        cfg = DefaultTrainer.auto_scale_workers(fit_to_machine(cfg), comm.get_world_size())
+        self.cfg = cfg
+        self._num_images = check_config(cfg)
         model = self.build_model(cfg)
         if not any(p.requires_grad for p in model.parameters()):
             raise UserError(
@@ -67,7 +69,7 @@ class InstanceSegTrainer(DefaultTrainer):
             save_to_disk=comm.is_main_process(),
             trainer=weakref.proxy(self),
         )
-        self.best = BestModel(cfg.TEST.BEST_METRIC, self.checkpointer)
+        self.best = BestModel(cfg.TEST.BEST_METRIC, self.checkpointer, cfg.DATASETS.TEST)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._last_eval_results = {}
         self.register_hooks(self.build_hooks())
@@ -94,18 +96,19 @@ class InstanceSegTrainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
-        """See ``evaluation``; what evaluators write goes below ``OUTPUT_DIR/inference``."""
-        return build_evaluator(cfg, dataset_name, str(Path(cfg.OUTPUT_DIR) / "inference"))
+        """See ``evaluation``; what evaluators write goes to ``OUTPUT_DIR/inference/DATASET``."""
+        folder = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
+        return build_evaluator(cfg, dataset_name, str(folder))
 
     def build_hooks(self):
         """Stock hooks in stock order, with validation loss, best model, early stop and pictures."""
         cfg, period = self.cfg, self.cfg.TEST.EVAL_PERIOD
         stock = super().build_hooks()
         writer = stock.pop() if comm.is_main_process() else None
-        num_images = sum(len(DatasetCatalog.get(name)) for name in cfg.DATASETS.TRAIN)
+        num_images = sum(self._num_images[name] for name in cfg.DATASETS.TRAIN)
         stock = [self._evaluation_hook() if isinstance(h, hooks.EvalHook) else h for h in stock]
         added = [
-            SeedEachStep(max(cfg.SEED, 0)) if cfg.SEED >= 0 else None,
+            SeedEachStep(cfg.SEED) if cfg.SEED >= 0 else None,
             Throughput(cfg.SOLVER.IMS_PER_BATCH, num_images),
         ]
         if cfg.DATASETS.TEST and cfg.TEST.VALIDATION_LOSS_IMAGES > 0 and period > 0:
@@ -170,6 +173,7 @@ class InstanceSegTrainer(DefaultTrainer):
             dict: nested results of the last evaluation; {} on other ranks.
         """
         start = time.perf_counter()
+        logging.getLogger("detectron2.engine.train_loop").addFilter(_is_no_user_error)
         try:
             TrainerBase.train(self, self.start_iter, self.max_iter)
         except StopTraining:
@@ -179,6 +183,7 @@ class InstanceSegTrainer(DefaultTrainer):
             write_results(
                 self.cfg,
                 self._last_eval_results,
+                weights=str(Path(self.cfg.OUTPUT_DIR) / "model_final.pth"),
                 iteration=min(self.iter + 1, self.max_iter),
                 seconds=round(seconds, 1),
                 best=self.best.read(),
@@ -200,29 +205,23 @@ def build_model_quietly(cfg):
     Raises:
         UserError: the meta-architecture is not registered.
     """
-    from detectron2.modeling import META_ARCH_REGISTRY, build_model
-
-    name = cfg.MODEL.META_ARCHITECTURE
-    if name not in META_ARCH_REGISTRY:
-        raise UserError(
-            f"MODEL.META_ARCHITECTURE {name!r} is not registered: import the plugin that defines "
-            "it before the model is built."
-        )
+    check_meta_architecture(cfg)
     model = build_model(cfg)
     parameters = sum(p.numel() for p in model.parameters())
-    logger.info("%s with %.2f million parameters.", name, parameters / 1e6)
+    logger.info("%s: %.2f million parameters.", cfg.MODEL.META_ARCHITECTURE, parameters / 1e6)
     return model
 
 
-def write_results(cfg, metrics, **facts):
+def write_results(cfg, metrics, weights, **facts):
     """Write ``OUTPUT_DIR/results.json``: the metrics of an evaluation and what they belong to.
 
     Args:
-        cfg (CfgNode): ``OUTPUT_DIR``, ``DATASETS.TEST``, ``MODEL.WEIGHTS``.
+        cfg (CfgNode): ``OUTPUT_DIR``, ``DATASETS.TEST``.
+        weights (str): the file whose weights were evaluated.
         metrics (dict): nested, as ``DefaultTrainer.test`` returns them.
         **facts: further entries that JSON can hold.
     """
-    content = {"datasets": list(cfg.DATASETS.TEST), "weights": cfg.MODEL.WEIGHTS, **facts}
+    content = {"datasets": list(cfg.DATASETS.TEST), "weights": weights, **facts}
     file = Path(cfg.OUTPUT_DIR) / "results.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     content["metrics"] = _without_nan(metrics)
@@ -234,6 +233,11 @@ def _without_nan(metrics):
     if isinstance(metrics, dict):
         return {name: _without_nan(value) for name, value in metrics.items()}
     return None if math.isnan(metrics) else float(metrics)
+
+
+def _is_no_user_error(record):
+    """Log filter: Detectron2 logs what ends a training with a traceback; a sentence needs none."""
+    return not (record.exc_info and isinstance(record.exc_info[1], UserError))
 
 
 def _check_finite(model, inputs, output):

@@ -29,6 +29,28 @@ def coco_and_label_map(cfg, dataset_name, output_dir):
 EVALUATORS = {"coco": coco_and_label_map}
 
 
+# What the results of an evaluation are grouped by.
+RESULT_GROUPS = ("bbox", "segm", "matching", "sbd", "dic")
+
+
+def check_evaluator_type(dataset_name):
+    """The function of ``EVALUATORS`` for a registered data set.
+
+    Args:
+        dataset_name (str): its metadata's ``evaluator_type`` decides ("coco" if unset).
+
+    Raises:
+        UserError: an evaluator_type that is not known.
+    """
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+    if kind not in EVALUATORS:
+        raise UserError(
+            f"Data set '{dataset_name}' has evaluator_type '{kind}', which is not supported. "
+            f"Set one of: {', '.join(sorted(EVALUATORS))}."
+        )
+    return EVALUATORS[kind]
+
+
 def build_evaluator(cfg, dataset_name, output_dir=None):
     """The evaluators of a registered data set.
 
@@ -44,10 +66,5 @@ def build_evaluator(cfg, dataset_name, output_dir=None):
     Raises:
         UserError: an evaluator_type that is not known.
     """
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
-    if kind not in EVALUATORS:
-        raise UserError(
-            f"Data set '{dataset_name}' has evaluator_type '{kind}', which is not supported. "
-            f"Set one of: {', '.join(sorted(EVALUATORS))}."
-        )
-    return DatasetEvaluators(EVALUATORS[kind](cfg, dataset_name, output_dir))
+    evaluators = check_evaluator_type(dataset_name)
+    return DatasetEvaluators(evaluators(cfg, dataset_name, output_dir))

@@ -1,5 +1,7 @@
 """COCO average precision that also answers for empty predictions, empty sets and crowded images."""
 
+import contextlib
+import io
 import tempfile
 
 from detectron2.data import MetadataCatalog
@@ -8,8 +10,10 @@ from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 
+from ..data.segmentations import usable_polygons
 from ..errors import UserError
 from .checks import check_prediction
+from .ground_truth import GroundTruth, drop_ignored
 
 # What TEST.DETECTIONS_PER_IMAGE < 0, "no limit" in Detectron2, means to COCO's evaluation.
 _NO_LIMIT = 100_000
@@ -23,6 +27,11 @@ class InstanceCOCOEvaluator(COCOEvaluator):
     - As many detections count as the model may return; the stock limit is 100 an image.
     - A data set that is not a COCO json is converted anew for every evaluator, in a temporary
       folder, and its metadata is left as it was (stock: a json_file that outlives its content).
+    - Of a data set that is not a COCO json, detections with half or more of their pixels in an
+      ignored region (value 255 of ``sem_seg_file_name``) are left out instead of being false
+      positives. A COCO json has crowds for that, which COCO's own rule deals with.
+    - Annotations without a mask do not count; Detectron2's loader and COCO's evaluation fail on
+      some of them.
     - Masks that are soft or of the wrong size, and classes out of range, are errors.
     """
 
@@ -60,6 +69,8 @@ class InstanceCOCOEvaluator(COCOEvaluator):
             # The conversion of a set without a single object leaves the key out.
             self._coco_api.dataset["annotations"] = []
             self._do_evaluation, self._kpt_oks_sigmas = True, ()
+        self._ground_truth = GroundTruth(dataset_name) if converted else None
+        _drop_maskless(self._coco_api)
         self._num_classes = len(metadata.get("thing_classes", ())) or None
 
     def process(self, inputs, outputs):
@@ -68,10 +79,17 @@ class InstanceCOCOEvaluator(COCOEvaluator):
         Raises:
             UserError: see :func:`instance_seg_common.evaluation.checks.check_prediction`.
         """
+        judged = []
         for record, output in zip(inputs, outputs):
             if "instances" in output:
                 check_prediction(record, output["instances"], self._num_classes)
-        super().process(inputs, outputs)
+                output = {**output, "instances": self._judged(record, output["instances"])}
+            judged.append(output)
+        super().process(inputs, judged)
+
+    def _judged(self, record, instances):
+        region = self._ground_truth and self._ground_truth.void_region(record["image_id"])
+        return instances if region is None else drop_ignored(instances, region)
 
     def _derive_coco_results(self, coco_eval, iou_type, class_names=None):
         if coco_eval is None:
@@ -93,6 +111,19 @@ class InstanceCOCOEvaluator(COCOEvaluator):
         coco_eval.accumulate()
         coco_eval.summarize()
         return coco_eval
+
+
+def _drop_maskless(coco_api):
+    """Take annotations without a usable mask out of COCO's index, as the loader does."""
+    annotations = coco_api.dataset.get("annotations", [])
+    for annotation in annotations:
+        if isinstance(annotation.get("segmentation"), list):
+            annotation["segmentation"] = usable_polygons(annotation["segmentation"])
+    kept = [annotation for annotation in annotations if annotation.get("segmentation")]
+    if len(kept) < len(annotations):
+        coco_api.dataset["annotations"] = kept
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco_api.createIndex()
 
 
 def _check_json_file(dataset_name, json_file):

@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from detectron2.data import DatasetCatalog
-from detectron2.data import detection_utils as utils
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from ..errors import UserError
-from ..masks import annotations_to_label_map, instances_to_label_map
+from ..masks import drop_small, instances_to_label_map
 from .checks import check_prediction
-from .matching import contingency_table, relabel
+from .ground_truth import GroundTruth, drop_ignored
+from .matching import contingency_table
 
 IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-IGNORE_VALUE = 255
 
 # Name of a result -> property of Matching; the IoU in percent is appended.
 _RATIOS = {
@@ -35,73 +32,31 @@ _RATIOS = {
 }
 
 
-class GroundTruth:
-    """Label maps of a registered data set, decoded one image at a time."""
-
-    def __init__(self, dataset_name):
-        """
-        Args:
-            dataset_name (str): registered, in Detectron2's standard format.
-        """
-        self._name = dataset_name
-        self._records = {record["image_id"]: record for record in DatasetCatalog.get(dataset_name)}
-
-    def __call__(self, image_id):
-        """
-        Args:
-            image_id: as in the data set dict.
-
-        Returns:
-            tuple: label map (H, W) int64, 0 background, ids consecutive; (H, W) bool, True where
-            predictions are not judged: crowds, and value 255 of ``sem_seg_file_name``.
-
-        Raises:
-            UserError: the data set has no such image; the ignore map has another size.
-        """
-        record = self._records.get(image_id)
-        if record is None:
-            raise UserError(
-                f"Image {image_id!r} was evaluated but is not in data set '{self._name}'. "
-                "Build the evaluator with the name of the data set that the loader reads."
-            )
-        annotations = record.get("annotations", [])
-        labels, ignore = annotations_to_label_map(annotations, record["height"], record["width"])
-        if "sem_seg_file_name" in record:
-            ignore = ignore | self._read_ignore(record["sem_seg_file_name"], labels.shape)
-        return relabel(labels), ignore
-
-    def _read_ignore(self, file_name, size):
-        values = utils.read_image(file_name, "L").squeeze(2)
-        if values.shape != size:
-            raise UserError(
-                f"The map of ignored regions {file_name} is {values.shape}, but its image in data "
-                f"set '{self._name}' is {size} (height, width)."
-            )
-        return values == IGNORE_VALUE
-
-
 def predicted_label_map(instances, gt, ignore, score_threshold, min_area):
     """The label map of a prediction that is compared with the ground truth.
 
-    Pixels predicted in ignored regions become background, unless they lie on a true object; what is
-    left of an instance is judged.
+    The ignored region ends where a true object begins. Instances with half or more of their pixels
+    in it are dropped, before they can hide others; of the rest, what lies in it becomes background,
+    and what is left is judged.
 
     Args:
         instances (Instances): ``pred_masks`` (N, H, W) bool, ``scores`` (N,).
         gt (ndarray): (H, W) int64, 0 background.
         ignore (ndarray): (H, W) bool.
         score_threshold (float): instances with a lower score are left out.
-        min_area (int): instances with fewer pixels are left out.
+        min_area (int): instances left with fewer pixels are left out.
 
     Returns:
         ndarray: (H, W) int64, ids consecutive.
     """
     if len(instances) == 0:
         return np.zeros_like(gt)
-    pred = np.asarray(instances_to_label_map(instances, score_threshold, min_area))
-    if not ignore.any():
+    region = ignore & (gt == 0)
+    instances = drop_ignored(instances, region)
+    pred = instances_to_label_map(instances, score_threshold, min_area)
+    if not region.any():
         return pred
-    return relabel(np.where(ignore & (gt == 0), 0, pred))
+    return drop_small(np.where(region, 0, pred), min_area)
 
 
 @dataclass(frozen=True)
@@ -111,7 +66,7 @@ class ImageScores:
     Attributes:
         file_name (str): the image.
         matchings (tuple[Matching]): T of them.
-        sbd (float): in [0, 1]; 1 where there is nothing to find and nothing was predicted.
+        sbd (float): in [0, 1]; 0 where there is nothing to find, as in the challenge.
         dic (int): predicted minus true count.
     """
 
@@ -134,8 +89,10 @@ class ImageScores:
 def score_label_maps(gt, pred, file_name="", iou_thresholds=IOU_THRESHOLDS):
     """All scores of one image.
 
-    0 is background even where no pixel has it: a full map keeps its first object, unlike in the
-    challenge's own reading of a file (:func:`..matching.best_dice`).
+    SBD and DiC are exactly those of the CVPPP challenge (:func:`..matching.best_dice`), with its
+    edge cases: the smallest label present is the background, so that a map without a background
+    pixel loses its first object, and without objects in one map or in both SBD is 0. The matching
+    has none of that: 0 is background, and nothing predicted where nothing is is right.
 
     Args:
         gt, pred (ndarray): (H, W) int64, consecutive ids.
@@ -147,10 +104,9 @@ def score_label_maps(gt, pred, file_name="", iou_thresholds=IOU_THRESHOLDS):
     """
     table = contingency_table(gt, pred)
     matchings = tuple(table.match(threshold) for threshold in iou_thresholds)
-    dic = table.difference_in_count(background=0)
-    nothing = not gt.any() and not pred.any()
-    sbd = 1.0 if nothing else table.symmetric_best_dice(background=0)
-    return ImageScores(file_name, matchings, sbd, dic)
+    return ImageScores(
+        file_name, matchings, table.symmetric_best_dice(), table.difference_in_count()
+    )
 
 
 class LabelMapEvaluator(DatasetEvaluator):
@@ -164,10 +120,13 @@ class LabelMapEvaluator(DatasetEvaluator):
       images; ``tp50``, ``fp50``, ``fn50``, and ``matched_iou50``, the mean mask IoU of all matched
       pairs. An image with neither objects nor predictions is perfect (1) in the means and adds
       nothing to the pooled figures.
-    - "sbd": ``SBD``, mean over images, and ``SBD_std``, as the CVPPP challenge defines it, except
-      that an image with neither objects nor predictions scores 1, not 0.
+    - "sbd": ``SBD``, mean over images, and ``SBD_std``, exactly as the CVPPP challenge has it: an
+      image with neither objects nor predictions scores 0, and a map without a background pixel
+      loses its first object to the background.
     - "dic": ``DiC``, mean of the absolute difference in count, ``DiC_std``, its deviation, and
-      ``DiC_signed``, the mean of predicted minus true.
+      ``DiC_signed``, the mean of predicted minus true; counted as in the challenge, too.
+
+    Predictions with half or more of their pixels in crowds or ignored regions are not judged.
     """
 
     def __init__(

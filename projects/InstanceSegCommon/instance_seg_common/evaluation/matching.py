@@ -8,6 +8,7 @@ Shape shorthand in this module:
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -83,6 +84,23 @@ class Matching:
         return self._ratio(self.iou_sum, self.tp)
 
 
+class Overlap(NamedTuple):
+    """The objects of two label maps, background left out.
+
+    gt_ids, pred_ids: (G,) and (P,) int64, ascending.
+    gt_areas, pred_areas: (G,) and (P,) int64, pixels.
+    intersection: (G, P) int64, pixels.
+    iou: (G, P) float64.
+    """
+
+    gt_ids: np.ndarray
+    pred_ids: np.ndarray
+    gt_areas: np.ndarray
+    pred_areas: np.ndarray
+    intersection: np.ndarray
+    iou: np.ndarray
+
+
 @dataclass(frozen=True)
 class ContingencyTable:
     """Pixels shared by each id of one label map with each id of another, background included.
@@ -101,31 +119,33 @@ class ContingencyTable:
         """The same table with the two maps exchanged."""
         return ContingencyTable(self.counts.T, self.pred_ids, self.gt_ids)
 
-    def iou(self):
-        """IoU of every pair of objects.
+    def overlap(self):
+        """Every object with every prediction.
 
         Returns:
-            ndarray: (G, P) float64 without the row and column of id 0.
+            Overlap: without the row and column of id 0.
         """
         gt_kept, pred_kept = self.gt_ids != 0, self.pred_ids != 0
-        overlap = self.counts[np.ix_(gt_kept, pred_kept)]
-        gt_area = self.counts.sum(axis=1)[gt_kept]
-        pred_area = self.counts.sum(axis=0)[pred_kept]
-        return overlap / (gt_area[:, None] + pred_area[None] - overlap)
+        shared = self.counts[np.ix_(gt_kept, pred_kept)]
+        gt_areas = self.counts.sum(axis=1)[gt_kept]
+        pred_areas = self.counts.sum(axis=0)[pred_kept]
+        iou = shared / (gt_areas[:, None] + pred_areas[None] - shared)
+        gt_ids, pred_ids = self.gt_ids[gt_kept], self.pred_ids[pred_kept]
+        return Overlap(gt_ids, pred_ids, gt_areas, pred_areas, shared, iou)
 
     def match(self, iou_threshold):
         """Counts of the matching at one threshold; see :func:`match_label_maps`."""
-        iou = self.iou()
+        iou = self.overlap().iou
         rows, columns = match_pairs(iou, iou_threshold)
         tp = len(rows)
         iou_sum = float(iou[rows, columns].sum())
         return Matching(float(iou_threshold), tp, iou.shape[1] - tp, iou.shape[0] - tp, iou_sum)
 
-    def best_dice(self, background=None):
+    def best_dice(self):
         """:func:`best_dice` of the ground truth's labels (rows) against the prediction's."""
         if not self.counts.size:
             return 0.0
-        gt_first, pred_first = _background_ids(self, background)
+        gt_first, pred_first = self._background_ids()
         number = int(self.gt_ids.max()) - gt_first
         if number <= 0:
             return 0.0
@@ -134,16 +154,19 @@ class ContingencyTable:
         dice = (2 * self.counts / areas)[np.ix_(gt_kept, pred_kept)]
         return float(dice.max(axis=1, initial=0).sum()) / number
 
-    def symmetric_best_dice(self, background=None):
+    def symmetric_best_dice(self):
         """See :func:`symmetric_best_dice`."""
-        return min(self.best_dice(background), self.transposed.best_dice(background))
+        return min(self.best_dice(), self.transposed.best_dice())
 
-    def difference_in_count(self, background=None):
+    def difference_in_count(self):
         """See :func:`difference_in_count`."""
         if not self.counts.size:
             return 0
-        gt_first, pred_first = _background_ids(self, background)
+        gt_first, pred_first = self._background_ids()
         return (int(self.pred_ids.max()) - pred_first) - (int(self.gt_ids.max()) - gt_first)
+
+    def _background_ids(self):
+        return int(self.gt_ids.min()), int(self.pred_ids.min())
 
 
 def contingency_table(gt, pred):
@@ -225,55 +248,51 @@ def match_label_maps(gt, pred, iou_threshold=0.5):
     return [table.match(threshold) for threshold in iou_threshold]
 
 
-def best_dice(labels, reference, background=None):
+def best_dice(labels, reference):
     """Mean over the labels of one map of their best Dice with any label of the other.
 
     As the CVPPP leaf segmentation challenge has it: the smallest label present in a map is its
-    background; the mean runs over the labels min + 1 .. max, of which an absent one counts 0, so
-    that gaps are punished; a map of a single label scores 0. Maps of different size are an error.
+    background, even where that is an object because no pixel is background; the mean runs over the
+    labels min + 1 .. max, of which an absent one counts 0, so that gaps are punished; a map of a
+    single label scores 0. Maps of different size are an error.
 
     Args:
         labels, reference (ndarray): (H, W) integers.
-        background (int or None): the label of the background in both maps, whether or not it has a
-            pixel; None: the smallest label present, as in the challenge. They differ only for a map
-            without any background pixel, whose first object the challenge takes for background.
 
     Returns:
         float: in [0, 1]; not symmetric.
 
     Source: Scharr et al., Leaf segmentation in plant phenotyping, 2016, Eq. 2.
     """
-    return contingency_table(labels, reference).best_dice(background)
+    return contingency_table(labels, reference).best_dice()
 
 
-def symmetric_best_dice(gt, pred, background=None):
+def symmetric_best_dice(gt, pred):
     """SBD: the smaller :func:`best_dice` of the two directions, as in the CVPPP challenge.
 
     Two maps without objects score 0, as does a map without objects against any other.
 
     Args:
         gt, pred (ndarray): (H, W) integers, labelled without gaps.
-        background (int or None): see :func:`best_dice`.
 
     Returns:
         float: in [0, 1].
     """
-    return contingency_table(gt, pred).symmetric_best_dice(background)
+    return contingency_table(gt, pred).symmetric_best_dice()
 
 
-def difference_in_count(gt, pred, background=None):
+def difference_in_count(gt, pred):
     """DiC: predicted minus true number of objects, counting max - min of the labels of each map.
 
     The challenge reports the mean over images of this and of its absolute value.
 
     Args:
         gt, pred (ndarray): (H, W) integers, labelled without gaps (a gap counts as an object).
-        background (int or None): see :func:`best_dice`.
 
     Returns:
         int: negative where objects are missing.
     """
-    return contingency_table(gt, pred).difference_in_count(background)
+    return contingency_table(gt, pred).difference_in_count()
 
 
 def relabel(labels):
@@ -290,12 +309,6 @@ def relabel(labels):
     present = np.bincount(codes, minlength=len(ids)) > 0
     present[ids == 0] = False
     return np.where(present, np.cumsum(present), 0)[codes].reshape(labels.shape)
-
-
-def _background_ids(table, background):
-    if background is None:
-        return int(table.gt_ids.min()), int(table.pred_ids.min())
-    return background, background
 
 
 def _label_array(labels, name):

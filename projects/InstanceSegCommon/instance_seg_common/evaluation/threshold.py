@@ -13,7 +13,8 @@ from tabulate import tabulate
 
 from ..data.loader import build_test_mapper
 from .checks import check_prediction
-from .label_map import GroundTruth, gather_list, predicted_label_map
+from .ground_truth import GroundTruth
+from .label_map import gather_list, predicted_label_map
 from .matching import match_label_maps
 
 SCORE_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))

@@ -6,24 +6,27 @@ Shape shorthand in this module:
 
 from typing import NamedTuple
 
-import numpy as np
-
 from ..evaluation.matching import contingency_table, match_pairs
 
 # A prediction and an object that overlap less than this have nothing to do with each other.
 NOTABLE_IOU = 0.1
+# A piece covers at least this share of its object, a merged object of its prediction: what is
+# smaller is a speck, which does not turn a good prediction into a split or merged one.
+NOTABLE_SHARE = 0.1
 
 
 class InstanceErrors(NamedTuple):
     """Ids per kind; every object and every prediction that is not matched is in one kind or more.
 
     matched: pairs (ground-truth id, predicted id) with IoU at or above the threshold.
-    missed: ground-truth ids that no prediction notably overlaps.
-    invented: predicted ids that overlap no object notably.
-    merged: predicted ids that hold half or more of two or more objects.
-    split: ground-truth ids that hold half or more of two or more predictions.
+    missed: ground-truth ids that no prediction notably overlaps; a speck within is no sign of it.
+    invented: predicted ids that overlap no object notably; a speck within an object does.
+    merged: predicted ids with two or more objects: they hold half or more of each, and each is a
+        notable share of the prediction.
+    split: ground-truth ids with two or more pieces: predictions that have half or more of
+        their pixels in the object, and each is a notable share of it.
     poor: ground-truth ids left: overlapped, but below the threshold and neither merged nor split.
-    poor_predictions: predicted ids left.
+    poor_predictions: predicted ids left, specks within an object among them.
     wrong_class: the matched pairs whose classes differ.
     merged_objects: the ground-truth ids within merged predictions.
     split_pieces: the predicted ids within split objects.
@@ -41,38 +44,6 @@ class InstanceErrors(NamedTuple):
     split_pieces: list
 
 
-class Overlap(NamedTuple):
-    """Ids (G,), (P,) of two label maps, their areas, intersections and IoU (G, P)."""
-
-    gt_ids: np.ndarray
-    pred_ids: np.ndarray
-    gt_areas: np.ndarray
-    pred_areas: np.ndarray
-    intersection: np.ndarray
-    iou: np.ndarray
-
-
-def overlap(gt, pred):
-    """Overlap of each object with each prediction, background left out.
-
-    Args:
-        gt, pred (ndarray): (H, W) int, 0 is background.
-
-    Returns:
-        Overlap: see there; areas and intersections in pixels.
-    """
-    table = contingency_table(gt, pred)
-    gt_kept, pred_kept = table.gt_ids != 0, table.pred_ids != 0
-    return Overlap(
-        gt_ids=table.gt_ids[gt_kept],
-        pred_ids=table.pred_ids[pred_kept],
-        gt_areas=table.counts.sum(axis=1)[gt_kept],
-        pred_areas=table.counts.sum(axis=0)[pred_kept],
-        intersection=table.counts[np.ix_(gt_kept, pred_kept)],
-        iou=table.iou(),
-    )
-
-
 def classify_errors(gt, pred, iou_threshold=0.5, gt_classes=None, pred_classes=None):
     """Sort the objects and predictions of one image into kinds of error.
 
@@ -85,15 +56,18 @@ def classify_errors(gt, pred, iou_threshold=0.5, gt_classes=None, pred_classes=N
     Returns:
         InstanceErrors: lists of ids in ascending order.
     """
-    table = overlap(gt, pred)
+    table = contingency_table(gt, pred).overlap()
     matched_rows, matched_columns = match_pairs(table.iou, iou_threshold)
     inside_pred = table.intersection >= 0.5 * table.gt_areas[:, None]
     inside_gt = table.intersection >= 0.5 * table.pred_areas[None]
-    merged = inside_pred.sum(axis=0) >= 2
-    split = inside_gt.sum(axis=1) >= 2
-    merged_objects = inside_pred[:, merged].any(axis=1)
-    split_pieces = inside_gt[split].any(axis=0)
-    notable = (table.iou >= NOTABLE_IOU) | inside_pred | inside_gt
+    held = inside_pred & (table.intersection >= NOTABLE_SHARE * table.pred_areas[None])
+    pieces = inside_gt & (table.intersection >= NOTABLE_SHARE * table.gt_areas[:, None])
+    merged = held.sum(axis=0) >= 2
+    split = pieces.sum(axis=1) >= 2
+    merged_objects = held[:, merged].any(axis=1)
+    split_pieces = pieces[split].any(axis=0)
+    touched_gt = ((table.iou >= NOTABLE_IOU) | inside_pred | pieces).any(axis=1)
+    touched_pred = ((table.iou >= NOTABLE_IOU) | inside_pred | inside_gt).any(axis=0)
     open_gt = ~(split | merged_objects)
     open_gt[matched_rows] = False
     open_pred = ~(merged | split_pieces)
@@ -101,12 +75,12 @@ def classify_errors(gt, pred, iou_threshold=0.5, gt_classes=None, pred_classes=N
     pairs = _pairs(table, matched_rows, matched_columns)
     return InstanceErrors(
         matched=pairs,
-        missed=table.gt_ids[open_gt & ~notable.any(axis=1)].tolist(),
-        invented=table.pred_ids[open_pred & ~notable.any(axis=0)].tolist(),
+        missed=table.gt_ids[open_gt & ~touched_gt].tolist(),
+        invented=table.pred_ids[open_pred & ~touched_pred].tolist(),
         merged=table.pred_ids[merged].tolist(),
         split=table.gt_ids[split].tolist(),
-        poor=table.gt_ids[open_gt & notable.any(axis=1)].tolist(),
-        poor_predictions=table.pred_ids[open_pred & notable.any(axis=0)].tolist(),
+        poor=table.gt_ids[open_gt & touched_gt].tolist(),
+        poor_predictions=table.pred_ids[open_pred & touched_pred].tolist(),
         wrong_class=_wrong_class(pairs, gt_classes, pred_classes),
         merged_objects=table.gt_ids[merged_objects].tolist(),
         split_pieces=table.pred_ids[split_pieces].tolist(),
@@ -132,7 +106,7 @@ def same_object(gt, pred):
     Returns:
         dict[int, int]: predicted id -> ground-truth id, for the predictions that have one.
     """
-    table = overlap(gt, pred)
+    table = contingency_table(gt, pred).overlap()
     if table.iou.size == 0:
         return {}
     best_gt = table.iou.argmax(axis=0)

@@ -10,13 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from detectron2.data import detection_utils
 
+from ..data.images import IGNORE_VALUE, READ_ERRORS, check_readable_mode
 from ..errors import UserError
-from ..masks import (
-    annotations_to_label_map,
-    instance_id_maps,
-    instances_to_label_map,
-    targets_from_instances,
-)
+from ..evaluation.ground_truth import drop_ignored, labels_and_ignored
+from ..evaluation.label_map import predicted_label_map
+from ..masks import instance_id_maps, instances_to_label_map, targets_from_instances
 from . import drawing
 from .colors import instance_color, instance_colors
 from .error_kinds import classify_errors, same_object
@@ -25,7 +23,6 @@ from .error_kinds import classify_errors, same_object
 MAX_TAGS = 20
 # From this many instances on, contours are one pixel wide.
 CROWDED = 40
-IGNORE_VALUE = 255
 ERROR_COLORS = {
     "matched": (90, 200, 110),
     "missed": (255, 70, 70),
@@ -63,11 +60,12 @@ def load_image(path):
         ndarray: (H, W, 3) uint8 RGB.
 
     Raises:
-        UserError: absent or unreadable.
+        UserError: absent, unreadable, or with more than 8 bits per channel.
     """
+    check_readable_mode(path)
     try:
         return detection_utils.read_image(str(path), format="RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+    except READ_ERRORS as error:
         raise UserError(
             f"The image {path} cannot be read: {error}. Give a PNG, JPEG or TIFF file that opens."
         ) from error
@@ -81,15 +79,12 @@ def truth_of(dataset_dict):
 
     Returns:
         Truth: id i + 1 is the i-th annotation that is not a crowd.
+
+    Raises:
+        UserError: the map of ignored regions cannot be used.
     """
-    annotations = dataset_dict.get("annotations", [])
-    labels, ignore = annotations_to_label_map(
-        annotations, dataset_dict["height"], dataset_dict["width"]
-    )
-    if dataset_dict.get("sem_seg_file_name"):
-        semantic = detection_utils.read_image(dataset_dict["sem_seg_file_name"])
-        ignore = ignore | (semantic == IGNORE_VALUE)
-    objects = [a for a in annotations if not a.get("iscrowd", 0)]
+    labels, ignore = labels_and_ignored(dataset_dict)
+    objects = [a for a in dataset_dict.get("annotations", []) if not a.get("iscrowd", 0)]
     classes = {i: a["category_id"] for i, a in enumerate(objects, start=1)}
     return Truth(labels, ignore, classes)
 
@@ -105,7 +100,27 @@ def prediction_of(instances, score_threshold=0.5, min_area=0):
         Prediction: see there.
     """
     instances = instances.to("cpu")
-    labels = instances_to_label_map(instances, score_threshold, min_area)
+    return _described(instances, instances_to_label_map(instances, score_threshold, min_area))
+
+
+def judged_prediction(instances, truth, score_threshold=0.5, min_area=0):
+    """What of a prediction the evaluation compares with the ground truth.
+
+    Args:
+        instances, score_threshold, min_area: of :func:`prediction_of`.
+        truth (Truth): of the same image; what lies in its ignored region is not judged.
+
+    Returns:
+        Prediction: labels of ``evaluation.label_map.predicted_label_map``.
+    """
+    # Before classes are looked up: a dropped instance would hand its class to what it covers.
+    instances = drop_ignored(instances.to("cpu"), truth.ignore & (truth.labels == 0))
+    labels = predicted_label_map(instances, truth.labels, truth.ignore, score_threshold, min_area)
+    return _described(instances, labels)
+
+
+def _described(instances, labels):
+    """A label map with the class and score of each id, taken from its first pixel."""
     ids, first = np.unique(labels, return_index=True)
     scores = instances.scores.numpy()
     classes_of, scores_of = {}, {}
@@ -192,10 +207,9 @@ def prediction_panel(
     image = _checked_image(dataset_dict)
     truth = truth_of(dataset_dict)
     prediction = prediction_of(instances, score_threshold, min_area)
-    classes = (truth.classes, prediction.classes) if len(class_names) > 1 else (None, None)
-    # As in the evaluation, what is predicted on ignored background is not judged.
-    judged = np.where(truth.ignore & (truth.labels == 0), 0, prediction.labels)
-    errors = classify_errors(truth.labels, judged, 0.5, *classes)
+    judged = judged_prediction(instances, truth, score_threshold, min_area)
+    classes = (truth.classes, judged.classes) if len(class_names) > 1 else (None, None)
+    errors = classify_errors(truth.labels, judged.labels, 0.5, *classes)
     frame = _Frame(image)
     gt_colors = instance_colors(int(truth.labels.max(initial=0)))
     gt_texts = _tag_texts(truth.classes, None, class_names)
@@ -210,7 +224,7 @@ def prediction_panel(
             f"prediction: {_count(prediction.classes)} with score >= {score_threshold:g}",
             frame.overlay(prediction.labels, pred_colors, pred_texts),
         ),
-        ("errors (IoU below 0.5)", _errors_overlay(frame, truth, judged, errors)),
+        ("errors (IoU below 0.5)", _errors_overlay(frame, truth, judged.labels, errors)),
     ]
     header = _header(dataset_dict, image) + (f"   {note}" if note else "")
     return drawing.side_by_side(panels, header, _error_legend(errors, truth.ignore, classes[0]))

@@ -1,0 +1,117 @@
+"""Image files as Detectron2 reads them: size and depth from the header, maps of ignored regions.
+
+Shapes: H, W height and width in pixels with EXIF orientation applied.
+"""
+
+import struct
+
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+
+from ..errors import UserError
+
+IGNORE_VALUE = 255  # of a pixel that counts neither as an object nor as background
+# What Pillow's decoders raise for files that are cut off, damaged or of another kind.
+READ_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+DEEP_MODES = ("I", "F")  # first letters of Pillow's modes with more than 8 bits a channel
+IGNORE_MODES = ("L", "1")  # these keep the value 255 when they are read as 8 bit grey
+EXIF_ORIENTATION = 274
+EXIF_TRANSPOSED = frozenset({5, 6, 7, 8})
+
+
+def image_header(path):
+    """Height and width that ``read_image`` will return, mostly without decoding the pixels.
+
+    Args:
+        path (pathlib.Path or str): an image file.
+
+    Returns:
+        tuple: (height, width) in pixels, EXIF orientation applied; Pillow's mode, such as "RGB".
+
+    Raises:
+        UserError: not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Asking a PNG without an EXIF chunk in its header for one decodes all of it.
+            plain = image.format == "PNG" and "exif" not in image.info
+            if not plain and image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED:
+                width, height = height, width
+            return (height, width), image.mode
+    except READ_ERRORS as error:
+        raise UserError(f"Image {path} cannot be read ({error}); replace the file.") from error
+
+
+def require_8_bit(path, mode):
+    """Raise a sentence if a mode of :func:`image_header` has more than 8 bits a channel."""
+    if mode.startswith(DEEP_MODES):
+        raise UserError(
+            f"Image {path} has more than 8 bits per channel (mode {mode}), of which Detectron2 "
+            "would cut off everything above 255; scale it to 8 bits."
+        )
+
+
+def check_readable_mode(path):
+    """Raise unless Detectron2 reads the image as it is; only the header is read.
+
+    Args:
+        path (pathlib.Path or str): an image file.
+
+    Raises:
+        UserError: not an image, or more than 8 bits a channel.
+    """
+    require_8_bit(path, image_header(path)[1])
+
+
+def check_ignore_map(path, size):
+    """Raise unless a file can be a map of ignored regions; only the header is read.
+
+    Args:
+        path (pathlib.Path or str): an image file.
+        size (tuple[int, int]): (H, W) of the image that it belongs to.
+
+    Raises:
+        UserError: unreadable, of another size, or not one channel of 8 bits: a palette or colours
+            would be turned into grey, where 255 no longer means what it did.
+    """
+    found, mode = image_header(path)
+    if mode not in IGNORE_MODES:
+        raise UserError(
+            f"The map of ignored regions {path} has mode {mode}; store it as one channel of 8 bits "
+            f"without a palette, {IGNORE_VALUE} where pixels are ignored."
+        )
+    if found != tuple(size):
+        raise UserError(
+            f"The map of ignored regions {path} is {found[1]}x{found[0]} pixels, but its image is "
+            f"{size[1]}x{size[0]}; bring both to one size."
+        )
+
+
+def read_ignore_map(path, size):
+    """The ignored region of an image.
+
+    Args:
+        path (pathlib.Path or str): 8 bit, one channel, 255 = ignored.
+        size (tuple[int, int]): (H, W) of the image that it belongs to.
+
+    Returns:
+        ndarray: (H, W) bool.
+
+    Raises:
+        UserError: see :func:`check_ignore_map`, or the pixels cannot be decoded.
+    """
+    check_ignore_map(path, size)
+    try:
+        return read_image(str(path), "L").squeeze(2) == IGNORE_VALUE
+    except READ_ERRORS as error:
+        raise UserError(
+            f"The map of ignored regions {path} cannot be read ({error}); write it again."
+        ) from error

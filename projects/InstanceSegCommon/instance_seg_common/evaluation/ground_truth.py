@@ -1,0 +1,111 @@
+"""What predictions are compared with, and which of them are not judged at all.
+
+Shape shorthand in this module:
+    H, W: image   N: predicted instances
+"""
+
+import torch
+
+from ..data.images import read_ignore_map
+from ..data.registration import get_dataset_dicts
+from ..errors import UserError
+from ..masks import annotations_to_label_map
+from .matching import relabel
+
+# A prediction with this share of its pixels in an ignored region is not judged.
+IGNORED_SHARE = 0.5
+
+
+class GroundTruth:
+    """Label maps of a registered data set, decoded one image at a time."""
+
+    def __init__(self, dataset_name):
+        """
+        Args:
+            dataset_name (str): registered, in Detectron2's standard format.
+        """
+        self._name = dataset_name
+        self._records = {record["image_id"]: record for record in get_dataset_dicts(dataset_name)}
+
+    def _record(self, image_id):
+        record = self._records.get(image_id)
+        if record is None:
+            raise UserError(
+                f"Image {image_id!r} was evaluated but is not in data set '{self._name}'. "
+                "Build the evaluator with the name of the data set that the loader reads."
+            )
+        return record
+
+    def __call__(self, image_id):
+        """
+        Args:
+            image_id: as in the data set dict.
+
+        Returns:
+            tuple: label map (H, W) int64, 0 background, ids consecutive; (H, W) bool, True where
+            predictions are not judged: crowds, and value 255 of ``sem_seg_file_name``.
+
+        Raises:
+            UserError: the data set has no such image; the ignore map cannot be used.
+        """
+        labels, ignore = labels_and_ignored(self._record(image_id))
+        return relabel(labels), ignore
+
+    def void_region(self, image_id):
+        """Where nothing is judged and no object is, crowds not counted, which COCO has a rule for.
+
+        Args:
+            image_id: as in the data set dict.
+
+        Returns:
+            ndarray or None: (H, W) bool; None where the data set names no ignored regions.
+
+        Raises:
+            UserError: the data set has no such image; the ignore map cannot be used.
+        """
+        record = self._record(image_id)
+        if "sem_seg_file_name" not in record:
+            return None
+        labels, _ = annotations_to_label_map(
+            record.get("annotations", []), record["height"], record["width"]
+        )
+        return read_ignore_map(record["sem_seg_file_name"], labels.shape) & (labels == 0)
+
+
+def labels_and_ignored(record):
+    """Objects and ignored region of a data set dict.
+
+    Args:
+        record (dict): Detectron2's format, with ``height`` and ``width``.
+
+    Returns:
+        tuple: (H, W) int64 of :func:`..masks.annotations_to_label_map`; (H, W) bool: crowds, and
+        value 255 of ``sem_seg_file_name``.
+
+    Raises:
+        UserError: the ignore map cannot be used.
+    """
+    labels, ignore = annotations_to_label_map(
+        record.get("annotations", []), record["height"], record["width"]
+    )
+    if record.get("sem_seg_file_name"):
+        ignore = ignore | read_ignore_map(record["sem_seg_file_name"], labels.shape)
+    return labels, ignore
+
+
+def drop_ignored(instances, region):
+    """Predictions without those that lie mostly in a region where nothing is judged.
+
+    Args:
+        instances (Instances): ``pred_masks`` (N, H, W) bool, on any device.
+        region (ndarray): (H, W) bool, ignored and without an object.
+
+    Returns:
+        Instances: those with less than ``IGNORED_SHARE`` of their pixels in the region.
+    """
+    if len(instances) == 0 or not region.any():
+        return instances
+    masks = instances.pred_masks
+    inside = (masks & torch.from_numpy(region).to(masks.device)).flatten(1).sum(dim=1)
+    areas = masks.flatten(1).sum(dim=1)
+    return instances[(inside < IGNORED_SHARE * areas) | (areas == 0)]
