@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-NUCLEI = "DATASETS.TEST ('dsb2018_val_upto20',) DATASETS.TRAIN ('dsb2018_train_upto20',)"
+NUCLEI = "DATASETS.TEST \"('dsb2018_val_upto20',)\" DATASETS.TRAIN \"('dsb2018_train_upto20',)\""
 TRAIN = (
     "SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 1 TEST.EVAL_PERIOD 0 TEST.PICTURES 0 "
     "DATALOADER.NUM_WORKERS 0 SOLVER.WARMUP_ITERS 0"
@@ -23,7 +23,7 @@ SMALLER = {
     r"Synthetic.*annotation": " --max-images 2",
     r"--eval-only": f" {NUCLEI}",
     r"train_net\.py.*Nuclei": f" {TRAIN} {NUCLEI}",
-    r"train_net\.py.*Synthetic": f" {TRAIN} DATASETS.TEST ('tiny_readme',) DATASETS.REGISTER "
+    r"train_net\.py.*Synthetic": f" {TRAIN} DATASETS.TEST \"('tiny_readme',)\" DATASETS.REGISTER "
     "\"[{'name': 'tiny_readme', 'format': 'synthetic', 'kind': 'shapes', 'num_images': 4}]\"",
     r"visualize\.py.*--images": "",
     r"visualize\.py": f" --max-images 2 {NUCLEI}",

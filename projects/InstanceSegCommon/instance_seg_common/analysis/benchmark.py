@@ -1,11 +1,12 @@
 """Timing against a reference in the same run, so that the ratio holds on any machine."""
 
+import ctypes
 import gc
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -14,8 +15,7 @@ from tabulate import tabulate
 
 from ..errors import UserError
 
-# getrusage counts kilobytes on Linux.
-_RUSAGE_UNIT = 1024
+_RESET_PEAK = "5"  # sets VmHWM, the peak, back to what is resident now
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,18 @@ def peak_memory(function):
 
 
 def _measure_peak(function, sender):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # What the parent freed but still holds would be used again, unseen: give it back first.
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
+    before = _resident("VmRSS")
     function()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sender.send((after - before) * _RUSAGE_UNIT)
+    sender.send(_resident("VmHWM") - before)
+
+
+def _resident(key):
+    """Bytes of a line of /proc/self/status."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if key in x)
+    return int(line.split()[1]) * 1024
 
 
 def select_rows(rows, names):

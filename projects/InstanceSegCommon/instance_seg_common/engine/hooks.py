@@ -23,21 +23,6 @@ class StopTraining(BaseException):
     """Ends training early; no Exception, so that the trainer does not log it as a failure."""
 
 
-class SeedEachStep(HookBase):
-    """Sets torch's random state from (seed, iteration, rank): a resumed run continues exactly.
-
-    Args:
-        seed (int): of the run.
-    """
-
-    def __init__(self, seed):
-        self.seed = seed
-
-    def before_step(self):
-        step = self.trainer.iter * comm.get_world_size() + comm.get_rank()
-        torch.manual_seed((self.seed * 1_000_003 + step) % 2**63)
-
-
 class Throughput(HookBase):
     """Images per second and epochs so far, on the line that the printer logs.
 

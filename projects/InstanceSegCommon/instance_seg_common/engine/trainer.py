@@ -23,7 +23,6 @@ from .hooks import (
     BestModel,
     EarlyStop,
     Pictures,
-    SeedEachStep,
     StopTraining,
     Throughput,
     ValidationLoss,
@@ -56,7 +55,7 @@ class InstanceSegTrainer(DefaultTrainer):
                 f"{cfg.MODEL.META_ARCHITECTURE} has nothing to train: evaluate it with --eval-only."
             )
         optimizer = self.build_optimizer(cfg, model)
-        model.register_forward_pre_hook(self._remember_batch)
+        model.register_forward_pre_hook(self._before_forward)
         model.register_forward_hook(_check_finite)
         devices = [comm.get_local_rank()] if cfg.MODEL.DEVICE.startswith("cuda") else None
         kind = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
@@ -107,10 +106,7 @@ class InstanceSegTrainer(DefaultTrainer):
         writer = stock.pop() if comm.is_main_process() else None
         num_images = sum(self._num_images[name] for name in cfg.DATASETS.TRAIN)
         stock = [self._evaluation_hook() if isinstance(h, hooks.EvalHook) else h for h in stock]
-        added = [
-            SeedEachStep(cfg.SEED) if cfg.SEED >= 0 else None,
-            Throughput(cfg.SOLVER.IMS_PER_BATCH, num_images),
-        ]
+        added = [Throughput(cfg.SOLVER.IMS_PER_BATCH, num_images)]
         if cfg.DATASETS.TEST and cfg.TEST.VALIDATION_LOSS_IMAGES > 0 and period > 0:
             added.append(ValidationLoss(cfg))
         if cfg.DATASETS.TEST and cfg.TEST.PICTURES > 0 and comm.is_main_process():
@@ -162,9 +158,18 @@ class InstanceSegTrainer(DefaultTrainer):
                 "tools/visualize.py --source dataloader; if they are right, lower SOLVER.BASE_LR."
             ) from error
 
-    def _remember_batch(self, model, inputs):
-        if model.training:
-            self._batch = [str(item.get("file_name", "?")) for item in inputs[0]]
+    def _before_forward(self, model, inputs):
+        """Forward pre-hook of training steps: keep the images' names, set torch's random state.
+
+        The state is a function of (SEED, iteration, rank), so that a resumed run continues exactly.
+        It is set as late as here because a data loader that starts takes a random number itself.
+        """
+        if not (model.training and torch.is_grad_enabled()):
+            return
+        self._batch = [str(item.get("file_name", "?")) for item in inputs[0]]
+        if self.cfg.SEED >= 0:
+            step = self.iter * comm.get_world_size() + comm.get_rank()
+            torch.manual_seed((self.cfg.SEED * 1_000_003 + step) % 2**63)
 
     def train(self):
         """Train to the end or to an early stop, then write ``OUTPUT_DIR/results.json``.
