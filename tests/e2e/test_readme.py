@@ -11,10 +11,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-NUCLEI = "DATASETS.TEST \"('dsb2018_val_upto20',)\" DATASETS.TRAIN \"('dsb2018_train_upto20',)\""
+FEW = (
+    "[{'name': 'few_nuclei', 'format': 'label_map', 'image_dir': 'dsb2018/val/images', "
+    "'label_dir': 'dsb2018/val/labels', 'classes': ['nucleus'], 'max_instances': 8}]"
+)
+NUCLEI = (
+    f'DATASETS.REGISTER "{FEW}" DATASETS.TEST "(\'few_nuclei\',)" '
+    "DATASETS.TRAIN \"('few_nuclei',)\""
+)
 TRAIN = (
     "SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 1 TEST.EVAL_PERIOD 0 TEST.PICTURES 0 "
-    "DATALOADER.NUM_WORKERS 0 SOLVER.WARMUP_ITERS 0"
+    "DATALOADER.NUM_WORKERS 0 SOLVER.WARMUP_ITERS 0 TEST.DETECTIONS_PER_IMAGE 20"
 )
 # What makes a command small: the first pattern that its text has.
 SMALLER = {

@@ -116,14 +116,14 @@ def test_images_without_instances_and_without_predictions(tiny_cfg, monkeypatch)
 
 def test_overfit_reaches_ap50_of_80(tiny_cfg):
     tiny_cfg.SOLVER.MAX_ITER = 120
-    tiny_cfg.SOLVER.IMS_PER_BATCH = 4
+    tiny_cfg.SOLVER.IMS_PER_BATCH = 2
     tiny_cfg.SOLVER.WARMUP_ITERS = 10
     tiny_cfg.INPUT.RANDOM_FLIP = "none"
     from detectron2.data import DatasetCatalog, MetadataCatalog
 
-    name = "four_images_to_overfit"
+    name = "two_images_to_overfit"
     if name not in DatasetCatalog.list():
-        source = DatasetCatalog.get(tiny_cfg.DATASETS.TRAIN[0])[:4]
+        source = DatasetCatalog.get(tiny_cfg.DATASETS.TRAIN[0])[:2]
         DatasetCatalog.register(name, lambda: source)
         MetadataCatalog.get(name).thing_classes = list(
             MetadataCatalog.get(tiny_cfg.DATASETS.TRAIN[0]).thing_classes
