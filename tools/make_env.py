@@ -137,8 +137,11 @@ def make(folder):
     if own_detectron2:
         print(f"using the Detectron2 of {sys.executable}; it is left as it is", flush=True)
         see_packages_of_this_python(python)
-    for file in ("torch.txt", "runtime.txt", "tests.txt"):
+    for file in ("torch.txt", "runtime.txt"):
         install(python, file, only_missing=own_detectron2)
+    # Their programs belong into this environment, even where the modules are the user's.
+    own = ["--ignore-installed"] if own_detectron2 else []
+    pip(python, "install", "--quiet", *own, "-r", str(REQUIREMENTS / "tests.txt"))
     if not can_import(python, "detectron2"):
         install_detectron2(python)
     pip(python, "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
