@@ -23,7 +23,7 @@ DEMO = [
     DemoWay(
         "mask_rcnn",
         "configs/Synthetic/mask_rcnn_R18_shapes.yaml",
-        ("SOLVER.MAX_ITER", "450", "TEST.EVAL_PERIOD", "0"),
+        ("SOLVER.MAX_ITER", "420", "SOLVER.BASE_LR", "0.002", "TEST.EVAL_PERIOD", "0"),
         trained=True,
     ),
 ]
