@@ -192,3 +192,13 @@ def test_dicts_of_a_set_that_needs_a_package_name_it(fresh_name):
     DatasetCatalog.register(fresh_name, load)
     with pytest.raises(UserError, match="without another package.*lvis"):
         get_dataset_dicts(fresh_name)
+
+
+def test_a_sentence_of_a_loader_is_passed_on_as_it_is(fresh_name):
+    def load():
+        raise UserError("The folder images is empty.")
+
+    DatasetCatalog.register(fresh_name, load)
+    with pytest.raises(UserError) as caught:
+        get_dataset_dicts(fresh_name)
+    assert str(caught.value) == "The folder images is empty."

@@ -73,6 +73,8 @@ def get_dataset_dicts(name):
     require_registered(name)
     try:
         return DatasetCatalog.get(name)
+    except UserError:
+        raise  # it is a ValueError, but already a sentence
     except OSError as error:
         raise UserError(
             f"Data set {name!r} cannot be read: {error.strerror or error}"
