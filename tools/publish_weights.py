@@ -8,6 +8,7 @@ writes weights/NAME.pth and weights/NAME.json; the figures are those of the publ
 
 import argparse
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -69,8 +70,7 @@ def main(argv=None):
         "command": " ".join(
             ["python tools/train_net.py --config-file", args.config_file, *args.opts]
         ),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
         "training": {key: training.get(key) for key in ("iteration", "seconds")},
         "datasets": measured["datasets"],
         "metrics": measured["metrics"],
