@@ -62,6 +62,8 @@ def test_a_run_leaves_what_users_look_for(tiny_cfg):
 def test_resumed_run_equals_the_uninterrupted_one(tiny_cfg, tmp_path):
     tiny_cfg.SOLVER.MAX_ITER = 4
     tiny_cfg.SOLVER.CHECKPOINT_PERIOD = 2
+    # Without workers the seed of each sample would set the model's random state as well.
+    tiny_cfg.DATALOADER.NUM_WORKERS = 1
     tiny_cfg.TEST.PICTURES = 0
     _, whole = train(tiny_cfg)
     expected = weights(tiny_cfg.OUTPUT_DIR)
