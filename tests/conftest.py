@@ -62,3 +62,22 @@ def tiny_cfg(tmp_path):
     cfg.OUTPUT_DIR = str(tmp_path / "run")
     Path(cfg.OUTPUT_DIR).mkdir()
     return cfg
+
+
+@pytest.fixture
+def register_variant(tiny_cfg):
+    """register_variant(name, change, **metadata) -> name of the tiny set with other dicts.
+
+    ``change`` maps the list of data set dicts to another one.
+    """
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    def register(name, change=list, **metadata):
+        if name not in DatasetCatalog.list():
+            changed = change(DatasetCatalog.get(TINY_SET))
+            DatasetCatalog.register(name, lambda: changed)
+            classes = list(MetadataCatalog.get(TINY_SET).thing_classes)
+            MetadataCatalog.get(name).set(**{"thing_classes": classes, **metadata})
+        return name
+
+    return register

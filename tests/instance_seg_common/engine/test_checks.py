@@ -3,7 +3,6 @@
 import logging
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from instance_seg_common.engine.checks import check_config, class_count_key
 from instance_seg_common.errors import UserError
@@ -31,8 +30,8 @@ def test_wrong_class_count_names_key_and_number(tiny_cfg):
         check_config(tiny_cfg)
 
 
-def test_class_lists_that_differ(tiny_cfg):
-    name = register("four_others", tiny_cfg, thing_classes=["a", "b", "c", "d"])
+def test_class_lists_that_differ(tiny_cfg, register_variant):
+    name = register_variant("four_others", thing_classes=["a", "b", "c", "d"])
     tiny_cfg.DATASETS.TRAIN = (name,)
     with pytest.raises(UserError, match="different classes"):
         check_config(tiny_cfg)
@@ -50,29 +49,19 @@ def test_unknown_architecture_lists_the_registered(tiny_cfg):
         check_config(tiny_cfg)
 
 
-def register(name, tiny_cfg, change=lambda item: item, **metadata):
-    """A variant of the tiny set."""
-    if name not in DatasetCatalog.list():
-        source = DatasetCatalog.get(tiny_cfg.DATASETS.TEST[0])
-        DatasetCatalog.register(name, lambda: [change(item) for item in source])
-        classes = MetadataCatalog.get(tiny_cfg.DATASETS.TEST[0]).thing_classes
-        MetadataCatalog.get(name).set(**{"thing_classes": list(classes), **metadata})
-    return name
-
-
-def test_unknown_evaluator_type(tiny_cfg):
-    tiny_cfg.DATASETS.TEST = (register("scored_oddly", tiny_cfg, evaluator_type="lvis"),)
+def test_unknown_evaluator_type(tiny_cfg, register_variant):
+    tiny_cfg.DATASETS.TEST = (register_variant("scored_oddly", evaluator_type="lvis"),)
     with pytest.raises(UserError, match="lvis"):
         check_config(tiny_cfg)
 
 
-def test_boxes_without_masks_name_the_image(tiny_cfg):
-    def bare(item):
-        annotations = [dict(a) for a in item["annotations"]]
+def test_boxes_without_masks_name_the_image(tiny_cfg, register_variant):
+    def bare(dicts):
+        annotations = [dict(a) for a in dicts[0]["annotations"]]
         annotations[-1].pop("segmentation")
-        return {**item, "annotations": annotations}
+        return [{**dicts[0], "annotations": annotations}, *dicts[1:]]
 
-    tiny_cfg.DATASETS.TRAIN = (register("bare_boxes", tiny_cfg, bare),)
+    tiny_cfg.DATASETS.TRAIN = (register_variant("bare_boxes", bare),)
     with pytest.raises(UserError, match=r"without segmentation, first in .*\.png"):
         check_config(tiny_cfg)
 

@@ -98,17 +98,11 @@ def test_nan_losses_name_the_images(tiny_cfg):
         trainer.train()
 
 
-def test_images_without_instances_and_without_predictions(tiny_cfg, monkeypatch):
-    from detectron2.data import DatasetCatalog, MetadataCatalog
+def test_images_without_instances_and_without_predictions(tiny_cfg, register_variant):
+    def two_of_three_empty(dicts):
+        return [{**item, "annotations": []} for item in dicts[:2]] + dicts[2:3]
 
-    name = "tiny_without_objects"
-    if name not in DatasetCatalog.list():
-        source = DatasetCatalog.get(tiny_cfg.DATASETS.TRAIN[0])
-        dicts = [{**item, "annotations": []} for item in source[:2]] + source[2:3]
-        DatasetCatalog.register(name, lambda: dicts)
-        MetadataCatalog.get(name).thing_classes = list(
-            MetadataCatalog.get(tiny_cfg.DATASETS.TRAIN[0]).thing_classes
-        )
+    name = register_variant("tiny_without_objects", two_of_three_empty)
     tiny_cfg.DATASETS.TRAIN = tiny_cfg.DATASETS.TEST = (name,)
     tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.999
     tiny_cfg.SOLVER.IMS_PER_BATCH = 3
@@ -116,20 +110,12 @@ def test_images_without_instances_and_without_predictions(tiny_cfg, monkeypatch)
     assert results["segm"]["AP"] == 0.0
 
 
-def test_overfit_reaches_ap50_of_80(tiny_cfg):
+def test_overfit_reaches_ap50_of_80(tiny_cfg, register_variant):
     tiny_cfg.SOLVER.MAX_ITER = 120
     tiny_cfg.SOLVER.IMS_PER_BATCH = 2
     tiny_cfg.SOLVER.WARMUP_ITERS = 10
     tiny_cfg.INPUT.RANDOM_FLIP = "none"
-    from detectron2.data import DatasetCatalog, MetadataCatalog
-
-    name = "two_images_to_overfit"
-    if name not in DatasetCatalog.list():
-        source = DatasetCatalog.get(tiny_cfg.DATASETS.TRAIN[0])[:2]
-        DatasetCatalog.register(name, lambda: source)
-        MetadataCatalog.get(name).thing_classes = list(
-            MetadataCatalog.get(tiny_cfg.DATASETS.TRAIN[0]).thing_classes
-        )
+    name = register_variant("two_images_to_overfit", lambda dicts: dicts[:2])
     tiny_cfg.DATASETS.TRAIN = tiny_cfg.DATASETS.TEST = (name,)
     _, results = train(tiny_cfg)
     assert results["segm"]["AP50"] >= 80.0
