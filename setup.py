@@ -11,6 +11,7 @@ from setuptools import setup
 # package -> folder; each way to segment instances adds a line.
 PROJECTS = {
     "instance_seg_common": "projects/InstanceSegCommon/instance_seg_common",
+    "embedding_instance_seg": "projects/EmbeddingInstanceSeg/embedding_instance_seg",
 }
 
 

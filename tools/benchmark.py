@@ -8,10 +8,14 @@ A package adds rows with a function that returns a list of Row; ROW_SOURCES list
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
+from embedding_instance_seg.losses import discriminative_loss
 from instance_seg_common.analysis.benchmark import (
     Row,
     run_row,
@@ -23,8 +27,14 @@ from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.matching import symmetric_best_dice
 
 
-def leaf_like_maps(height=530, width=500, count=20, seed=0):
+def leaf_like_maps(height=530, width=500, count=20, seed=0, radius=(0.3, 0.5)):
     """Two label maps of overlapping discs, the second one moved a little.
+
+    Args:
+        height, width (int): pixels.
+        count (int): discs, in rows of five.
+        seed (int)
+        radius (tuple[float, float]): smallest and largest, as a fraction of their spacing.
 
     Returns:
         tuple[ndarray, ndarray]: (height, width) int64, ids 0..count, all present.
@@ -38,7 +48,7 @@ def leaf_like_maps(height=530, width=500, count=20, seed=0):
         cell = np.array(divmod(label - 1, columns)) + 0.5
         for target in (gt, pred):
             cy, cx = cell * step + rng.uniform(-8, 8, 2)
-            target[(y - cy) ** 2 + (x - cx) ** 2 < rng.uniform(0.3, 0.5) ** 2 * step.min() ** 2] = (
+            target[(y - cy) ** 2 + (x - cx) ** 2 < rng.uniform(*radius) ** 2 * step.min() ** 2] = (
                 label
             )
     return gt, pred
@@ -72,7 +82,84 @@ def evaluation_rows():
     return [Row("sbd", what, "loop over pairs, both directions", 30, _build_sbd)]
 
 
-ROW_SOURCES = [evaluation_rows]
+def dense_discriminative_loss(embeddings, instance_ids, delta_var=0.5, delta_dist=1.5):
+    """The loss in its plain form, autograd over a one-hot (P, K), for one image and class.
+
+    Args:
+        embeddings (Tensor): (1, E, H, W) float.
+        instance_ids (Tensor): (1, H, W) int64, 0 background, then 1..K, K > 1.
+
+    Returns:
+        Tensor: (3,) variance, distance, regularization.
+    """
+    pixels = embeddings[0].flatten(1).t()
+    one_hot = F.one_hot(instance_ids.flatten())[:, 1:].to(pixels.dtype)
+    sizes = one_hot.sum(0)
+    means = one_hot.t() @ pixels / sizes[:, None]
+    distances = torch.linalg.vector_norm(pixels[:, None] - means, dim=2)
+    excess = (distances - delta_var).clamp(min=0).square()
+    variance = ((excess * one_hot).sum(0) / sizes).mean()
+    gaps = torch.linalg.vector_norm(means[:, None] - means, dim=2)
+    off_diagonal = 1 - torch.eye(len(means))
+    distance = ((2 * delta_dist - gaps).clamp(min=0).square() * off_diagonal).sum()
+    distance = distance / off_diagonal.sum()
+    return torch.stack([variance, distance, torch.linalg.vector_norm(means, dim=1).mean()])
+
+
+def loss_scene(height=512, width=512, count=18, channels=16, seed=0):
+    """Instances on about half of an image, and embeddings of it.
+
+    Returns:
+        tuple[Tensor, Tensor]: (1, channels, height, width) float32 that needs a gradient, and
+        (1, height, width) int64 ids 0..count.
+    """
+    ids, _ = leaf_like_maps(height, width, count, seed, radius=(0.42, 0.52))
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(1, channels, height, width, generator=generator, requires_grad=True)
+    return embeddings, torch.from_numpy(ids)[None]
+
+
+def forward_backward(terms, embeddings):
+    """The terms (3,) as they come out, after the gradient of their sum was computed."""
+    torch.autograd.grad(terms.sum(), embeddings)
+    return terms.detach()
+
+
+def _build_loss(reference):
+    embeddings, ids = loss_scene()
+
+    def ours():
+        terms = torch.stack(list(discriminative_loss(embeddings, ids).values()))
+        return forward_backward(terms, embeddings)
+
+    return ours, lambda: forward_backward(reference(embeddings, ids), embeddings)
+
+
+def embedding_loss_rows():
+    """Rows of embedding_instance_seg.losses."""
+    what = "discriminative loss, 18 instances, 1x16x512x512, forward and backward"
+    return [
+        Row(
+            "loss",
+            what,
+            "x * x of the same embeddings",
+            1 / 12,
+            partial(_build_loss, lambda embeddings, ids: (embeddings * embeddings).sum()),
+            tolerance=None,
+        ),
+        Row(
+            "loss_dense",
+            what,
+            "one-hot, pixels x instances",
+            20,
+            partial(_build_loss, dense_discriminative_loss),
+            tolerance=1e-4,
+            required_memory=20,
+        ),
+    ]
+
+
+ROW_SOURCES = [evaluation_rows, embedding_loss_rows]
 
 
 def parse_args(argv=None):

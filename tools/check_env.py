@@ -18,6 +18,7 @@ MODULES = {
     "scipy": (True, "matching", "run `pip install scipy`"),
     "pkg_resources": (False, "detectron2.model_zoo", "run `pip install 'setuptools<81'`"),
     "skimage": (False, "the classical baseline", "run `pip install scikit-image`"),
+    "sklearn": (False, "other clusterings of embeddings", "run `pip install scikit-learn`"),
     "cityscapesscripts": (False, "the Cityscapes score", "run `pip install cityscapesscripts`"),
     "tensorboard": (False, "looking at curves and pictures", "run `pip install tensorboard`"),
     "pytest": (False, "`make test`", "run `pip install pytest`"),

@@ -36,6 +36,10 @@ def parse_args(argv=None):
     parser.add_argument("--images", nargs="+", metavar="FILE", help="predict these files instead")
     parser.add_argument("--output", default=None, help="default: OUTPUT_DIR/pictures/SOURCE")
     parser.add_argument("--max-images", type=int, help=f"default: {DEFAULT_IMAGES}; files: all")
+    parser.add_argument(
+        "--compare", nargs=2, action="append", default=[], metavar=("CONFIG", "WEIGHTS"),
+        help="this model's prediction in the same picture; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--sort", choices=("worst",), help="lowest accuracy, then SBD, first")
     parser.add_argument("--internals", action="store_true", help="also what happens in the model")
     parser.add_argument("--save", choices=("label-map", "coco-json"), help="predictions as files")
@@ -52,6 +56,7 @@ def check_args(args):
     """Say which options do not go together."""
     prediction_only = {
         "--images": args.images,
+        "--compare": args.compare,
         "--internals": args.internals,
         "--sort": args.sort,
         "--weights": args.weights,
@@ -61,6 +66,11 @@ def check_args(args):
         raise UserError(f"{given[0]} needs --source prediction, not {args.source}.")
     if args.sort and args.images:
         raise UserError("--sort needs a data set with annotations; leave out --images.")
+    if args.compare and (args.images or args.internals or args.sort or args.save):
+        raise UserError(
+            "--compare draws the images of a data set; leave out --images, --internals, --sort "
+            "and --save."
+        )
     allowed = {"prediction": ("label-map", "coco-json"), "annotation": ("label-map",)}
     if args.save and args.save not in allowed.get(args.source, ()):
         raise UserError(f"--save {args.save} is not possible with --source {args.source}.")
@@ -188,8 +198,38 @@ class PredictionDrawer:
         return scores.matchings[0].accuracy, scores.sbd
 
 
+def draw_comparison(cfg, args, writer):
+    """--compare: the same images by several models."""
+    cfgs = [cfg]
+    for config_file, weights in args.compare:
+        other = load_cfg(config_file, args.opts)
+        other.MODEL.WEIGHTS = weights
+        cfgs.append(other)
+    names = [Path(c.OUTPUT_DIR).name for c in cfgs]
+    models = [build_predictor(c) for c in cfgs]
+    dataset = args.dataset or next(iter(cfg.DATASETS.TEST), None)
+    dicts = dataset_dicts(dataset)
+    class_names = MetadataCatalog.get(dataset).get("thing_classes", ())
+
+    def draw(item):
+        image = panels.load_image(item["file_name"])
+        predictions = []
+        for name, one, model in zip(names, cfgs, models):
+            instances = predict(one, model, image, item["file_name"])
+            limits = one.TEST.LABEL_MAP_SCORE_THRESHOLD, one.TEST.LABEL_MAP_MIN_AREA
+            predictions.append((name, panels.prediction_of(instances, *limits)))
+        picture = panels.comparison_panel(item, predictions, class_names)
+        writer.picture(picture, writer.name(item["file_name"]))
+
+    for item in dicts[: args.max_images or DEFAULT_IMAGES]:
+        writer.attempt(draw, item)
+
+
 def draw_predictions(cfg, args, writer):
     """--source prediction, on a data set or on image files."""
+    if args.compare:
+        draw_comparison(cfg, args, writer)
+        return
     name = args.dataset or next(iter(cfg.DATASETS.TEST), None)
     if args.images:
         metadata = readable_metadata(name)

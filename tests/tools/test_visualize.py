@@ -131,11 +131,25 @@ def test_dump_of_a_run_is_a_config_file(config, dataset, weights, tmp_path):
         (["--source", "prediction"], "No weights"),
         (["--source", "prediction", "--weights", "absent.pth"], "absent.pth"),
         (["--source", "prediction", "--sort", "worst", "--images", "a.png"], "--sort needs"),
+        (["--source", "annotation", "--compare", "a.yaml", "a.pth"], "--compare needs --source"),
+        (["--source", "prediction", "--compare", "a.yaml", "a.pth", "--internals"], "leave out"),
     ],
 )
 def test_what_a_user_gets_wrong_is_a_sentence(config, tmp_path, arguments, sentence):
     with pytest.raises(UserError, match=sentence):
         run(config, tmp_path, *arguments)
+
+
+def test_several_models_in_one_picture(config, dataset, weights, tmp_path):
+    other = str(Path(config).with_name("classical_shapes.yaml"))
+    arguments = ["--source", "prediction", "--dataset", dataset[0], "--weights", weights]
+    status, files = run(config, tmp_path, *arguments, "--max-images", "2")
+    widths = [Image.open(tmp_path / "out" / file).width for file in files]
+    arguments += ["--compare", other, "", "--compare", config, weights]
+    status, files = run(config, tmp_path, *arguments, "--max-images", "2")
+    assert status == 0 and files == ["cell0.png", "cell1.png"]
+    # Four panels in place of three.
+    assert Image.open(tmp_path / "out" / files[0]).width == pytest.approx(4 / 3 * widths[0], 0.05)
 
 
 def test_internals_of_an_unknown_way_are_refused_at_once(repository_root, tmp_path):

@@ -11,6 +11,7 @@ from detectron2.structures import BoxMode
 
 from ..errors import UserError
 from . import drawing
+from .embedding import draw_embedding
 from .panels import truth_of
 from .proposals import lost_to_nms, proposal_internals
 
@@ -142,4 +143,7 @@ def ground_truth_boxes(dataset_dict):
     return np.array(boxes, dtype=np.float32).reshape(-1, 4)
 
 
-INTERNALS_DRAWERS = {"GeneralizedRCNN": draw_proposals}
+INTERNALS_DRAWERS = {
+    "EmbeddingInstanceSeg": draw_embedding,
+    "GeneralizedRCNN": draw_proposals,
+}

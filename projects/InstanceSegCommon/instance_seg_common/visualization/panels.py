@@ -255,6 +255,32 @@ def plain_prediction_panel(image, instances, name, class_names=(), score_thresho
     return drawing.side_by_side(panels, _header({"file_name": name}, image))
 
 
+def comparison_panel(dataset_dict, predictions, class_names=()):
+    """Ground truth | one prediction after the other; an object keeps its colour throughout.
+
+    Args:
+        dataset_dict (dict): see :func:`truth_of`; its image is read from ``file_name``.
+        predictions (list[tuple[str, Prediction]]): titles and predictions at the image's size.
+        class_names (sequence[str]): of the data set; shown when there are two or more.
+
+    Returns:
+        ndarray: (H', W', 3) uint8 RGB.
+    """
+    image = _checked_image(dataset_dict)
+    truth = truth_of(dataset_dict)
+    frame = _Frame(image)
+    gt_colors = instance_colors(int(truth.labels.max(initial=0)))
+    gt_texts = _tag_texts(truth.classes, None, class_names)
+    title = f"ground truth: {_count(truth.classes)}{frame.note}"
+    panels = [(title, frame.overlay(truth.labels, gt_colors, gt_texts, truth.ignore))]
+    for name, prediction in predictions:
+        colors = _prediction_colors(truth.labels, prediction.labels)
+        texts = _tag_texts(prediction.classes, prediction.scores, class_names)
+        overlay = frame.overlay(prediction.labels, colors, texts)
+        panels.append((f"{name}: {_count(prediction.classes)}", overlay))
+    return drawing.side_by_side(panels, _header(dataset_dict, image), _ignore_legend(truth.ignore))
+
+
 class _Frame:
     """An image at its display size, and how to lay instances over it.
 

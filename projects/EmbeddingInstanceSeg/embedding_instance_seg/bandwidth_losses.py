@@ -1,0 +1,161 @@
+"""Losses for seeds and learned bandwidths: every instance a Gaussian around its mean embedding.
+
+Shape shorthand in this module:
+    B: images   E: embedding channels   h, w: output grid   K: instances of one image
+    P: pixels of one image that count   M: pairs of an instance and a pixel
+"""
+
+import torch
+
+# A pixel whose membership in a foreign instance is below this takes no part in that instance's
+# loss: its hinge error, twice the membership, is as small, and most pairs are of this kind.
+NEGLIGIBLE = 1e-3
+# Distances computed at once when the pairs are chosen.
+CHUNK = 1 << 22
+
+
+def bandwidth_losses(embeddings, log_bandwidths, seeds, instance_ids):
+    """Pull, push and size of the instances in one: the Lovasz hinge on their Gaussians.
+
+    Instance k with mean embedding C_k and bandwidth s_k, the geometric mean over its pixels,
+    contains pixel i with membership exp(-||e_i - C_k||^2 / (2 s_k^2)).
+
+    Source: Neven et al. 2019 (Instance Segmentation by Jointly Optimizing Spatial Embeddings and
+    Clustering Bandwidth), Eq. 5 to 11.
+    Deviates: any number of embedding channels; the bandwidth's variance is taken of its logarithm;
+    the seed map is one for all classes and its error a mean over instances, so that small ones
+    count, plus the mean over the background.
+
+    Args:
+        embeddings (Tensor): (B, E, h, w) float.
+        log_bandwidths (Tensor): (B, h, w) float, natural logarithm, in units of the embedding.
+        seeds (Tensor): (B, h, w) float, logits.
+        instance_ids (Tensor): (B, h, w) int64; 0 is background, < 0 does not count.
+
+    Returns:
+        dict[str, Tensor]: ``loss_mask``, ``loss_bandwidth``, ``loss_seed``: unweighted scalars,
+        means over the B images, of which one without instances has mask and bandwidth loss 0.
+    """
+    terms = [
+        _image_losses(e.flatten(1).float(), b.flatten().float(), s.flatten().float(), i.flatten())
+        for e, b, s, i in zip(embeddings, log_bandwidths, seeds, instance_ids)
+    ]
+    names = ("loss_mask", "loss_bandwidth", "loss_seed")
+    return {name: torch.stack(values).mean() for name, values in zip(names, zip(*terms))}
+
+
+def _image_losses(embeddings, log_bandwidths, seeds, instance_ids):
+    """Mask, bandwidth and seed loss of one image: (E, P), (P,), (P,), (P,) -> three scalars."""
+    counted = (instance_ids >= 0).nonzero().squeeze(1)
+    seeds = torch.sigmoid(seeds[counted])
+    ids, groups = torch.unique(instance_ids[counted], return_inverse=True)
+    has_background = int((ids[:1] == 0).any())
+    groups = groups - has_background  # -1 is background
+    num_instances = len(ids) - has_background
+    background = (seeds[groups < 0] ** 2).sum() / (groups < 0).sum().clamp(min=1)
+    if num_instances == 0:
+        # All parts stay in the graph: distributed training waits for every parameter.
+        zero = 0 * (embeddings.sum() + log_bandwidths.sum())
+        return zero, zero, background + 0 * seeds.sum()
+    points = embeddings[:, counted].T
+    members = (groups >= 0).nonzero().squeeze(1)
+    owners = groups[members]
+    centers = segment_mean(points[members], owners, num_instances)
+    member_logs = log_bandwidths[counted][members]
+    logs = segment_mean(member_logs, owners, num_instances)
+    spread = segment_mean((member_logs - logs[owners]) ** 2, owners, num_instances).mean()
+    mask = _mask_loss(points, groups, centers, logs)
+    with torch.no_grad():
+        target = _membership(points[members], centers[owners], logs[owners])
+    error = segment_mean((seeds[members] - target) ** 2, owners, num_instances).mean()
+    return mask, spread, error + background
+
+
+def segment_mean(values, segments, num_segments):
+    """Mean of the values of each segment.
+
+    Args:
+        values (Tensor): (P,) or (P, E) float.
+        segments (Tensor): (P,) int64, 0 to num_segments - 1; none may be missing.
+        num_segments (int)
+
+    Returns:
+        Tensor: (num_segments,) or (num_segments, E).
+    """
+    counts = torch.bincount(segments, minlength=num_segments).to(values.dtype)
+    index = segments if values.dim() == 1 else segments[:, None].expand_as(values)
+    sums = values.new_zeros(num_segments, *values.shape[1:]).scatter_add(0, index, values)
+    return sums / counts.reshape(-1, *[1] * (values.dim() - 1))
+
+
+def _membership(points, centers, log_bandwidths):
+    """exp(-d^2 / (2 s^2)) of paired points and centres: (M, E), (M, E), (M,) -> (M,)."""
+    squared = (points - centers).square().sum(dim=1)
+    return torch.exp(-0.5 * squared * torch.exp(-2 * log_bandwidths))
+
+
+def _mask_loss(points, groups, centers, log_bandwidths):
+    """Mean over the instances of the Lovasz hinge of their membership maps."""
+    instances, pixels = _relevant_pairs(points, groups, centers, log_bandwidths)
+    membership = _membership(points[pixels], centers[instances], log_bandwidths[instances])
+    labels = groups[pixels] == instances
+    return lovasz_hinge(2 * membership - 1, labels, instances, len(centers)).mean()
+
+
+@torch.no_grad()
+def _relevant_pairs(points, groups, centers, log_bandwidths):
+    """Indices (M,) of instances and of pixels that belong or seem to belong to them."""
+    norms = points.square().sum(dim=1)
+    inverse = torch.exp(-2 * log_bandwidths)
+    found = []
+    step = max(CHUNK // max(len(points), 1), 1)
+    for start in range(0, len(centers), step):
+        chunk = slice(start, start + step)
+        squared = torch.addmm(norms, centers[chunk], points.T, alpha=-2)
+        squared += centers[chunk].square().sum(dim=1, keepdim=True)
+        relevant = torch.exp(-0.5 * squared * inverse[chunk, None]) > NEGLIGIBLE
+        own = torch.arange(start, start + len(relevant), device=groups.device)
+        relevant |= groups == own[:, None]
+        instances, pixels = relevant.nonzero().unbind(dim=1)
+        found.append((instances + start, pixels))
+    return tuple(torch.cat(part) for part in zip(*found))
+
+
+def lovasz_hinge(logits, labels, segments, num_segments):
+    """Lovasz extension of the Jaccard loss, of many binary problems at once.
+
+    Source: Berman et al. 2018 (The Lovasz-Softmax loss), Eq. 8 and 9, Algorithm 1.
+
+    Args:
+        logits (Tensor): (M,) float, positive means the label is predicted true.
+        labels (Tensor): (M,) bool.
+        segments (Tensor): (M,) int64, the problem an entry belongs to, 0 to num_segments - 1;
+            every problem has at least one true label.
+        num_segments (int)
+
+    Returns:
+        Tensor: (num_segments,) float, each at least 0.
+    """
+    errors = 1 - torch.where(labels, logits, -logits)
+    order = torch.argsort(errors.detach(), descending=True)
+    order = order[torch.argsort(segments[order], stable=True)]
+    weights = _jaccard_steps(labels[order], segments[order], num_segments).to(errors.dtype)
+    terms = torch.relu(errors[order]) * weights
+    return logits.new_zeros(num_segments).scatter_add(0, segments[order], terms)
+
+
+def _jaccard_steps(labels, segments, num_segments):
+    """By how much each entry, in descending order of error, raises its problem's Jaccard loss."""
+    sizes = torch.bincount(segments, minlength=num_segments)
+    starts = sizes.cumsum(0) - sizes
+    rank = torch.arange(len(segments), device=segments.device) - starts[segments]
+    seen = labels.long().cumsum(0)
+    # Exclusive prefix sums at the problems' first entries, so that each counts from its own start.
+    before = torch.cat([seen.new_zeros(1), seen])[starts]
+    seen = seen - before[segments]
+    total = torch.zeros_like(sizes).scatter_add(0, segments, labels.long())[segments]
+    intersection = total - seen
+    union = total + (rank + 1 - seen)
+    loss = 1 - intersection.double() / union.clamp(min=1)
+    previous = torch.cat([loss.new_zeros(1), loss[:-1]])
+    return loss - torch.where(rank == 0, torch.zeros_like(loss), previous)

@@ -1,0 +1,393 @@
+"""From the embedding of every pixel to instances: pure functions on one image and class.
+
+Shapes: P pixels, E embedding channels, K clusters. Labels are (P,) int64, 0..K-1, -1 = left over.
+Everything runs on the device of its input and, where that is half precision, in float32.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CANDIDATE_RADIUS = 2.0  # bandwidths around a point in which candidates are looked for
+CANDIDATE_REACH = 1.0  # bandwidths that a mean may be away from that point: 1 + 1 <= 2
+SEARCH_STEP = 256  # pixels looked at in one step for the next one without a cluster
+BLOCK_NUMBERS = 2**19  # distances held at a time: 2 MiB in float32, which caches hold
+
+
+class Clusters(NamedTuple):
+    """The clusters of P pixels.
+
+    Attributes:
+        labels (Tensor): (P,) int64, 0..K-1, -1 = left over.
+        centers (Tensor): (K, E) float.
+        bandwidths (Tensor): (K,) float > 0, in units of the embedding.
+    """
+
+    labels: Tensor
+    centers: Tensor
+    bandwidths: Tensor
+
+
+def _without_autocast(function):
+    """The function without gradients, in the precision of its own choice."""
+
+    @functools.wraps(function)
+    def wrapped(embeddings, *args, **kwargs):
+        with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
+            return function(embeddings, *args, **kwargs)
+
+    return wrapped
+
+
+def _at_least_float32(x):
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _left_over(embeddings):
+    """(P,) int64 of -1."""
+    return torch.full((len(embeddings),), -1, device=embeddings.device)
+
+
+def _finite(embeddings):
+    """(P,) bool: pixels whose embedding has no nan and no inf."""
+    return embeddings.sum(1, dtype=torch.float32).isfinite()
+
+
+@_without_autocast
+def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, seed=0):
+    """One cluster after another: the pixels around a random one, around their mean, and so on.
+
+    Repeats until every pixel is in a cluster: draw a random pixel without one; take all pixels
+    without one that are at most ``bandwidth`` away; go to their mean and take again, until the
+    set stays the same; that set is a cluster.
+
+    Args:
+        embeddings (Tensor): (P, E) float.
+        bandwidth (float): > 0, L2 distance in units of the embedding.
+        min_size (int): smaller clusters are left over.
+        max_iterations (int): the set after that many shifts is taken as it is.
+        seed (int): of the order in which pixels are drawn; the global random state is not used.
+
+    Returns:
+        Tensor: (P,) int64, 0..K-1 in the order of falling size, -1 = left over; pixels whose
+        embedding is not finite are left over.
+
+    Source: De Brabandere et al. 2017 (arXiv 1708.02551), clustering at test time.
+    """
+    order = torch.randperm(len(embeddings), generator=torch.Generator().manual_seed(seed))
+    pixels = _Pixels(embeddings, order.to(embeddings.device))
+    labels = _left_over(embeddings)
+    found = 0
+    while pixels.count >= max(min_size, 1):
+        members = _shift(pixels, bandwidth, max_iterations)
+        labels[pixels.index[members]] = found
+        found += 1
+        pixels.remove(members)
+    return _by_size(labels, min_size)
+
+
+def _shift(pixels, bandwidth, max_iterations):
+    """Positions (m,) of the cluster that the shifts from the first pixel end in.
+
+    Only the candidates around a point can be within the bandwidth of a mean that is near it: the
+    shifts run on these, in coordinates around the point, until the mean is too far from it.
+    """
+    start = pixels.first()
+    point = pixels.points[start]
+    near, offsets, squares = pixels.around(point, CANDIDATE_RADIUS * bandwidth)
+    inside = squares <= bandwidth**2
+    for _ in range(max_iterations):
+        weights = inside.to(offsets.dtype)
+        mean = (weights @ offsets) / weights.sum()
+        away = mean.dot(mean)
+        if away > (CANDIDATE_REACH * bandwidth) ** 2:
+            point = point + mean
+            near, offsets, squares = pixels.around(point, CANDIDATE_RADIUS * bandwidth)
+            inside = squares <= bandwidth**2
+            continue
+        before, inside = inside, torch.addmv(squares, offsets, mean, alpha=-2)
+        inside = inside <= bandwidth**2 - away
+        if torch.equal(inside, before):
+            break
+    members = near[inside]
+    # None: all of them are on the rim and rounding put them outside.
+    return members if len(members) else near.new_tensor([start])
+
+
+class _Pixels:
+    """Pixels in the order in which they start a cluster, and the search among them.
+
+    Attributes:
+        index (Tensor): (n,) int64, where these pixels are among all P; the finite ones.
+        points (Tensor): (n, E) their embeddings, moved so that the mean is 0.
+        free (Tensor): (n,) bool, not removed.
+        count (int): how many are free.
+    """
+
+    def __init__(self, embeddings, order):
+        self.index = order[_finite(embeddings)[order]]
+        points = _at_least_float32(embeddings.index_select(0, self.index)).contiguous()
+        self.points = points - points.mean(0)
+        self.free = torch.ones_like(self.index, dtype=torch.bool)
+        self.count = len(self.index)
+        self._squares = self.points.square().sum(1)  # inf: removed, farther than anything
+        # Bound on the rounding error of |x|^2 - 2 x.c + |c|^2; too many candidates do no harm.
+        largest = float(self._squares.max()) if self.count else 0.0
+        self._slack = 8 * (points.shape[1] + 2) * torch.finfo(points.dtype).eps * largest
+        self._start = 0
+
+    def first(self):
+        """Position (int) of the first free pixel; there must be one."""
+        self._start = _first_true(self.free, self._start)
+        return self._start
+
+    def around(self, point, radius):
+        """The pixels around a point, by one matrix-vector product over all of them.
+
+        Returns:
+            tuple[Tensor, Tensor, Tensor]: (m,) int64 positions of all pixels within the radius
+            and a few more; (m, E) from the point to them; (m,) its square, without cancellation.
+        """
+        limit = radius**2 + self._slack - point.dot(point)
+        squares = torch.addmv(self._squares, self.points, point, alpha=-2)
+        near = (squares <= limit).nonzero().squeeze(1)
+        offsets = self.points.index_select(0, near) - point
+        return near, offsets, offsets.square().sum(1)
+
+    def remove(self, positions):
+        """These are not found any more; once that holds for half of all, they are dropped."""
+        self.free[positions] = False
+        self._squares[positions] = math.inf
+        self.count -= len(positions)
+        if 2 * self.count < len(self.index):
+            kept = self.free.nonzero().squeeze(1)
+            self.index, self.points = self.index[kept], self.points.index_select(0, kept)
+            self.free, self._squares = self.free[kept], self._squares[kept]
+            self._start = 0
+
+
+def _first_true(flags, start=0):
+    """Position of the first True, looked for in steps from the start.
+
+    Args:
+        flags (Tensor): (n,) bool.
+        start (int)
+
+    Returns:
+        int or None: None where there is none.
+    """
+    for begin in range(start, len(flags), SEARCH_STEP):
+        found = flags[begin : begin + SEARCH_STEP].nonzero()
+        if len(found):
+            return begin + int(found[0])
+    return None
+
+
+def _by_size(labels, min_size):
+    """Labels renamed in the order of falling size (then of the label); small clusters are -1."""
+    sizes = torch.bincount(labels[labels >= 0])
+    order = sizes.argsort(descending=True, stable=True)
+    order = order[sizes[order] >= max(min_size, 1)]
+    renamed = labels.new_full((len(sizes) + 1,), -1)  # the last entry is label -1
+    renamed[order] = torch.arange(len(order), device=labels.device)
+    return renamed[labels]
+
+
+def sklearn_mean_shift(embeddings, *, bandwidth, min_size=1):
+    """Mean shift of scikit-learn with binned seeds: every pixel goes to its nearest mode.
+
+    Args:
+        embeddings (Tensor): (P, E) float.
+        bandwidth (float): > 0, in units of the embedding.
+        min_size (int): smaller clusters are left over.
+
+    Returns:
+        Tensor: (P,) int64, 0..K-1 in the order of falling size, -1 = left over.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
+    estimator = _from_sklearn("MeanShift")(bandwidth=bandwidth, bin_seeding=True)
+    return _fit(estimator, embeddings, min_size) if len(embeddings) else _left_over(embeddings)
+
+
+def hdbscan(embeddings, *, min_size=1):
+    """HDBSCAN of scikit-learn: clusters of any density and no bandwidth.
+
+    Args:
+        embeddings (Tensor): (P, E) float.
+        min_size (int): of the smallest cluster; at least 2 is used.
+
+    Returns:
+        Tensor: (P,) int64, 0..K-1 in the order of falling size, -1 = left over.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+
+    Deviates: HDBSCAN finds two clusters or none; where it finds none, all pixels are one.
+    """
+    min_size = max(min_size, 2)
+    estimator = _from_sklearn("HDBSCAN")(min_cluster_size=min_size, copy=True)
+    if len(embeddings) < min_size:
+        return _left_over(embeddings)
+    labels = _fit(estimator, embeddings, min_size)
+    return labels if (labels >= 0).any() else torch.zeros_like(labels)
+
+
+def _from_sklearn(name):
+    try:
+        import sklearn.cluster
+    except ImportError as error:
+        raise ImportError(
+            f"Clustering with {name} needs scikit-learn, which is not installed: "
+            "run `pip install scikit-learn`, or choose another clustering."
+        ) from error
+    return getattr(sklearn.cluster, name)
+
+
+def _fit(estimator, embeddings, min_size):
+    labels = estimator.fit_predict(_at_least_float32(embeddings.detach()).cpu().numpy())
+    return _by_size(torch.from_numpy(labels).to(embeddings.device, torch.int64), min_size)
+
+
+@_without_autocast
+def seeded(embeddings, seeds, bandwidths, *, seed_threshold=0.5, min_size=1):
+    """Clusters around the pixels that look most like a centre, as wide as these say.
+
+    Repeats: of the pixels without a cluster, the one with the highest seed value is a centre and
+    its bandwidth is sigma; the pixels without a cluster for which exp(-d^2 / (2 sigma^2)) > 0.5
+    are its cluster. A centre is passed over if more than half of all pixels for which that holds
+    have a cluster already.
+
+    Args:
+        embeddings (Tensor): (P, E) float.
+        seeds (Tensor): (P,) float in [0, 1].
+        bandwidths (Tensor): (P,) float > 0, in units of the embedding.
+        seed_threshold (float): pixels with a lower seed value are no centres.
+        min_size (int): smaller clusters are left over.
+
+    Returns:
+        Tensor: (P,) int64, 0..K-1 in the order of falling seed values, -1 = left over.
+
+    Source: Neven et al. 2019 (arXiv 1906.11109), Eq. 5 and the clustering at test time.
+    """
+    line = _sorted_line(embeddings)
+    radii = math.sqrt(2 * math.log(2)) * bandwidths[line.index].to(line.points)
+    begins, ends = _windows(line.coordinates, radii)
+    labels = torch.full_like(line.index, -1)
+    free = torch.ones_like(labels, dtype=torch.bool)
+    found = 0
+    for block in _falling(seeds[line.index], seed_threshold, line.index).split(SEARCH_STEP):
+        windows = torch.stack([begins[block], ends[block]], dim=1).tolist()
+        step = _first_true(free[block])
+        while step is not None:
+            center, window = block[step], slice(*windows[step])
+            squares = (line.points[window] - line.points[center]).square().sum(1)
+            inside = squares < radii[center].square()
+            members = inside & free[window]
+            size, total = torch.stack([members.sum(), inside.sum()]).tolist()
+            if 2 * size >= total:
+                free[window].logical_and_(~members)
+                if size >= min_size:
+                    labels[window].masked_fill_(members, found)
+                    found += 1
+            step = _first_true(free[block], step + 1)
+    result = _left_over(embeddings)
+    result[line.index] = labels
+    return result
+
+
+class _Line(NamedTuple):
+    """Pixels sorted along the channel that varies most: a neighborhood is a part of a slice.
+
+    Attributes:
+        index (Tensor): (n,) int64, where these pixels are among all P; the finite ones.
+        points (Tensor): (n, E) their embeddings.
+        coordinates (Tensor): (n,) the channel, rising.
+    """
+
+    index: Tensor
+    points: Tensor
+    coordinates: Tensor
+
+
+def _sorted_line(embeddings):
+    index = _finite(embeddings).nonzero().squeeze(1)
+    points = _at_least_float32(embeddings[index])
+    channel = (points - points.mean(0)).square().sum(0).argmax()
+    coordinates, order = points[:, channel].sort()
+    return _Line(index[order], points[order].contiguous(), coordinates)
+
+
+def _windows(coordinates, radii):
+    """First and last + 1 of the positions that may be within the radius of each: (n,), (n,)."""
+    wide = 1.001 * radii  # rounding
+    begins = torch.searchsorted(coordinates, coordinates - wide)
+    return begins, torch.searchsorted(coordinates, coordinates + wide, right=True)
+
+
+def _falling(seeds, threshold, index):
+    """Positions of the seed values of at least the threshold, falling; ties in index order."""
+    order = index.argsort()
+    order = order[seeds[order].argsort(descending=True, stable=True)]
+    return order[seeds[order] >= threshold]
+
+
+@_without_autocast
+def centers_of(embeddings, labels):
+    """Mean embedding of every cluster.
+
+    Args:
+        embeddings (Tensor): (P, E) float.
+        labels (Tensor): (P,) int64, 0..K-1, < 0 = left over.
+
+    Returns:
+        Tensor: (K, E) float; K is the largest label + 1.
+    """
+    members = (labels >= 0).nonzero().squeeze(1)
+    owners = labels[members]
+    sizes = torch.bincount(owners)
+    points = _at_least_float32(embeddings[members])
+    sums = points.new_zeros(len(sizes), points.shape[1]).index_add_(0, owners, points)
+    return sums / sizes.clamp(min=1)[:, None]
+
+
+@_without_autocast
+def assign(embeddings, centers, bandwidths, reach):
+    """The nearest centre of every pixel, counted in bandwidths of that centre.
+
+    Args:
+        embeddings (Tensor): (P, E) float.
+        centers (Tensor): (K, E) float.
+        bandwidths (Tensor): (K,) float > 0, in units of the embedding.
+        reach (float): pixels farther than this many bandwidths from every centre are left over;
+            inf: none is, unless there is no centre.
+
+    Returns:
+        tuple[Tensor, Tensor]: (P,) int64 labels, 0..K-1, of equally near centres the first,
+        -1 = left over; (P,) float distances in bandwidths of the nearest centre, inf for K = 0.
+    """
+    centers = centers.to(torch.promote_types(embeddings.dtype, torch.float32))
+    bandwidths = bandwidths.to(centers)
+    labels = _left_over(embeddings)
+    distances = centers.new_full((len(embeddings),), math.inf)
+    rows = max(BLOCK_NUMBERS // max(centers.shape), 1)
+    for begin in range(0, len(embeddings) if len(centers) else 0, rows):
+        block = slice(begin, begin + rows)
+        points = embeddings[block].to(centers.dtype)
+        labels[block] = nearest = _nearest(points, centers, bandwidths)
+        distances[block] = (points - centers[nearest]).norm(dim=1) / bandwidths[nearest]
+    labels[~(distances <= reach)] = -1
+    return labels, distances
+
+
+def _nearest(points, centers, bandwidths):
+    """(n,) int64: the centre with the least distance over bandwidth."""
+    middle = centers.mean(0)  # small numbers make small rounding errors
+    points, centers = points - middle, centers - middle
+    squares = torch.addmm(centers.square().sum(1), points, centers.T, alpha=-2)
+    squares.add_(points.square().sum(1, keepdim=True)).mul_(bandwidths.pow(-2))
+    return squares.argmin(1)

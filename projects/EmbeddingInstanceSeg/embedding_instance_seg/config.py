@@ -1,0 +1,53 @@
+"""Config keys of ``EmbeddingInstanceSeg``."""
+
+from detectron2.config import CfgNode
+
+# Distances are in units of the embedding unless a comment says otherwise.
+DEFAULTS = {
+    "NUM_CLASSES": 80,  # thing classes, without background
+    # Network
+    "IN_FEATURES": ["p2", "p3", "p4", "p5"],  # outputs of the backbone that the decoder fuses
+    "CHANNELS": 64,  # of the fused pyramid
+    "HEAD_CHANNELS": 32,  # of the branches, at OUTPUT_STRIDE
+    "OUTPUT_STRIDE": 2,  # of logits and embeddings, pixels of the network input: 2 or 4
+    "DETAIL_CHANNELS": 32,  # of a shallow branch from the image at OUTPUT_STRIDE; 0 = none
+    "NORM": "GN",  # of decoder and branches, as in MODEL.FPN.NORM
+    "EMBEDDING_DIM": 16,  # channels of the embedding
+    "COORDINATES": False,  # the decoder sees x and y, -1 to 1 over the image
+    "SEMI_CONVOLUTIONAL": False,  # add the pixel's position to the first two channels
+    "POSITION_UNIT": 32.0,  # pixels of the network input that make 1 in the embedding
+    "LEARNED_BANDWIDTH": False,  # predict seeds and bandwidths; the Lovasz hinge trains them
+    "INITIAL_BANDWIDTH": 0.5,  # of every pixel before training
+    # Losses
+    "DELTA_VAR": 0.5,  # no pull within this distance of the mean
+    "DELTA_DIST": 1.5,  # no push between means farther apart than twice this
+    "SEMANTIC_WEIGHT": 1.0,  # weight of the cross-entropy over classes and background
+    "VARIANCE_WEIGHT": 1.0,  # weight of the pull to the mean
+    "DISTANCE_WEIGHT": 1.0,  # weight of the push between means
+    "REGULARIZATION_WEIGHT": 0.001,  # weight of the means' distance to the origin
+    "MASK_WEIGHT": 1.0,  # weight of the Lovasz hinge, with LEARNED_BANDWIDTH
+    "BANDWIDTH_WEIGHT": 1.0,  # weight of the variance of log bandwidth within an instance
+    "SEED_WEIGHT": 1.0,  # weight of the seed map's squared error
+    # Inference
+    "CLUSTERING": "mean_shift",  # mean_shift, sklearn_mean_shift, hdbscan or seeded
+    "BANDWIDTH": 0.5,  # radius of a cluster
+    "MAX_ITERATIONS": 100,  # shifts of one mean
+    "SEED_THRESHOLD": 0.5,  # least value of the seed map at a centre, 0 to 1
+    "MIN_CLUSTER_SIZE": 4,  # cells of the OUTPUT_STRIDE grid; smaller clusters are left over
+    "REACH": 1.0,  # an instance takes pixels up to this many bandwidths away; 0 = any distance
+    "MIN_AREA": 1,  # pixels of the output; smaller instances are dropped
+    # An instance's score is the product of: probability (mean, of its class), compactness (mean
+    # closeness of its pixels to its centre), seed (value at its centre). [] = all scores 1.
+    "SCORE": ["probability", "compactness"],
+    "CLUSTERING_SEED": 0,  # of the random order in which mean_shift visits pixels
+}
+
+
+def add_embedding_instance_seg_config(cfg):
+    """Register ``MODEL.EMBEDDING_INSTANCE_SEG`` on ``cfg``; a second call changes nothing.
+
+    Args:
+        cfg (detectron2.config.CfgNode): not frozen.
+    """
+    if "EMBEDDING_INSTANCE_SEG" not in cfg.MODEL:
+        cfg.MODEL.EMBEDDING_INSTANCE_SEG = CfgNode(DEFAULTS)

@@ -1,0 +1,196 @@
+"""From the pyramid of a backbone to semantic logits and embeddings.
+
+Shape shorthand in this module:
+    B: images in the batch   C: classes without background   E: embedding channels
+    H, W: padded network input   s: output stride   h, w: H / s, W / s
+"""
+
+import math
+
+import torch
+from detectron2.layers import Conv2d, get_norm
+from torch import nn
+from torch.nn import functional as F
+
+# exp of these bounds the learned bandwidth, in units of the embedding.
+LOG_BANDWIDTH_RANGE = (-6.0, 4.0)
+
+
+class PyramidDecoder(nn.Module):
+    """Fuses the levels of a pyramid into one map at the output stride.
+
+    Every level passes a convolution, is brought to the finest level's size and added (the semantic
+    branch of Panoptic FPN). A shallow branch from the image adds what the finest level of an FPN,
+    stride 4, has lost.
+
+    Source: Kirillov et al. 2019 (Panoptic Feature Pyramid Networks), section 3.1.
+    Deviates: one convolution and one upsampling a level; the branch from the image.
+
+    Args:
+        in_channels (list[int]): of each level, finest first.
+        channels (int): of the sum of the levels.
+        out_channels (int): of the result.
+        output_stride (int): a power of two.
+        detail_channels (int): of the branch from the image; 0 for none.
+        coordinates (bool): two more channels with the pixel's position.
+        norm (str): of every convolution, a name that ``detectron2.layers.get_norm`` knows.
+    """
+
+    def __init__(
+        self, in_channels, channels, out_channels, output_stride, detail_channels, coordinates, norm
+    ):
+        super().__init__()
+        self.output_stride = output_stride
+        self.coordinates = coordinates
+        self.levels = nn.ModuleList(_conv(c, channels, norm) for c in in_channels)
+        self.detail = None
+        if detail_channels:
+            halvings = int(math.log2(output_stride))
+            widths = [3] + [detail_channels] * halvings
+            convs = [_conv(a, b, norm, stride=2) for a, b in zip(widths, widths[1:])]
+            self.detail = nn.Sequential(*convs)
+        self.fuse = _conv(channels + detail_channels + 2 * coordinates, out_channels, norm)
+
+    def forward(self, features, images, image_sizes):
+        """
+        Args:
+            features (list[Tensor]): (B, C_l, H_l, W_l) float, finest first.
+            images (Tensor): (B, 3, H, W) float, normalised.
+            image_sizes (list[tuple[int, int]]): height and width of each image without padding.
+
+        Returns:
+            Tensor: (B, out_channels, h, w) float.
+        """
+        height, width = (n // self.output_stride for n in images.shape[-2:])
+        finest = features[0].shape[-2:]
+        fused = sum(_resize(conv(x), finest) for conv, x in zip(self.levels, features))
+        parts = [_resize(fused, (height, width))]
+        if self.detail is not None:
+            parts.append(self.detail(images))
+        if self.coordinates:
+            grid = relative_positions(image_sizes, height, width, self.output_stride, fused.device)
+            parts.append(grid.to(fused.dtype))
+        return self.fuse(torch.cat(parts, dim=1))
+
+
+class EmbeddingHead(nn.Module):
+    """A decoder and its branches: semantic logits, embeddings, and optionally seeds and bandwidths.
+
+    Args:
+        decoder (PyramidDecoder)
+        channels (int): of the decoder's result.
+        num_classes (int): C.
+        embedding_dim (int): E.
+        norm (str): of the branches' convolutions.
+        position_unit (float or None): pixels of the network input that make 1 in the embedding;
+            None: a plain embedding. Source: Novotny et al. 2018 (Semi-convolutional operators),
+            Eq. 3: the position is added to the first two channels.
+        initial_bandwidth (float or None): of every pixel before training, in units of the
+            embedding; None: no seeds and no bandwidths. Source: Neven et al. 2019.
+    """
+
+    def __init__(
+        self, decoder, channels, num_classes, embedding_dim, norm, position_unit, initial_bandwidth
+    ):
+        super().__init__()
+        self.decoder = decoder
+        self.position_unit = position_unit
+        self.semantic = _branch(channels, num_classes + 1, norm)
+        self.embedding = _branch(channels, embedding_dim, norm)
+        self.instance = None
+        if initial_bandwidth is not None:
+            self.instance = _branch(channels, 2, norm)
+            # The last layer starts near its bias, so that all bandwidths start equal.
+            nn.init.normal_(self.instance[-1].weight, std=0.001)
+            with torch.no_grad():
+                self.instance[-1].bias.copy_(torch.tensor([0.0, math.log(initial_bandwidth)]))
+
+    def forward(self, features, images, image_sizes):
+        """
+        Args:
+            features (list[Tensor]): (B, C_l, H_l, W_l) float, finest first.
+            images (Tensor): (B, 3, H, W) float, normalised.
+            image_sizes (list[tuple[int, int]]): height and width of each image without padding.
+
+        Returns:
+            dict[str, Tensor]: ``semantic`` (B, C + 1, h, w), the last channel background, and
+            ``embedding`` (B, E, h, w); with bandwidths also ``seed`` (B, h, w) logits and
+            ``log_bandwidth`` (B, h, w). All float32.
+        """
+        x = self.decoder(features, images, image_sizes)
+        outputs = {"semantic": self.semantic(x).float(), "embedding": self.embedding(x).float()}
+        if self.position_unit is not None:
+            outputs["embedding"] = self._add_positions(outputs["embedding"])
+        if self.instance is not None:
+            seed, log_bandwidth = self.instance(x).float().unbind(dim=1)
+            outputs["seed"] = seed
+            outputs["log_bandwidth"] = log_bandwidth.clamp(*LOG_BANDWIDTH_RANGE)
+        return outputs
+
+    def _add_positions(self, embedding):
+        grid = positions(*embedding.shape[-2:], self.decoder.output_stride, embedding.device)
+        located = embedding[:, :2] + grid / self.position_unit
+        return torch.cat([located, embedding[:, 2:]], dim=1)
+
+
+def positions(height, width, stride, device=None):
+    """Centres of the cells of a grid.
+
+    Args:
+        height, width (int): cells.
+        stride (int): pixels of the network input between two cells.
+        device (torch.device or None)
+
+    Returns:
+        Tensor: (2, height, width) float32: x and y in pixels of the network input.
+    """
+    y = (torch.arange(height, device=device) + 0.5) * stride
+    x = (torch.arange(width, device=device) + 0.5) * stride
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
+
+
+def relative_positions(image_sizes, height, width, stride, device=None):
+    """The cells' centres as a fraction of each image, whatever the padding of its batch.
+
+    Args:
+        image_sizes (list[tuple[int, int]]): height and width of each image without padding.
+        height, width (int): cells of the padded grid.
+        stride (int): pixels of the network input between two cells.
+        device (torch.device or None)
+
+    Returns:
+        Tensor: (B, 2, height, width) float32: x and y, -1 to 1 over the image, more on padding.
+    """
+    grid = positions(height, width, stride, device)
+    sizes = torch.tensor([[w, h] for h, w in image_sizes], dtype=grid.dtype, device=device)
+    return 2 * grid / sizes[:, :, None, None] - 1
+
+
+def _conv(in_channels, out_channels, norm, stride=1):
+    """3 x 3 convolution, normalisation, ReLU."""
+    layer = Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size=3,
+        stride=stride,
+        padding=1,
+        bias=not norm,
+        norm=get_norm(norm, out_channels),
+        activation=F.relu,
+    )
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
+
+
+def _branch(channels, out_channels, norm):
+    """One more convolution, then a linear layer for each pixel."""
+    last = nn.Conv2d(channels, out_channels, kernel_size=1)
+    nn.init.normal_(last.weight, std=channels**-0.5)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(_conv(channels, channels, norm), last)
+
+
+def _resize(x, size):
+    if x.shape[-2:] == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,64 @@
+"""The semantic half: classes and background.
+
+Shape shorthand in this module:
+    B: images in the batch   C: classes without background
+    H, W: network input   h, w: the network's grid
+"""
+
+import torch
+from torch.nn import functional as F
+
+IGNORE = -1
+
+
+def semantic_targets(instance_ids, class_ids, num_classes):
+    """Class of every pixel.
+
+    Args:
+        instance_ids (Tensor): (..., H, W) int64; 0 is background, < 0 does not count.
+        class_ids (Tensor): (..., H, W) int64, 0-based on instances.
+        num_classes (int): C.
+
+    Returns:
+        Tensor: (..., H, W) int64: C is background, -1 does not count.
+
+    Raises:
+        ValueError: a class that is not below C.
+    """
+    largest = int(class_ids.max()) if class_ids.numel() else -1
+    if largest >= num_classes:
+        raise ValueError(
+            f"The ground truth has class {largest} but MODEL.EMBEDDING_INSTANCE_SEG.NUM_CLASSES is "
+            f"{num_classes}: classes count from 0, so it must be at least {largest + 1}."
+        )
+    target = torch.where(instance_ids > 0, class_ids, torch.full_like(class_ids, num_classes))
+    return target.masked_fill(instance_ids < 0, IGNORE)
+
+
+def semantic_loss(logits, targets):
+    """Cross-entropy at the size of the network input.
+
+    Args:
+        logits (Tensor): (B, C + 1, h, w) float, the last channel background.
+        targets (Tensor): (B, H, W) int64 of :func:`semantic_targets`.
+
+    Returns:
+        Tensor: scalar, the mean over the pixels that count; 0 without any.
+    """
+    logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
+    total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+    return total / (targets != IGNORE).sum().clamp(min=1)
+
+
+def true_probabilities(targets, num_classes):
+    """Ground-truth semantics as probabilities; pixels that do not count are background.
+
+    Args:
+        targets (Tensor): (H, W) int64 of :func:`semantic_targets`.
+        num_classes (int): C.
+
+    Returns:
+        Tensor: (C + 1, H, W) float32 of zeros and ones.
+    """
+    targets = torch.where(targets == IGNORE, num_classes, targets)
+    return F.one_hot(targets, num_classes + 1).permute(2, 0, 1).float()

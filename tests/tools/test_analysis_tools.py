@@ -1,0 +1,121 @@
+"""The tools of the analyses, on small data with models of a few lines."""
+
+import json
+
+import ablate_oracle
+import analyze_neighbours
+import pytest
+import torch
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import Boxes, Instances
+
+from instance_seg_common.errors import UserError
+from instance_seg_common.masks import instances_from_masks
+
+TINY_CONFIG = """
+_BASE_: {root}/configs/Base-InstanceSeg.yaml
+MODEL: {{META_ARCHITECTURE: {architecture}, DEVICE: cpu, WEIGHTS: ""}}
+INPUT: {{MIN_SIZE_TEST: 64}}
+DATASETS: {{TEST: ["{dataset}"]}}
+"""
+
+
+class TruthTeller(torch.nn.Module):
+    """Predicts the truth where it is given, and one pixel elsewhere."""
+
+    def __init__(self, cfg):
+        super().__init__()
+
+    def forward(self, batched_inputs):
+        return self.predict(batched_inputs)
+
+    def predict(self, batched_inputs, true_semantics=False, true_centers=False):
+        results = []
+        for item in batched_inputs:
+            size = (item["height"], item["width"])
+            masks = torch.zeros(1, *size)
+            masks[0, 0, 0] = 1
+            if true_semantics and true_centers:
+                masks = item["instances"].gt_masks.tensor.float()
+            ones = torch.ones(len(masks))
+            results.append({"instances": instances_from_masks(masks, ones, 0 * ones, size, size)})
+        return results
+
+
+class NoTruth(torch.nn.Module):
+    """A way without ``predict``."""
+
+    def __init__(self, cfg):
+        super().__init__()
+
+    def forward(self, batched_inputs):
+        size = (batched_inputs[0]["height"], batched_inputs[0]["width"])
+        nothing = Instances(size, pred_boxes=Boxes(torch.zeros(0, 4)), scores=torch.zeros(0))
+        return [{"instances": nothing}]
+
+
+for kind in (TruthTeller, NoTruth):
+    if kind.__name__ not in META_ARCH_REGISTRY:
+        META_ARCH_REGISTRY.register(kind)
+
+
+@pytest.fixture
+def write_config(tiny_cfg, repository_root, tmp_path):
+    """write_config(architecture, stem=architecture, dataset=the tiny set) -> file."""
+
+    def write(architecture, stem=None, dataset=tiny_cfg.DATASETS.TEST[0]):
+        path = tmp_path / f"{stem or architecture}.yaml"
+        text = TINY_CONFIG.format(root=repository_root, architecture=architecture, dataset=dataset)
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_ablate_oracle(write_config, tmp_path, capsys):
+    path = tmp_path / "new" / "oracle.json"
+    arguments = ["--config-file", write_config("TruthTeller"), "--json", str(path)]
+    ablate_oracle.main([*arguments, "--max-images", "3"])
+    result = json.loads(path.read_text())
+    assert result["images"] == 3 and len(result["rows"]) == 4
+    accuracies = [row["figures"]["accuracy@0.5"] for row in result["rows"]]
+    assert accuracies == [0, 0, 0, 1] and result["rows"][3]["true_centers"]
+    assert "| true        | true      |" in capsys.readouterr().out
+
+
+def test_ablate_oracle_needs_a_way_that_takes_the_truth(write_config):
+    with pytest.raises(UserError, match="NoTruth: it has no predict"):
+        ablate_oracle.main(["--config-file", write_config("NoTruth")])
+    with pytest.raises(UserError, match="--max-images is 0"):
+        ablate_oracle.main(["--config-file", "a.yaml", "--max-images", "0"])
+
+
+def test_analyze_neighbours(write_config, tmp_path, capsys):
+    configs = [write_config("NoTruth"), write_config("TruthTeller"), write_config("NoTruth")]
+    folder = tmp_path / "out"
+    arguments = ["--configs", *configs, "--weights", "", "", "", "--output", str(folder)]
+    analyze_neighbours.main([*arguments, "--nms-thresholds", "0.9"])
+    result = json.loads((folder / "neighbours.json").read_text())
+    assert [entry["way"] for entry in result["ways"]] == ["NoTruth", "TruthTeller", "NoTruth ()"]
+    assert [entry["predictions"] for entry in result["ways"]] == [0, 8, 0]
+    assert (folder / "neighbours.png").stat().st_size > 5000
+    assert "8 images" in capsys.readouterr().out
+
+
+def test_each_nms_threshold_is_a_way(write_config, repository_root):
+    leaf = str(repository_root / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml")
+    arguments = ["--configs", leaf, "--weights", "a.pth", "--nms-thresholds", "0.7", "0.9"]
+    ways, dataset = analyze_neighbours.load_ways(analyze_neighbours.parse_args(arguments))
+    assert dataset == "synthetic_shapes_val"
+    thresholds = {way: cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST for way, cfg in ways.items()}
+    name = "mask_rcnn_R18_shapes"
+    assert thresholds == {name: 0.5, f"{name}, NMS 0.7": 0.7, f"{name}, NMS 0.9": 0.9}
+    assert {cfg.MODEL.WEIGHTS for cfg in ways.values()} == {"a.pth"}
+
+
+def test_ways_are_compared_on_one_data_set(write_config):
+    configs = [write_config("NoTruth"), write_config("NoTruth", "other", "synthetic_shapes_val")]
+    with pytest.raises(UserError, match="different data sets"):
+        analyze_neighbours.main(["--configs", *configs, "--weights", "", ""])
+    with pytest.raises(UserError, match="2 configs and 1 weights"):
+        analyze_neighbours.main(["--configs", *configs, "--weights", ""])

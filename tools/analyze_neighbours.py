@@ -1,0 +1,108 @@
+"""Which objects each way finds, by how much their box coincides with a neighbour's.
+
+python tools/analyze_neighbours.py --configs A B --weights WA WB [--output DIR]
+Recall at mask IoU 0.5: predictions of any class with a score of at least the config's
+TEST.LABEL_MAP_SCORE_THRESHOLD are given to objects one to one, the best score first.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from ways import load_cfg, run_tool
+
+from instance_seg_common.analysis import neighbours
+from instance_seg_common.data.registration import get_dataset_dicts
+from instance_seg_common.errors import UserError
+from instance_seg_common.visualization.predictor import build_predictor
+
+# The architectures whose boxes go through MODEL.ROI_HEADS.NMS_THRESH_TEST.
+WITH_NMS = ("GeneralizedRCNN",)
+
+
+def parse_args(argv=None):
+    """Arguments of this tool."""
+    first, _, *rest = __doc__.splitlines()
+    parser = argparse.ArgumentParser(description=first, epilog=" ".join(rest[1:]))
+    parser.add_argument("--configs", nargs="+", required=True, metavar="FILE")
+    parser.add_argument(
+        "--weights", nargs="+", required=True, metavar="FILE", help='as many; "" for none'
+    )
+    parser.add_argument("--output", default="output/neighbours", help="folder for JSON and plot")
+    parser.add_argument(
+        "--nms-thresholds",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="IOU",
+        help="run a way that has NMS with these thresholds, too",
+    )
+    args = parser.parse_args(argv)
+    if len(args.configs) != len(args.weights):
+        raise UserError(
+            f"There are {len(args.configs)} configs and {len(args.weights)} weights; give as many "
+            'of one as of the other, "" for a way without weights.'
+        )
+    return args
+
+
+def load_ways(args):
+    """{way: cfg}, with a way of its own for each NMS threshold; the data set of all of them."""
+    ways = {}
+    for config, weights in zip(args.configs, args.weights):
+        name = Path(config).stem
+        if name in ways:
+            name = f"{name} ({weights})"
+        cfg = ways[name] = load_cfg(config, ["MODEL.WEIGHTS", weights])
+        has_nms = cfg.MODEL.META_ARCHITECTURE in WITH_NMS
+        for threshold in args.nms_thresholds if has_nms else ():
+            variant = ways[f"{name}, NMS {threshold:g}"] = cfg.clone()
+            variant.MODEL.ROI_HEADS.NMS_THRESH_TEST = threshold
+    datasets = {next(iter(cfg.DATASETS.TEST), "") for cfg in ways.values()}
+    if len(datasets) > 1:
+        raise UserError(
+            f"The configs test on different data sets ({', '.join(sorted(datasets))}); their "
+            "objects cannot be compared. Give configs with the same DATASETS.TEST[0]."
+        )
+    return ways, datasets.pop()
+
+
+def to_json(dataset, ways, results):
+    """The results as plain dicts, for ``json.dump``."""
+    entries = [
+        {
+            "way": way,
+            "weights": ways[way].MODEL.WEIGHTS,
+            "score_threshold": result.score_threshold,
+            "predictions": result.predictions,
+            "bins": [
+                {**b._asdict(), "recall": b.recall if b.objects else None} for b in result.bins
+            ],
+        }
+        for way, result in results.items()
+    ]
+    return {"dataset": dataset, "mask_iou": neighbours.MASK_IOU, "ways": entries}
+
+
+def main(argv=None):
+    """Run all ways; print the table, write JSON and plot."""
+    args = parse_args(argv)
+    ways, dataset = load_ways(args)
+    dicts = get_dataset_dicts(dataset)
+    results = {}
+    for way, cfg in ways.items():
+        results[way] = neighbours.neighbour_recall(cfg, build_predictor(cfg), dicts)
+    print(
+        f"{dataset}, {len(dicts)} images: recall at mask IoU {neighbours.MASK_IOU:g}, by box IoU "
+        f"with the nearest neighbour\n\n{neighbours.recall_table(results)}"
+    )
+    folder = Path(args.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(to_json(dataset, ways, results), indent=1)
+    (folder / "neighbours.json").write_text(text)
+    neighbours.recall_figure(results, folder / "neighbours.png", dataset)
+    print(f"figures: {folder / 'neighbours.json'}\nplot: {folder / 'neighbours.png'}")
+
+
+if __name__ == "__main__":
+    run_tool(main)
