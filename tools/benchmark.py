@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
+from embedding_instance_seg.clustering import mean_shift, sklearn_mean_shift
 from embedding_instance_seg.losses import discriminative_loss
 from instance_seg_common.analysis.benchmark import (
     Row,
@@ -159,7 +161,97 @@ def embedding_loss_rows():
     ]
 
 
-ROW_SOURCES = [evaluation_rows, embedding_loss_rows]
+def separate_embeddings(pixels=90_000, clusters=300, channels=16, seed=0):
+    """Clusters far apart, in random order.
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor]: (pixels, channels) float32; (pixels,) int64 true labels
+        0..clusters - 1; (clusters, channels) float32 centres.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    centers = 1.5 * torch.randn(clusters, channels, generator=generator)
+    labels = torch.randint(clusters, (pixels,), generator=generator)
+    noise = torch.randn(pixels, channels, generator=generator)
+    return centers[labels] + 0.12 * noise, labels, centers
+
+
+def nearest_centers(embeddings, centers, chunk=8192):
+    """(P,) int64: the nearest centre of every pixel, in chunks of the pixels."""
+    parts = embeddings.split(chunk)
+    return torch.cat([torch.cdist(part, centers).argmin(dim=1) for part in parts])
+
+
+def quality(truth, labels):
+    """SBD of (P,) labels, 0..K - 1, -1 none, as an image of one row with a pixel of background."""
+    return symmetric_best_dice(*(np.append(x.numpy() + 1, 0)[None] for x in (truth, labels)))
+
+
+def _build_mean_shift():
+    embeddings, truth, centers = separate_embeddings()
+    cluster = partial(mean_shift, embeddings, bandwidth=1.0)
+    if quality(truth, cluster()) < 1:
+        raise ValueError("Row 'mean_shift': the clusters are not the true ones.")
+    return cluster, lambda: nearest_centers(embeddings, centers)
+
+
+# REPLACE by a trained model of weights/: its embeddings of one validation image and true labels.
+def trained_embeddings(side=212, count=18, channels=16, seed=0):
+    """Embeddings as a network of limited resolution gives them: at a border they lean across it.
+
+    Returns:
+        tuple[Tensor, Tensor]: (P, channels) float32 of the about 22,000 foreground pixels, and
+        (P,) int64 true labels 0..count - 1.
+    """
+    ids, _ = leaf_like_maps(side, side, count, seed, radius=(0.42, 0.52))
+    rng = np.random.default_rng(seed)
+    centers = rng.standard_normal((count + 1, channels))
+    centers *= 2.5 / np.linalg.norm(centers, axis=1, keepdims=True)
+    foreground = ids > 0
+    blur = partial(gaussian_filter, sigma=(1.5, 1.5, 0))
+    smooth = blur(centers[ids] * foreground[..., None]) / blur(foreground[..., None] + 1e-6)
+    embeddings = smooth[foreground] + 0.08 * rng.standard_normal((foreground.sum(), channels))
+    return torch.from_numpy(embeddings).float(), torch.from_numpy(ids[foreground] - 1)
+
+
+def _build_mean_shift_sklearn():
+    embeddings, truth = trained_embeddings()
+    ours = partial(mean_shift, embeddings, bandwidth=0.5, min_size=30)
+    our_quality = quality(truth, ours())
+
+    def reference():
+        labels = sklearn_mean_shift(embeddings, bandwidth=0.5, min_size=30)
+        if quality(truth, labels) > our_quality:
+            raise ValueError(
+                f"Row 'mean_shift_sklearn': SBD {our_quality:.3f} is below scikit-learn's "
+                f"{quality(truth, labels):.3f}."
+            )
+
+    return ours, reference
+
+
+def embedding_clustering_rows():
+    """Rows of embedding_instance_seg.clustering."""
+    return [
+        Row(
+            "mean_shift",
+            "mean shift, 90,000 pixels, 16 channels, 300 clusters",
+            "nearest of the 300 true centres",
+            1 / 40,
+            _build_mean_shift,
+            tolerance=None,
+        ),
+        Row(
+            "mean_shift_sklearn",
+            "mean shift, 22,000 pixels, 16 channels, 18 instances",
+            "scikit-learn's, bin_seeding=True; SBD not above ours",
+            100,
+            _build_mean_shift_sklearn,
+            tolerance=None,
+        ),
+    ]
+
+
+ROW_SOURCES = [evaluation_rows, embedding_loss_rows, embedding_clustering_rows]
 
 
 def parse_args(argv=None):

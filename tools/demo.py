@@ -62,13 +62,37 @@ def run_way(way):
     }
 
 
+def compare(ways):
+    """Draw the same images by every trained way, side by side.
+
+    Args:
+        ways (list[DemoWay]): that were run; fewer than two make no comparison.
+
+    Returns:
+        Path or None: the folder of the pictures.
+    """
+    if len(ways) < 2:
+        return None
+    first, *others = [(way.config, str(OUTPUT / way.name / "model_final.pth")) for way in ways]
+    folder = OUTPUT / "side_by_side"
+    call(
+        "visualize.py", "--config-file", first[0], "--source", "prediction",
+        "--weights", first[1], "--max-images", str(PICTURES), "--output", str(folder),
+        *(part for other in others for part in ("--compare", *other)), *ways[0].opts,
+    )  # fmt: skip
+    return folder
+
+
 def main():
     """Run all ways and print the table."""
     rows = [run_way(way) for way in DEMO]
+    trained = [row for row, way in zip(rows, DEMO) if way.trained]
+    pictures = compare([way for way in DEMO if way.trained])
     print()
     print(tabulate(rows, headers="keys", floatfmt=("", ".1f", ".1f", ".3f", ".2f", ".0f")))
     print("AP in percent, SBD from 0 to 1, DiC in instances an image, on the fixed validation set.")
-    trained = [row for row, way in zip(rows, DEMO) if way.trained]
+    if pictures:
+        print(f"The trained ways side by side, on the same images: {pictures}")
     weak = [row["way"] for row in trained if row["AP50"] < REQUIRED_AP50]
     if weak:
         print(f"error: segm AP50 below {REQUIRED_AP50:.0f}: {', '.join(weak)}.", file=sys.stderr)

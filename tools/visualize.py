@@ -205,7 +205,7 @@ def draw_comparison(cfg, args, writer):
         other = load_cfg(config_file, args.opts)
         other.MODEL.WEIGHTS = weights
         cfgs.append(other)
-    names = [Path(c.OUTPUT_DIR).name for c in cfgs]
+    names = [Path(file).stem for file in (args.config_file, *next(zip(*args.compare)))]
     models = [build_predictor(c) for c in cfgs]
     dataset = args.dataset or next(iter(cfg.DATASETS.TEST), None)
     dicts = dataset_dicts(dataset)

@@ -26,6 +26,12 @@ DEMO = [
         ("SOLVER.MAX_ITER", "420", "SOLVER.BASE_LR", "0.002", "TEST.EVAL_PERIOD", "0"),
         trained=True,
     ),
+    DemoWay(
+        "embedding",
+        "configs/Synthetic/embedding_R18_shapes.yaml",
+        ("SOLVER.MAX_ITER", "420", "SOLVER.BASE_LR", "0.002", "TEST.EVAL_PERIOD", "0"),
+        trained=True,
+    ),
 ]
 # Importing these registers the baselines that come with the common package.
 BASELINES = ("instance_seg_common.classical",)

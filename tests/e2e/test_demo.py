@@ -32,7 +32,8 @@ def test_a_way_that_has_not_learned_fails_the_demo(checkout, monkeypatch, capsys
     for way in rows:
         assert any(line.startswith(way.name) for line in out.splitlines())
         assert list((checkout / "output" / "demo" / way.name / "pictures").glob("*.png"))
-    assert "below 40: mask_rcnn" in err
+    assert "below 40: mask_rcnn, embedding" in err
+    assert list((checkout / "output" / "demo" / "side_by_side").glob("*.png"))
 
 
 def test_the_baseline_alone_passes(checkout, monkeypatch):

@@ -128,9 +128,9 @@ def test_mean_shift_is_the_procedure_of_the_paper(kind, bandwidth, seed):
 
 def test_mean_that_leaves_its_candidates_gets_new_ones(monkeypatch):
     searches = []
-    around = clustering._Pixels.around
+    around = clustering._Search.around
     monkeypatch.setattr(
-        clustering._Pixels, "around", lambda *args: searches.append(1) or around(*args)
+        clustering._Search, "around", lambda *args: searches.append(1) or around(*args)
     )
     labels = mean_shift(cloud("slope", 0), bandwidth=0.4)
     assert len(searches) > int(labels.max()) + 1
@@ -412,3 +412,11 @@ def test_gpu_agrees():
     assert nearest.equal(labels)
     ones = torch.ones(len(points), device="cuda")
     assert same_partition(seeded(on_gpu, ones, ones).cpu(), truth)
+
+
+def test_scattered_pixels_are_given_up_on():
+    """One cluster among pixels that are each on their own: found, and the rest left over."""
+    scattered = 100.0 * torch.arange(1, 3001)[:, None].float()
+    points = torch.cat([torch.zeros(3000, 1), scattered])
+    labels = mean_shift(points, bandwidth=1.0, min_size=10, max_failures=20)
+    assert torch.equal(labels, torch.cat([torch.zeros(3000), torch.full((3000,), -1.0)]).long())

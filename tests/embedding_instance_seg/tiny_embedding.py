@@ -32,7 +32,7 @@ class TinyPyramid(Backbone):
 def tiny_head(
     stride=2, num_classes=2, coordinates=False, position_unit=None, initial_bandwidth=None
 ):
-    decoder = PyramidDecoder([8, 8], 8, 8, stride, 4, coordinates, "")
+    decoder = PyramidDecoder([8, 8], 8, 8, stride, True, coordinates, "")
     return EmbeddingHead(decoder, 8, num_classes, 4, "", position_unit, initial_bandwidth)
 
 

@@ -78,10 +78,25 @@ def test_required_memory_is_judged_where_memory_is_measured(required, met):
     assert "memory ratio" not in timings_table([unmeasured])
 
 
-def test_first_call_is_not_counted_as_memory():
+def test_memory_of_what_the_first_call_keeps_is_not_counted():
     kept = []
-    function = lambda: kept or kept.append(np.ones(2**25, dtype=np.uint8))  # noqa: E731
+
+    def function():
+        if not kept:
+            kept.append(np.ones(2**25, dtype=np.uint8))
+
     assert peak_memory(function) < 2**22
+
+
+def test_peak_memory_of_what_ran_on_several_threads_before():
+    x = torch.ones(2**22)
+    previous = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        (x * x).sum()
+        assert peak_memory(lambda: (x * x).sum()) < 2 * 4 * x.numel()
+    finally:
+        torch.set_num_threads(previous)
 
 
 def test_sbd_row_is_the_size_it_says_and_agrees():

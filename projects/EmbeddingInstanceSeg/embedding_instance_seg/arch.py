@@ -83,7 +83,7 @@ class EmbeddingInstanceSeg(nn.Module):
             node.CHANNELS,
             node.HEAD_CHANNELS,
             node.OUTPUT_STRIDE,
-            node.DETAIL_CHANNELS,
+            node.DETAIL,
             node.COORDINATES,
             node.NORM,
         )

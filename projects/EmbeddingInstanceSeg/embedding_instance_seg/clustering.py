@@ -6,29 +6,14 @@ Everything runs on the device of its input and, where that is half precision, in
 
 import functools
 import math
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 CANDIDATE_RADIUS = 2.0  # bandwidths around a point in which candidates are looked for
 CANDIDATE_REACH = 1.0  # bandwidths that a mean may be away from that point: 1 + 1 <= 2
 SEARCH_STEP = 256  # pixels looked at in one step for the next one without a cluster
+HALF_WIDTH = math.sqrt(2 * math.log(2))  # sigmas at which a Gaussian is one half
 BLOCK_NUMBERS = 2**19  # distances held at a time: 2 MiB in float32, which caches hold
-
-
-class Clusters(NamedTuple):
-    """The clusters of P pixels.
-
-    Attributes:
-        labels (Tensor): (P,) int64, 0..K-1, -1 = left over.
-        centers (Tensor): (K, E) float.
-        bandwidths (Tensor): (K,) float > 0, in units of the embedding.
-    """
-
-    labels: Tensor
-    centers: Tensor
-    bandwidths: Tensor
 
 
 def _without_autocast(function):
@@ -52,12 +37,35 @@ def _left_over(embeddings):
 
 
 def _finite(embeddings):
-    """(P,) bool: pixels whose embedding has no nan and no inf."""
-    return embeddings.sum(1, dtype=torch.float32).isfinite()
+    """Pixels whose squares are finite numbers: (n,) int64 which of all P, (n, E) their embeddings.
+
+    The embeddings are moved so that their mean is 0: small numbers make small rounding errors.
+    """
+    points = _at_least_float32(embeddings)
+    index = points.square().sum(1).isfinite().nonzero().squeeze(1)
+    points = points.index_select(0, index).contiguous()
+    return index, points - points.mean(0)
+
+
+def _in_turn(order, waiting):
+    """The first of the pixels that is still waiting, again and again until none is.
+
+    Args:
+        order (Tensor): (n,) int64 pixels.
+        waiting (Tensor): (P,) bool; the caller changes it from one to the next.
+
+    Yields:
+        int: a pixel.
+    """
+    for block in order.split(SEARCH_STEP):
+        found = waiting[block].nonzero()
+        while len(found):
+            yield int(block[found[0]])
+            found = waiting[block].nonzero()
 
 
 @_without_autocast
-def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, seed=0):
+def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, max_failures=100, seed=0):
     """One cluster after another: the pixels around a random one, around their mean, and so on.
 
     Repeats until every pixel is in a cluster: draw a random pixel without one; take all pixels
@@ -69,6 +77,8 @@ def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, seed=0)
         bandwidth (float): > 0, L2 distance in units of the embedding.
         min_size (int): smaller clusters are left over.
         max_iterations (int): the set after that many shifts is taken as it is.
+        max_failures (int): after this many clusters in a row that are too small, what remains is
+            left over: scattered pixels would take a pass each.
         seed (int): of the order in which pixels are drawn; the global random state is not used.
 
     Returns:
@@ -77,35 +87,40 @@ def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, seed=0)
 
     Source: De Brabandere et al. 2017 (arXiv 1708.02551), clustering at test time.
     """
-    order = torch.randperm(len(embeddings), generator=torch.Generator().manual_seed(seed))
-    pixels = _Pixels(embeddings, order.to(embeddings.device))
-    labels = _left_over(embeddings)
-    found = 0
-    while pixels.count >= max(min_size, 1):
-        members = _shift(pixels, bandwidth, max_iterations)
-        labels[pixels.index[members]] = found
-        found += 1
-        pixels.remove(members)
-    return _by_size(labels, min_size)
+    index, points = _finite(embeddings)
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
+    search = _Search(points)
+    labels = torch.full_like(index, -1)
+    waiting = torch.ones_like(index, dtype=torch.bool)
+    failures = 0
+    for found, start in enumerate(_in_turn(order.to(index.device), waiting)):
+        if search.count < min_size or failures == max_failures:
+            break
+        positions = _shift(search, points[start], bandwidth, max_iterations)
+        members = search.index[positions]
+        labels[members], waiting[members] = found, False
+        search.remove(positions)
+        failures = failures + 1 if len(members) < min_size else 0
+    result = _left_over(embeddings)
+    result[index] = _by_size(labels, min_size)
+    return result
 
 
-def _shift(pixels, bandwidth, max_iterations):
-    """Positions (m,) of the cluster that the shifts from the first pixel end in.
+def _shift(search, point, bandwidth, max_iterations):
+    """Positions (m,) of the cluster that the shifts from a point end in.
 
     Only the candidates around a point can be within the bandwidth of a mean that is near it: the
     shifts run on these, in coordinates around the point, until the mean is too far from it.
     """
-    start = pixels.first()
-    point = pixels.points[start]
-    near, offsets, squares = pixels.around(point, CANDIDATE_RADIUS * bandwidth)
+    near, offsets, squares = search.around(point, CANDIDATE_RADIUS * bandwidth)
     inside = squares <= bandwidth**2
     for _ in range(max_iterations):
         weights = inside.to(offsets.dtype)
         mean = (weights @ offsets) / weights.sum()
-        away = mean.dot(mean)
+        away = float(mean.dot(mean))
         if away > (CANDIDATE_REACH * bandwidth) ** 2:
             point = point + mean
-            near, offsets, squares = pixels.around(point, CANDIDATE_RADIUS * bandwidth)
+            near, offsets, squares = search.around(point, CANDIDATE_RADIUS * bandwidth)
             inside = squares <= bandwidth**2
             continue
         before, inside = inside, torch.addmv(squares, offsets, mean, alpha=-2)
@@ -113,39 +128,30 @@ def _shift(pixels, bandwidth, max_iterations):
         if torch.equal(inside, before):
             break
     members = near[inside]
-    # None: all of them are on the rim and rounding put them outside.
-    return members if len(members) else near.new_tensor([start])
+    # All of them may lie on the rim, where rounding can put them outside.
+    return members if len(members) else near[squares.argmin()][None]
 
 
-class _Pixels:
-    """Pixels in the order in which they start a cluster, and the search among them.
+class _Search:
+    """The pixels around a point, among those that are not removed.
 
     Attributes:
-        index (Tensor): (n,) int64, where these pixels are among all P; the finite ones.
-        points (Tensor): (n, E) their embeddings, moved so that the mean is 0.
-        free (Tensor): (n,) bool, not removed.
-        count (int): how many are free.
+        index (Tensor): (n,) int64, the number of each pixel among those that it began with.
+        points (Tensor): (n, E) float; positions are those in here.
+        count (int): how many are not removed.
     """
 
-    def __init__(self, embeddings, order):
-        self.index = order[_finite(embeddings)[order]]
-        points = _at_least_float32(embeddings.index_select(0, self.index)).contiguous()
-        self.points = points - points.mean(0)
-        self.free = torch.ones_like(self.index, dtype=torch.bool)
-        self.count = len(self.index)
-        self._squares = self.points.square().sum(1)  # inf: removed, farther than anything
+    def __init__(self, points):
+        self.index = torch.arange(len(points), device=points.device)
+        self.points = points
+        self.count = len(points)
+        self._squares = points.square().sum(1)  # inf: removed, farther away than anything
         # Bound on the rounding error of |x|^2 - 2 x.c + |c|^2; too many candidates do no harm.
         largest = float(self._squares.max()) if self.count else 0.0
         self._slack = 8 * (points.shape[1] + 2) * torch.finfo(points.dtype).eps * largest
-        self._start = 0
-
-    def first(self):
-        """Position (int) of the first free pixel; there must be one."""
-        self._start = _first_true(self.free, self._start)
-        return self._start
 
     def around(self, point, radius):
-        """The pixels around a point, by one matrix-vector product over all of them.
+        """One matrix-vector product over all pixels.
 
         Returns:
             tuple[Tensor, Tensor, Tensor]: (m,) int64 positions of all pixels within the radius
@@ -159,31 +165,12 @@ class _Pixels:
 
     def remove(self, positions):
         """These are not found any more; once that holds for half of all, they are dropped."""
-        self.free[positions] = False
         self._squares[positions] = math.inf
         self.count -= len(positions)
         if 2 * self.count < len(self.index):
-            kept = self.free.nonzero().squeeze(1)
-            self.index, self.points = self.index[kept], self.points.index_select(0, kept)
-            self.free, self._squares = self.free[kept], self._squares[kept]
-            self._start = 0
-
-
-def _first_true(flags, start=0):
-    """Position of the first True, looked for in steps from the start.
-
-    Args:
-        flags (Tensor): (n,) bool.
-        start (int)
-
-    Returns:
-        int or None: None where there is none.
-    """
-    for begin in range(start, len(flags), SEARCH_STEP):
-        found = flags[begin : begin + SEARCH_STEP].nonzero()
-        if len(found):
-            return begin + int(found[0])
-    return None
+            kept = (self._squares != math.inf).nonzero().squeeze(1)
+            self.index, self._squares = self.index[kept], self._squares[kept]
+            self.points = self.points.index_select(0, kept)
 
 
 def _by_size(labels, min_size):
@@ -274,66 +261,43 @@ def seeded(embeddings, seeds, bandwidths, *, seed_threshold=0.5, min_size=1):
 
     Source: Neven et al. 2019 (arXiv 1906.11109), Eq. 5 and the clustering at test time.
     """
-    line = _sorted_line(embeddings)
-    radii = math.sqrt(2 * math.log(2)) * bandwidths[line.index].to(line.points)
-    begins, ends = _windows(line.coordinates, radii)
-    labels = torch.full_like(line.index, -1)
-    free = torch.ones_like(labels, dtype=torch.bool)
+    index, points = _finite(embeddings)
+    seeds, radii = seeds[index], HALF_WIDTH * bandwidths[index].to(points)
+    centers = seeds.argsort(descending=True, stable=True)[: int((seeds >= seed_threshold).sum())]
+    line = _Line(points)
+    labels = torch.full_like(index, -1)
+    free = torch.ones_like(index, dtype=torch.bool)
+    waiting = free.clone()  # to be a centre
     found = 0
-    for block in _falling(seeds[line.index], seed_threshold, line.index).split(SEARCH_STEP):
-        windows = torch.stack([begins[block], ends[block]], dim=1).tolist()
-        step = _first_true(free[block])
-        while step is not None:
-            center, window = block[step], slice(*windows[step])
-            squares = (line.points[window] - line.points[center]).square().sum(1)
-            inside = squares < radii[center].square()
-            members = inside & free[window]
-            size, total = torch.stack([members.sum(), inside.sum()]).tolist()
-            if 2 * size >= total:
-                free[window].logical_and_(~members)
-                if size >= min_size:
-                    labels[window].masked_fill_(members, found)
-                    found += 1
-            step = _first_true(free[block], step + 1)
+    for center in _in_turn(centers, waiting):
+        waiting[center] = False
+        inside = line.around(points[center], radii[center])
+        members = inside[free[inside]]
+        if 2 * len(members) < len(inside):
+            continue
+        free[members] = waiting[members] = False
+        if len(members) >= max(min_size, 1):
+            labels[members] = found
+            found += 1
     result = _left_over(embeddings)
-    result[line.index] = labels
+    result[index] = labels
     return result
 
 
-class _Line(NamedTuple):
-    """Pixels sorted along the channel that varies most: a neighborhood is a part of a slice.
+class _Line:
+    """Pixels sorted along the channel that varies most: what is near a point is in one slice."""
 
-    Attributes:
-        index (Tensor): (n,) int64, where these pixels are among all P; the finite ones.
-        points (Tensor): (n, E) their embeddings.
-        coordinates (Tensor): (n,) the channel, rising.
-    """
+    def __init__(self, points):
+        self._channel = int(points.square().sum(0).argmax())
+        self._coordinates, self._index = points[:, self._channel].sort()
+        self._points = points.index_select(0, self._index)
 
-    index: Tensor
-    points: Tensor
-    coordinates: Tensor
-
-
-def _sorted_line(embeddings):
-    index = _finite(embeddings).nonzero().squeeze(1)
-    points = _at_least_float32(embeddings[index])
-    channel = (points - points.mean(0)).square().sum(0).argmax()
-    coordinates, order = points[:, channel].sort()
-    return _Line(index[order], points[order].contiguous(), coordinates)
-
-
-def _windows(coordinates, radii):
-    """First and last + 1 of the positions that may be within the radius of each: (n,), (n,)."""
-    wide = 1.001 * radii  # rounding
-    begins = torch.searchsorted(coordinates, coordinates - wide)
-    return begins, torch.searchsorted(coordinates, coordinates + wide, right=True)
-
-
-def _falling(seeds, threshold, index):
-    """Positions of the seed values of at least the threshold, falling; ties in index order."""
-    order = index.argsort()
-    order = order[seeds[order].argsort(descending=True, stable=True)]
-    return order[seeds[order] >= threshold]
+    def around(self, point, radius):
+        """(m,) int64: pixels that are less than the radius from the point."""
+        reach = radius * point.new_tensor([-1.001, 1.001])  # more than rounding
+        begin, end = torch.searchsorted(self._coordinates, point[self._channel] + reach).tolist()
+        squares = (self._points[begin:end] - point).square().sum(1)
+        return self._index[begin:end][squares < radius.square()]
 
 
 @_without_autocast

@@ -10,7 +10,7 @@ DEFAULTS = {
     "CHANNELS": 64,  # of the fused pyramid
     "HEAD_CHANNELS": 32,  # of the branches, at OUTPUT_STRIDE
     "OUTPUT_STRIDE": 2,  # of logits and embeddings, pixels of the network input: 2 or 4
-    "DETAIL_CHANNELS": 32,  # of a shallow branch from the image at OUTPUT_STRIDE; 0 = none
+    "DETAIL": True,  # add a shallow branch from the image, for what stride 4 has lost
     "NORM": "GN",  # of decoder and branches, as in MODEL.FPN.NORM
     "EMBEDDING_DIM": 16,  # channels of the embedding
     "COORDINATES": False,  # the decoder sees x and y, -1 to 1 over the image

@@ -31,25 +31,24 @@ class PyramidDecoder(nn.Module):
         channels (int): of the sum of the levels.
         out_channels (int): of the result.
         output_stride (int): a power of two.
-        detail_channels (int): of the branch from the image; 0 for none.
-        coordinates (bool): two more channels with the pixel's position.
+        detail (bool): with the branch from the image.
+        coordinates (bool): with two more channels that tell the position in the image.
         norm (str): of every convolution, a name that ``detectron2.layers.get_norm`` knows.
     """
 
     def __init__(
-        self, in_channels, channels, out_channels, output_stride, detail_channels, coordinates, norm
+        self, in_channels, channels, out_channels, output_stride, detail, coordinates, norm
     ):
         super().__init__()
         self.output_stride = output_stride
         self.coordinates = coordinates
         self.levels = nn.ModuleList(_conv(c, channels, norm) for c in in_channels)
+        self.fuse = _conv(channels + 2 * coordinates, out_channels, norm)
         self.detail = None
-        if detail_channels:
-            halvings = int(math.log2(output_stride))
-            widths = [3] + [detail_channels] * halvings
+        if detail:
+            widths = [3] + [out_channels] * int(math.log2(output_stride))
             convs = [_conv(a, b, norm, stride=2) for a, b in zip(widths, widths[1:])]
             self.detail = nn.Sequential(*convs)
-        self.fuse = _conv(channels + detail_channels + 2 * coordinates, out_channels, norm)
 
     def forward(self, features, images, image_sizes):
         """
@@ -61,16 +60,15 @@ class PyramidDecoder(nn.Module):
         Returns:
             Tensor: (B, out_channels, h, w) float.
         """
-        height, width = (n // self.output_stride for n in images.shape[-2:])
-        finest = features[0].shape[-2:]
-        fused = sum(_resize(conv(x), finest) for conv, x in zip(self.levels, features))
-        parts = [_resize(fused, (height, width))]
-        if self.detail is not None:
-            parts.append(self.detail(images))
+        height, width = features[0].shape[-2:]
+        fused = sum(_resize(conv(x), (height, width)) for conv, x in zip(self.levels, features))
         if self.coordinates:
-            grid = relative_positions(image_sizes, height, width, self.output_stride, fused.device)
-            parts.append(grid.to(fused.dtype))
-        return self.fuse(torch.cat(parts, dim=1))
+            stride = images.shape[-1] // width
+            grid = relative_positions(image_sizes, height, width, stride, fused.device)
+            fused = torch.cat([fused, grid.to(fused.dtype)], dim=1)
+        size = [n // self.output_stride for n in images.shape[-2:]]
+        fused = _resize(self.fuse(fused), size)
+        return fused if self.detail is None else fused + self.detail(images)
 
 
 class EmbeddingHead(nn.Module):

@@ -6,17 +6,22 @@ Shape shorthand in this module:
     P: foreground pixels of one class   K: instances
 """
 
-import math
 from dataclasses import dataclass
 from typing import Optional
 
 import torch
 from torch.nn import functional as F
 
-from .clustering import assign, centers_of, hdbscan, mean_shift, seeded, sklearn_mean_shift
+from .clustering import (
+    HALF_WIDTH,
+    assign,
+    centers_of,
+    hdbscan,
+    mean_shift,
+    seeded,
+    sklearn_mean_shift,
+)
 
-# A Gaussian of bandwidth s falls to one half at this many s.
-HALF_WIDTH = math.sqrt(2 * math.log(2))
 SCORE_FACTORS = ("probability", "compactness", "seed")
 CLUSTERINGS = ("mean_shift", "sklearn_mean_shift", "hdbscan", "seeded")
 

@@ -46,10 +46,10 @@ def discriminative_loss(embeddings, instance_ids, class_ids=None, *, delta_var=0
     classes = [None] * len(ids) if class_ids is None else class_ids.flatten(1)
     groups, classes_of_groups = zip(*map(_number_instances, ids, classes))
     sizes = [len(group_classes) for group_classes in classes_of_groups]
-    with torch.autocast(embeddings.device.type, enabled=False):
-        moments = _InstanceMoments.apply(embeddings.flatten(2), groups, sizes, delta_var)
-        images = zip(*(moment.split(sizes) for moment in moments), classes_of_groups)
-        terms = torch.stack([_image_terms(*image, delta_dist) for image in images])
+    # Nothing below is among the operations that autocast runs in half precision.
+    moments = _InstanceMoments.apply(embeddings.flatten(2), groups, sizes, delta_var)
+    images = zip(*(moment.split(sizes) for moment in moments), classes_of_groups)
+    terms = torch.stack([_image_terms(*image, delta_dist) for image in images])
     variance, distance, regularization = terms.mean(0)
     return {
         "loss_variance": variance,

@@ -144,6 +144,8 @@ def peak_memory(function):
 
 
 def _measure_peak(function, sender):
+    # A forked process has none of the parent's worker threads and would wait for them for ever.
+    torch.set_num_threads(1)
     # The first call maps the code that it runs, which is not the memory of the computation.
     function()
     # What was freed but is still held would be used again, unseen: give it back first.
