@@ -13,6 +13,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = "configs/Synthetic/mask_rcnn_R18_shapes.yaml"
+EMBEDDING = "configs/Synthetic/embedding_R18_shapes.yaml"
 TINY = [
     "DATASETS.REGISTER",
     "[{'name': 'tiny_cli', 'format': 'synthetic', 'kind': 'shapes', 'num_images': 6,"
@@ -40,9 +41,10 @@ def run(*options, opts=()):
     )  # fmt: skip
 
 
-def test_two_processes_without_a_gpu(tmp_path):
+@pytest.mark.parametrize("config", [SHAPES, EMBEDDING])
+def test_two_processes_without_a_gpu(tmp_path, config):
     done = run(
-        "--config-file", SHAPES, "--num-gpus", 2, "--dist-url", "auto",
+        "--config-file", config, "--num-gpus", 2, "--dist-url", "auto",
         opts=("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -50,7 +52,7 @@ def test_two_processes_without_a_gpu(tmp_path):
     assert results["iteration"] == 2
     assert results["metrics"]["matching"]["fn50"] + results["metrics"]["matching"]["tp50"] > 0
     again = run(
-        "--config-file", SHAPES, "--eval-only",
+        "--config-file", config, "--eval-only",
         opts=("OUTPUT_DIR", tmp_path / "one", "MODEL.WEIGHTS", tmp_path / "model_final.pth"),
     )  # fmt: skip
     assert again.returncode == 0, again.stderr[-3000:]

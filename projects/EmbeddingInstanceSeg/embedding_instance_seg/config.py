@@ -30,11 +30,11 @@ DEFAULTS = {
     "SEED_WEIGHT": 1.0,  # weight of the seed map's squared error
     # Inference
     "CLUSTERING": "mean_shift",  # mean_shift, sklearn_mean_shift, hdbscan or seeded
-    "BANDWIDTH": 0.5,  # radius of a cluster
+    "BANDWIDTH": 1.5,  # radius of a cluster: DELTA_DIST is half the way to the next mean
     "MAX_ITERATIONS": 100,  # shifts of one mean
     "SEED_THRESHOLD": 0.5,  # least value of the seed map at a centre, 0 to 1
-    "MIN_CLUSTER_SIZE": 4,  # cells of the OUTPUT_STRIDE grid; smaller clusters are left over
-    "REACH": 1.0,  # an instance takes pixels up to this many bandwidths away; 0 = any distance
+    "MIN_CLUSTER_SIZE": 8,  # cells of the OUTPUT_STRIDE grid; smaller clusters are left over
+    "REACH": 0.0,  # an instance takes pixels up to this many bandwidths away; 0 = any distance
     "MIN_AREA": 1,  # pixels of the output; smaller instances are dropped
     # An instance's score is the product of: probability (mean, of its class), compactness (mean
     # closeness of its pixels to its centre), seed (value at its centre). [] = all scores 1.

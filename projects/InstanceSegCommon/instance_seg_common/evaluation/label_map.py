@@ -20,7 +20,7 @@ from .checks import check_prediction
 from .ground_truth import GroundTruth, drop_ignored
 from .matching import contingency_table
 
-IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 
 # Name of a result -> property of Matching; the IoU in percent is appended.
 _RATIOS = {

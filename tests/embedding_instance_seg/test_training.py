@@ -1,0 +1,32 @@
+"""Really training: a few images by heart, with both kinds of loss."""
+
+import pytest
+from detectron2.data import DatasetCatalog
+from ways import load_cfg
+
+from instance_seg_common.data import register_synthetic_dataset
+from instance_seg_common.engine import InstanceSegTrainer
+
+LEARNED = ["LEARNED_BANDWIDTH", "True", "CLUSTERING", "seeded"]
+
+
+@pytest.mark.parametrize(
+    ("options", "required"), [([], 50), (LEARNED, 50)], ids=["discriminative", "learned bandwidth"]
+)
+def test_four_images_by_heart(repository_root, tmp_path, options, required):
+    if "embedding_overfit" not in DatasetCatalog.list():
+        register_synthetic_dataset(
+            "embedding_overfit", kind="shapes", num_images=4, image_size=64, seed=7
+        )
+    options = [f"MODEL.EMBEDDING_INSTANCE_SEG.{o}" if o.isupper() else o for o in options]
+    cfg = load_cfg(repository_root / "configs/Synthetic/embedding_R18_shapes.yaml", options)
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ("embedding_overfit",)
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.RANDOM_FLIP = (64,), 64, "none"
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR = 4, 120, 0.002
+    cfg.SOLVER.WARMUP_ITERS = 10
+    cfg.TEST.LABEL_MAP_SCORE_THRESHOLD = 0.25
+    cfg.TEST.EVAL_PERIOD, cfg.TEST.PICTURES, cfg.DATALOADER.NUM_WORKERS = 0, 0, 0
+    cfg.OUTPUT_DIR = str(tmp_path)
+    results = InstanceSegTrainer(cfg).train()
+    assert results["segm"]["AP"] > required
+    assert results["sbd"]["SBD"] > 0.7
