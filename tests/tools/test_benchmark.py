@@ -4,6 +4,8 @@ import json
 import time
 
 import benchmark
+import benchmark_embedding
+import benchmark_evaluation
 import numpy as np
 import pytest
 import torch
@@ -100,23 +102,25 @@ def test_peak_memory_of_what_ran_on_several_threads_before():
 
 
 def test_sbd_row_is_the_size_it_says_and_agrees():
-    gt, pred = benchmark.leaf_like_maps()
+    gt, pred = benchmark_evaluation.leaf_like_maps()
     for labels in (gt, pred):
         assert labels.shape == (530, 500)
         np.testing.assert_array_equal(np.unique(labels), np.arange(21))
-    small = benchmark.leaf_like_maps(height=90, width=100, count=6)
+    small = benchmark_evaluation.leaf_like_maps(height=90, width=100, count=6)
     assert 0 < symmetric_best_dice(*small) < 1
-    assert symmetric_best_dice(*small) == pytest.approx(benchmark.sbd_over_pairs(*small), abs=1e-12)
+    assert symmetric_best_dice(*small) == pytest.approx(
+        benchmark_evaluation.sbd_over_pairs(*small), abs=1e-12
+    )
 
 
 def test_loss_rows_are_the_size_they_say_and_agree():
-    embeddings, ids = benchmark.loss_scene()
+    embeddings, ids = benchmark_embedding.loss_scene()
     assert embeddings.shape == (1, 16, 512, 512) and ids.shape == (1, 512, 512)
     assert torch.equal(ids.unique(), torch.arange(19))
     assert 0.4 < (ids > 0).float().mean() < 0.6
-    small, ids = benchmark.loss_scene(height=60, width=70, count=4, channels=3)
+    small, ids = benchmark_embedding.loss_scene(height=60, width=70, count=4, channels=3)
     ours = torch.stack(list(discriminative_loss(small, ids).values()))
-    dense = benchmark.dense_discriminative_loss(small, ids)
+    dense = benchmark_embedding.dense_discriminative_loss(small, ids)
     torch.testing.assert_close(ours, dense)
     for index in range(3):
         (ours_grad,) = torch.autograd.grad(ours[index], small, retain_graph=True)
