@@ -134,3 +134,15 @@ def test_segment_mean():
     segments = torch.tensor([1, 0, 1])
     assert segment_mean(values, segments, 2).tolist() == [[3, 4], [3, 4]]
     assert segment_mean(values[:, 0], segments, 2).tolist() == [3, 3]
+
+
+def test_autocast_changes_nothing_far_from_the_origin():
+    """Positions of a large image would lose their differences in half precision."""
+    embeddings, *rest = scene(dtype=torch.float32)
+    embeddings = (embeddings + 60).requires_grad_()
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            loss = sum(bandwidth_losses(embeddings, *rest).values())
+        gradients.append(torch.autograd.grad(loss, embeddings)[0])
+    assert torch.equal(*gradients)

@@ -17,6 +17,7 @@ from embedding_instance_seg.clustering import (
     sklearn_mean_shift,
 )
 from instance_seg_common.analysis.benchmark import peak_memory
+from instance_seg_common.errors import UserError
 
 HALF_WIDTH = math.sqrt(2 * math.log(2))
 MEBIBYTE = 2**20
@@ -397,7 +398,7 @@ def test_sklearn_corner_cases():
 def test_missing_sklearn_is_a_sentence(monkeypatch, cluster):
     for name in ("sklearn", "sklearn.cluster"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match="needs scikit-learn.*pip install scikit-learn"):
+    with pytest.raises(UserError, match="needs scikit-learn.*pip install scikit-learn"):
         cluster(torch.rand(5, 2))
 
 
@@ -420,3 +421,22 @@ def test_scattered_pixels_are_given_up_on():
     points = torch.cat([torch.zeros(3000, 1), scattered])
     labels = mean_shift(points, bandwidth=1.0, min_size=10, max_failures=20)
     assert torch.equal(labels, torch.cat([torch.zeros(3000), torch.full((3000,), -1.0)]).long())
+
+
+def test_centers_without_clusters_are_given_up_on():
+    points = 100.0 * torch.arange(1, 2001)[:, None].float()
+    points = torch.cat([torch.zeros(50, 1), points])
+    ones = torch.ones(len(points))
+    labels = seeded(points, ones, ones, min_size=10, max_failures=20)
+    assert torch.equal(labels, torch.cat([torch.zeros(50), torch.full((2000,), -1.0)]).long())
+
+
+@pytest.mark.parametrize("function", [sklearn_mean_shift, hdbscan])
+def test_scikit_learn_leaves_what_is_not_finite_over(function):
+    pytest.importorskip("sklearn")
+    points = torch.cat([torch.zeros(30, 2), 10 + torch.zeros(30, 2)])
+    points += 0.01 * torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    points[7] = float("nan")
+    options = {"bandwidth": 1.0} if function is sklearn_mean_shift else {}
+    labels = function(points, min_size=5, **options)
+    assert labels[7] == -1 and labels.max() == 1

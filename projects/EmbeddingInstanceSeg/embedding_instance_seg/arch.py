@@ -22,6 +22,7 @@ from instance_seg_common.masks import (
 )
 
 from .bandwidth_losses import bandwidth_losses
+from .config import check_node
 from .head import EmbeddingHead, PyramidDecoder
 from .inference import PixelGrouping, image_maps, true_grouping
 from .losses import discriminative_loss
@@ -48,7 +49,7 @@ class EmbeddingInstanceSeg(nn.Module):
         margins (tuple[float, float]): delta_var and delta_dist.
         loss_weights (dict[str, float]): by the loss's name; losses without a weight are left out.
         min_area (int): pixels of the output; smaller instances are dropped.
-        max_instances (int): the best of an image that are kept.
+        max_instances (int or None): the best of an image that are kept; None: all.
         pixel_mean, pixel_std (list[float]): by channel, in the input's order and range.
     """
 
@@ -74,9 +75,10 @@ class EmbeddingInstanceSeg(nn.Module):
     def from_config(cls, cfg):
         """The constructor's arguments from ``MODEL.EMBEDDING_INSTANCE_SEG``."""
         node = cfg.MODEL.EMBEDDING_INSTANCE_SEG
+        limit = cfg.TEST.DETECTIONS_PER_IMAGE
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
-        _check_node(node, shapes)
+        check_node(node, shapes)
         in_features = sorted(node.IN_FEATURES, key=lambda name: shapes[name].stride)
         decoder = PyramidDecoder(
             [shapes[name].channels for name in in_features],
@@ -115,7 +117,7 @@ class EmbeddingInstanceSeg(nn.Module):
             "margins": (node.DELTA_VAR, node.DELTA_DIST),
             "loss_weights": _loss_weights(node),
             "min_area": node.MIN_AREA,
-            "max_instances": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "max_instances": limit if limit >= 0 else None,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
@@ -179,15 +181,18 @@ class EmbeddingInstanceSeg(nn.Module):
         Returns:
             list[dict[str, Tensor]]: one an image, at the size (h, w) of the network input without
             padding: ``embedding`` (E, h, w); ``semantic`` (h, w) int64, NUM_CLASSES is background;
-            ``foreground`` (h, w), probability of not background; ``clusters`` (h, w) int64, 0 is
+            ``foreground_mask`` (h, w) bool, where it is not; ``foreground`` (h, w), probability of
+            not background; ``clusters`` (h, w) int64, 0 is
             none; ``centers`` (K, E); with LEARNED_BANDWIDTH ``seeds`` and ``bandwidth`` (h, w).
         """
         results = []
         for _, maps, _ in self._maps(batched_inputs):
             groups = self.grouping(maps)
+            semantic = maps.probabilities.argmax(dim=0)
             found = {
                 "embedding": maps.embedding_full,
-                "semantic": maps.probabilities.argmax(dim=0),
+                "semantic": semantic,
+                "foreground_mask": semantic != self.num_classes,
                 "foreground": 1 - maps.probabilities[-1],
                 "clusters": groups.labels,
                 "centers": groups.centers,
@@ -207,7 +212,10 @@ class EmbeddingInstanceSeg(nn.Module):
             padding_constraints=self.backbone.padding_constraints,
         )
         features = self.backbone(images.tensor)
-        levels = [features[name] for name in self.in_features]
+        levels = [features.pop(name) for name in self.in_features]
+        if self.training:
+            # Distributed training waits for the parameters of levels that nothing reads, too.
+            levels[0] = levels[0] + 0 * sum(x.sum() for x in features.values())
         return self.head(levels, images.tensor, images.image_sizes), images
 
     def _targets(self, batched_inputs, images):
@@ -240,7 +248,7 @@ class EmbeddingInstanceSeg(nn.Module):
         s = self.head.decoder.output_stride
         maps = image_maps(outputs, 0, images.image_sizes[0], s)
         ids = instance_ids[0, s // 2 :: s, s // 2 :: s]
-        for name, value in cluster_statistics(maps, self.grouping, ids).items():
+        for name, value in cluster_statistics(maps, self.grouping.quick(), ids).items():
             get_event_storage().put_scalar(f"embedding/{name}", value, smoothing_hint=False)
 
     def _maps(self, batched_inputs, with_truth=False):
@@ -261,24 +269,6 @@ class EmbeddingInstanceSeg(nn.Module):
             masks, groups.scores[best], groups.classes[best], size, output_size,
             min_area=self.min_area,
         )  # fmt: skip
-
-
-def _check_node(node, shapes):
-    """Raise a ValueError for values of the config node that do not fit together."""
-    key = "MODEL.EMBEDDING_INSTANCE_SEG"
-    if node.OUTPUT_STRIDE not in (2, 4):
-        raise ValueError(f"{key}.OUTPUT_STRIDE is {node.OUTPUT_STRIDE}; it can be 2 or 4.")
-    absent = [name for name in node.IN_FEATURES if name not in shapes]
-    if absent or not node.IN_FEATURES:
-        raise ValueError(
-            f"{key}.IN_FEATURES is {list(node.IN_FEATURES)}, but the backbone has "
-            f"{', '.join(shapes)}: choose among these."
-        )
-    if node.CLUSTERING == "seeded" and not node.LEARNED_BANDWIDTH:
-        raise ValueError(
-            f"{key}.CLUSTERING seeded reads seeds and bandwidths from the network: set "
-            "LEARNED_BANDWIDTH True and train, or choose mean_shift."
-        )
 
 
 def _loss_weights(node):

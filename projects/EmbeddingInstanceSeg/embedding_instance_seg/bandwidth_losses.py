@@ -6,6 +6,7 @@ Shape shorthand in this module:
 """
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 # A pixel whose membership in a foreign instance is below this takes no part in that instance's
 # loss: its hinge error, twice the membership, is as small, and most pairs are of this kind.
@@ -36,12 +37,16 @@ def bandwidth_losses(embeddings, log_bandwidths, seeds, instance_ids):
         dict[str, Tensor]: ``loss_mask``, ``loss_bandwidth``, ``loss_seed``: unweighted scalars,
         means over the B images, of which one without instances has mask and bandwidth loss 0.
     """
-    terms = [
-        _image_losses(e.flatten(1).float(), b.flatten().float(), s.flatten().float(), i.flatten())
-        for e, b, s, i in zip(embeddings, log_bandwidths, seeds, instance_ids)
-    ]
+    # Half precision has too few digits for distances between positions far from the origin.
+    with torch.autocast(embeddings.device.type, enabled=False):
+        maps = [_at_least_float32(x).flatten(-2) for x in (embeddings, log_bandwidths, seeds)]
+        terms = [_image_losses(*image) for image in zip(*maps, instance_ids.flatten(1))]
     names = ("loss_mask", "loss_bandwidth", "loss_seed")
     return {name: torch.stack(values).mean() for name, values in zip(names, zip(*terms))}
+
+
+def _at_least_float32(x):
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _image_losses(embeddings, log_bandwidths, seeds, instance_ids):
@@ -97,7 +102,13 @@ def _membership(points, centers, log_bandwidths):
 def _mask_loss(points, groups, centers, log_bandwidths):
     """Mean over the instances of the Lovasz hinge of their membership maps."""
     instances, pixels = _relevant_pairs(points, groups, centers, log_bandwidths)
-    membership = _membership(points[pixels], centers[instances], log_bandwidths[instances])
+    # The points of all pairs are gathered again for the backward, not kept: there may be many.
+    membership = checkpoint(
+        lambda x, c, b: _membership(x[pixels], c[instances], b[instances]),
+        *(points, centers, log_bandwidths),
+        use_reentrant=False,
+        preserve_rng_state=False,
+    )
     labels = groups[pixels] == instances
     return lovasz_hinge(2 * membership - 1, labels, instances, len(centers)).mean()
 
@@ -105,6 +116,8 @@ def _mask_loss(points, groups, centers, log_bandwidths):
 @torch.no_grad()
 def _relevant_pairs(points, groups, centers, log_bandwidths):
     """Indices (M,) of instances and of pixels that belong or seem to belong to them."""
+    middle = centers.mean(dim=0)  # small numbers, small rounding errors
+    points, centers = points - middle, centers - middle
     norms = points.square().sum(dim=1)
     inverse = torch.exp(-2 * log_bandwidths)
     found = []

@@ -9,6 +9,8 @@ import math
 
 import torch
 
+from instance_seg_common.errors import UserError
+
 CANDIDATE_RADIUS = 2.0  # bandwidths around a point in which candidates are looked for
 CANDIDATE_REACH = 1.0  # bandwidths that a mean may be away from that point: 1 + 1 <= 2
 SEARCH_STEP = 256  # pixels looked at in one step for the next one without a cluster
@@ -65,7 +67,7 @@ def _in_turn(order, waiting):
 
 
 @_without_autocast
-def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, max_failures=100, seed=0):
+def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, max_failures=300, seed=0):
     """One cluster after another: the pixels around a random one, around their mean, and so on.
 
     Repeats until every pixel is in a cluster: draw a random pixel without one; take all pixels
@@ -86,6 +88,7 @@ def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, max_fai
         embedding is not finite are left over.
 
     Source: De Brabandere et al. 2017 (arXiv 1708.02551), clustering at test time.
+    Deviates: gives up after ``max_failures``; the paper goes on until no pixel is left.
     """
     index, points = _finite(embeddings)
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
@@ -195,7 +198,7 @@ def sklearn_mean_shift(embeddings, *, bandwidth, min_size=1):
         Tensor: (P,) int64, 0..K-1 in the order of falling size, -1 = left over.
 
     Raises:
-        ImportError: scikit-learn is not installed.
+        UserError: scikit-learn is not installed.
     """
     estimator = _from_sklearn("MeanShift")(bandwidth=bandwidth, bin_seeding=True)
     return _fit(estimator, embeddings, min_size) if len(embeddings) else _left_over(embeddings)
@@ -212,7 +215,7 @@ def hdbscan(embeddings, *, min_size=1):
         Tensor: (P,) int64, 0..K-1 in the order of falling size, -1 = left over.
 
     Raises:
-        ImportError: scikit-learn is not installed.
+        UserError: scikit-learn is not installed.
 
     Deviates: HDBSCAN finds two clusters or none; where it finds none, all pixels are one.
     """
@@ -228,7 +231,7 @@ def _from_sklearn(name):
     try:
         import sklearn.cluster
     except ImportError as error:
-        raise ImportError(
+        raise UserError(
             f"Clustering with {name} needs scikit-learn, which is not installed: "
             "run `pip install scikit-learn`, or choose another clustering."
         ) from error
@@ -236,12 +239,15 @@ def _from_sklearn(name):
 
 
 def _fit(estimator, embeddings, min_size):
-    labels = estimator.fit_predict(_at_least_float32(embeddings.detach()).cpu().numpy())
-    return _by_size(torch.from_numpy(labels).to(embeddings.device, torch.int64), min_size)
+    index, points = _finite(embeddings.detach())
+    result = _left_over(embeddings)
+    labels = torch.from_numpy(estimator.fit_predict(points.cpu().numpy()))
+    result[index] = labels.to(index)
+    return _by_size(result, min_size)
 
 
 @_without_autocast
-def seeded(embeddings, seeds, bandwidths, *, seed_threshold=0.5, min_size=1):
+def seeded(embeddings, seeds, bandwidths, *, seed_threshold=0.5, min_size=1, max_failures=300):
     """Clusters around the pixels that look most like a centre, as wide as these say.
 
     Repeats: of the pixels without a cluster, the one with the highest seed value is a centre and
@@ -255,6 +261,8 @@ def seeded(embeddings, seeds, bandwidths, *, seed_threshold=0.5, min_size=1):
         bandwidths (Tensor): (P,) float > 0, in units of the embedding.
         seed_threshold (float): pixels with a lower seed value are no centres.
         min_size (int): smaller clusters are left over.
+        max_failures (int): after this many centres in a row without a cluster, what remains is
+            left over.
 
     Returns:
         Tensor: (P,) int64, 0..K-1 in the order of falling seed values, -1 = left over.
@@ -268,9 +276,12 @@ def seeded(embeddings, seeds, bandwidths, *, seed_threshold=0.5, min_size=1):
     labels = torch.full_like(index, -1)
     free = torch.ones_like(index, dtype=torch.bool)
     waiting = free.clone()  # to be a centre
-    found = 0
+    found = failures = 0
     for center in _in_turn(centers, waiting):
+        if failures == max_failures:
+            break
         waiting[center] = False
+        failures += 1
         inside = line.around(points[center], radii[center])
         members = inside[free[inside]]
         if 2 * len(members) < len(inside):
@@ -279,6 +290,7 @@ def seeded(embeddings, seeds, bandwidths, *, seed_threshold=0.5, min_size=1):
         if len(members) >= max(min_size, 1):
             labels[members] = found
             found += 1
+            failures = 0
     result = _left_over(embeddings)
     result[index] = labels
     return result

@@ -2,6 +2,8 @@
 
 from detectron2.config import CfgNode
 
+from instance_seg_common.errors import UserError
+
 # Distances are in units of the embedding unless a comment says otherwise.
 DEFAULTS = {
     "NUM_CLASSES": 80,  # thing classes, without background
@@ -51,3 +53,36 @@ def add_embedding_instance_seg_config(cfg):
     """
     if "EMBEDDING_INSTANCE_SEG" not in cfg.MODEL:
         cfg.MODEL.EMBEDDING_INSTANCE_SEG = CfgNode(DEFAULTS)
+
+
+def check_node(node, shapes):
+    """Check that values fit together.
+
+    Args:
+        node (CfgNode): ``MODEL.EMBEDDING_INSTANCE_SEG``.
+        shapes (dict[str, ShapeSpec]): outputs of the backbone.
+
+    Raises:
+        UserError: they do not.
+    """
+    located, learned = node.SEMI_CONVOLUTIONAL, node.LEARNED_BANDWIDTH
+    absent = [name for name in node.IN_FEATURES if name not in shapes]
+    uneven = node.NORM == "GN" and (node.CHANNELS % 32 or node.HEAD_CHANNELS % 32)
+    problems = {
+        "OUTPUT_STRIDE": node.OUTPUT_STRIDE not in (2, 4) and "it can be 2 or 4",
+        "IN_FEATURES": (absent or not node.IN_FEATURES)
+        and f"the backbone has {', '.join(shapes)}: choose among these",
+        "CHANNELS": uneven and "with NORM GN, CHANNELS and HEAD_CHANNELS are multiples of 32",
+        "EMBEDDING_DIM": 1 + located > node.EMBEDDING_DIM
+        and "at least 1 is needed, with SEMI_CONVOLUTIONAL 2",
+        "CLUSTERING": (node.CLUSTERING == "seeded" and not learned)
+        and "it reads seeds and bandwidths from the network: set LEARNED_BANDWIDTH True and "
+        "train, or choose mean_shift",
+        "SCORE": ("seed" in node.SCORE and not learned)
+        and "only a network with LEARNED_BANDWIDTH True has seeds",
+    }
+    for key in ("POSITION_UNIT", "INITIAL_BANDWIDTH", "BANDWIDTH"):
+        problems[key] = node[key] <= 0 and "it must be above 0"
+    for key, problem in problems.items():
+        if problem:
+            raise UserError(f"MODEL.EMBEDDING_INSTANCE_SEG.{key} is {node[key]}; {problem}.")

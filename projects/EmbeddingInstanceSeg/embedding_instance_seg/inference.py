@@ -12,6 +12,8 @@ from typing import Optional
 import torch
 from torch.nn import functional as F
 
+from instance_seg_common.errors import UserError
+
 from .clustering import (
     HALF_WIDTH,
     assign,
@@ -115,7 +117,7 @@ class PixelGrouping:
         random_seed (int): of the order in which "mean_shift" visits pixels.
 
     Raises:
-        ValueError: an unknown clustering or factor.
+        UserError: an unknown clustering or factor.
     """
 
     def __init__(
@@ -133,6 +135,14 @@ class PixelGrouping:
         self.reach = reach
         self.score = tuple(score)
         self.random_seed = random_seed
+
+    def quick(self):
+        """Itself, or with "mean_shift" in place of a slow clustering of scikit-learn."""
+        if self.clustering in ("mean_shift", "seeded"):
+            return self
+        settings = dict(vars(self), clustering="mean_shift")
+        del settings["learns_bandwidth"]
+        return PixelGrouping(**settings)
 
     def __call__(self, maps, truth=None):
         """Instances of one image.
@@ -314,7 +324,7 @@ def true_bandwidths(maps, truth):
 def _check_known(key, names, known):
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"MODEL.EMBEDDING_INSTANCE_SEG.{key} has {', '.join(map(repr, unknown))}; it knows "
             f"{', '.join(known)}."
         )

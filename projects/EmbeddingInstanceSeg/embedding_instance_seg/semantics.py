@@ -7,6 +7,9 @@ Shape shorthand in this module:
 
 import torch
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from instance_seg_common.errors import UserError
 
 IGNORE = -1
 
@@ -23,11 +26,11 @@ def semantic_targets(instance_ids, class_ids, num_classes):
         Tensor: (..., H, W) int64: C is background, -1 does not count.
 
     Raises:
-        ValueError: a class that is not below C.
+        UserError: a class that is not below C.
     """
     largest = int(class_ids.max()) if class_ids.numel() else -1
     if largest >= num_classes:
-        raise ValueError(
+        raise UserError(
             f"The ground truth has class {largest} but MODEL.EMBEDDING_INSTANCE_SEG.NUM_CLASSES is "
             f"{num_classes}: classes count from 0, so it must be at least {largest + 1}."
         )
@@ -45,9 +48,20 @@ def semantic_loss(logits, targets):
     Returns:
         Tensor: scalar, the mean over the pixels that count; 0 without any.
     """
-    logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
-    total = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
-    return total / (targets != IGNORE).sum().clamp(min=1)
+    # One image at a time, enlarged again for the backward: with 80 classes the enlarged logits of
+    # a batch are many times larger than everything else.
+    sums = [
+        checkpoint(_image_loss, *pair, use_reentrant=False, preserve_rng_state=False)
+        for pair in zip(logits, targets)
+    ]
+    return torch.stack(sums).sum() / (targets != IGNORE).sum().clamp(min=1)
+
+
+def _image_loss(logits, targets):
+    """Sum of the cross-entropy over (H, W) targets, from (C + 1, h, w) logits."""
+    size = targets.shape
+    enlarged = F.interpolate(logits[None], size, mode="bilinear", align_corners=False)
+    return F.cross_entropy(enlarged, targets[None], ignore_index=IGNORE, reduction="sum")
 
 
 def true_probabilities(targets, num_classes):
@@ -61,4 +75,5 @@ def true_probabilities(targets, num_classes):
         Tensor: (C + 1, H, W) float32 of zeros and ones.
     """
     targets = torch.where(targets == IGNORE, num_classes, targets)
-    return F.one_hot(targets, num_classes + 1).permute(2, 0, 1).float()
+    result = torch.zeros(num_classes + 1, *targets.shape, device=targets.device)
+    return result.scatter_(0, targets[None], 1)

@@ -11,6 +11,8 @@ from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from pycocotools import mask as mask_util
 from torch.nn import functional as F
 
+from .errors import UserError
+
 # Masks resized at once; keeps the float intermediate of 400 full-size masks out of memory.
 CHUNK = 32
 
@@ -32,7 +34,7 @@ def targets_from_instances(instances, padded_size, device=None, ignore=None):
         ignored pixels.
 
     Raises:
-        ValueError: instances that have objects but no masks.
+        UserError: instances that have objects but no masks.
     """
     valid = torch.zeros(len(instances), *padded_size, dtype=torch.bool, device=device)
     masks, classes = [], []
@@ -57,7 +59,7 @@ def _bitmasks(instances):
     if len(instances) == 0:
         return torch.zeros(0, h, w, dtype=torch.bool)
     if not instances.has("gt_masks"):
-        raise ValueError(
+        raise UserError(
             f"{len(instances)} ground-truth instances have no gt_masks. The stock mapper drops "
             "masks unless MODEL.MASK_ON is True: set it in the config."
         )
@@ -84,13 +86,18 @@ def instance_id_maps(masks, classes, valid):
     instance_ids = torch.zeros(valid.shape, dtype=torch.int64, device=valid.device)
     class_ids = torch.full_like(instance_ids, -1)
     for index, (image_masks, image_classes) in enumerate(zip(masks, classes)):
-        areas = image_masks.flatten(1).sum(dim=1)
-        for k in torch.argsort(areas, descending=True).tolist():
+        for k in torch.argsort(_areas(image_masks), descending=True).tolist():
             instance_ids[index][image_masks[k]] = k + 1
             class_ids[index][image_masks[k]] = image_classes[k]
     instance_ids[~valid] = -1
     class_ids[~valid] = -1
     return instance_ids, class_ids
+
+
+def _areas(masks):
+    """(N,) int64 pixels of (N, H, W) bool; one by one, as a sum along a dimension takes 8 N H W."""
+    areas = [mask.sum() for mask in masks]
+    return torch.stack(areas) if areas else masks.new_zeros(0, dtype=torch.int64)
 
 
 def instances_from_masks(
@@ -119,7 +126,7 @@ def instances_from_masks(
         if tuple(input_size) != tuple(output_size):
             chunk = F.interpolate(chunk, size=output_size, mode="bilinear", align_corners=False)
         masks[start : start + CHUNK] = chunk[0] > threshold
-    kept = masks.flatten(1).sum(dim=1) >= max(min_area, 1)
+    kept = _areas(masks) >= max(min_area, 1)
     result = Instances(tuple(output_size))
     result.pred_masks = masks[kept]
     boxes = BitMasks(result.pred_masks).get_bounding_boxes()
