@@ -10,6 +10,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from ways import get_cfg_with_plugins, load_cfg
 
+from embedding_instance_seg import add_embedding_instance_seg_config
 from instance_seg_common.config import add_common_config
 from instance_seg_common.engine.checks import class_count_key
 from instance_seg_common.errors import UserError
@@ -102,9 +103,17 @@ def test_leaves_without_weights_freeze_nothing(leaf):
         assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
 
 
-def test_methods_load_with_stock_keys_and_those_of_their_plugin():
-    for half in CONFIGS.glob("methods/mask_rcnn_*.yaml"):
-        get_cfg().merge_from_file(str(half), allow_unsafe=False)
+@pytest.mark.parametrize(
+    ("pattern", "add_config"),
+    [("mask_rcnn_*", lambda cfg: None), ("embedding_*", add_embedding_instance_seg_config)],
+)
+def test_methods_load_with_stock_keys_and_those_of_their_plugin(pattern, add_config):
+    halves = list(CONFIGS.glob(f"methods/{pattern}.yaml"))
+    assert halves
+    for half in halves:
+        cfg = get_cfg()
+        add_config(cfg)
+        cfg.merge_from_file(str(half), allow_unsafe=False)
 
 
 def test_equal_detections_and_crops_for_all_ways_on_one_data_set():
@@ -143,12 +152,29 @@ def test_every_added_key_is_read(key):
     assert re.search(rf"\.{name}\b", text), f"{key} is registered but never read"
 
 
+KEY = r"([A-Z][A-Z0-9_]*(?:\.[A-Z][A-Z0-9_]*)*)\b"
+
+
+def keys_read_in(text):
+    """Keys read from `cfg`, and from what a name stands for: node = cfg.MODEL.X, then node.Y."""
+    keys = set(re.findall(rf"\bcfg\.{KEY}", text))
+    for name, prefix in set(re.findall(rf"\b(\w+) = cfg\.{KEY}$", text, flags=re.MULTILINE)):
+        keys |= {f"{prefix}.{key}" for key in re.findall(rf"\b{name}\.{KEY}", text)}
+    return keys
+
+
+def test_keys_are_seen_through_a_name_for_their_node():
+    text = "node = cfg.MODEL.A\nprint(node.B or node.c, cfg.TEST.E_2.clone())\nf(node.C.D)"
+    assert keys_read_in(text) == {"MODEL.A", "MODEL.A.B", "MODEL.A.C.D", "TEST.E_2"}
+    plugin = (ROOT / "projects/EmbeddingInstanceSeg/embedding_instance_seg/arch.py").read_text()
+    assert "MODEL.EMBEDDING_INSTANCE_SEG.CLUSTERING" in keys_read_in(plugin)
+
+
 def test_every_key_that_is_read_is_registered():
     known = flatten(get_cfg_with_plugins())
     for folder in ADDED_KEYS_ARE_READ_IN:
         for file in folder.rglob("*.py"):
-            for key in re.findall(r"\bcfg\.((?:[A-Z][A-Z0-9_]*\.?)+)", file.read_text()):
-                key = key.rstrip(".")
+            for key in keys_read_in(file.read_text()):
                 assert any(k == key or k.startswith(f"{key}.") for k in known), (file.name, key)
 
 

@@ -1,6 +1,6 @@
 """Which objects each way finds, by how much their box coincides with a neighbour's.
 
-python tools/analyze_neighbours.py --configs A B --weights WA WB [--output DIR]
+python tools/analyze_neighbours.py --configs A B --weights WA WB [--dataset NAME] [--opts KEY VALUE ...]
 Recall at mask IoU 0.5: predictions of any class with a score of at least the config's
 TEST.LABEL_MAP_SCORE_THRESHOLD are given to objects one to one, the best score first.
 """
@@ -9,7 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
-from ways import load_cfg, run_tool
+from detectron2.utils.logger import setup_logger
+from ways import load_cfg, run_tool, warn_of_choice_on_test_set
 
 from instance_seg_common.analysis import neighbours
 from instance_seg_common.data.registration import get_dataset_dicts
@@ -28,6 +29,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--weights", nargs="+", required=True, metavar="FILE", help='as many; "" for none'
     )
+    parser.add_argument("--dataset", metavar="NAME", help="default: the first of DATASETS.TEST")
     parser.add_argument("--output", default="output/neighbours", help="folder for JSON and plot")
     parser.add_argument(
         "--nms-thresholds",
@@ -36,6 +38,9 @@ def parse_args(argv=None):
         default=[],
         metavar="IOU",
         help="run a way that has NMS with these thresholds, too",
+    )
+    parser.add_argument(
+        "--opts", nargs="*", default=[], metavar="KEY VALUE", help="override keys of all configs"
     )
     args = parser.parse_args(argv)
     if len(args.configs) != len(args.weights):
@@ -53,18 +58,28 @@ def load_ways(args):
         name = Path(config).stem
         if name in ways:
             name = f"{name} ({weights})"
-        cfg = ways[name] = load_cfg(config, ["MODEL.WEIGHTS", weights])
-        has_nms = cfg.MODEL.META_ARCHITECTURE in WITH_NMS
-        for threshold in args.nms_thresholds if has_nms else ():
+        cfg = ways[name] = load_cfg(config, ["MODEL.WEIGHTS", weights, *args.opts])
+        for threshold in args.nms_thresholds if has_nms(cfg) else ():
             variant = ways[f"{name}, NMS {threshold:g}"] = cfg.clone()
             variant.MODEL.ROI_HEADS.NMS_THRESH_TEST = threshold
-    datasets = {next(iter(cfg.DATASETS.TEST), "") for cfg in ways.values()}
+    return ways, args.dataset or common_test_set(ways.values())
+
+
+def has_nms(cfg):
+    """Whether the way removes boxes by NMS."""
+    return cfg.MODEL.META_ARCHITECTURE in WITH_NMS
+
+
+def common_test_set(cfgs):
+    """The first of DATASETS.TEST, which must be the same in all configs."""
+    datasets = {next(iter(cfg.DATASETS.TEST), "") for cfg in cfgs}
     if len(datasets) > 1:
         raise UserError(
             f"The configs test on different data sets ({', '.join(sorted(datasets))}); their "
-            "objects cannot be compared. Give configs with the same DATASETS.TEST[0]."
+            "objects cannot be compared. Name one with --dataset, or give configs with the same "
+            "DATASETS.TEST[0]."
         )
-    return ways, datasets.pop()
+    return datasets.pop()
 
 
 def to_json(dataset, ways, results):
@@ -87,8 +102,12 @@ def to_json(dataset, ways, results):
 def main(argv=None):
     """Run all ways; print the table, write JSON and plot."""
     args = parse_args(argv)
+    setup_logger(name="instance_seg_common")
     ways, dataset = load_ways(args)
     dicts = get_dataset_dicts(dataset)
+    if args.nms_thresholds:
+        test_sets = {name for cfg in ways.values() if has_nms(cfg) for name in cfg.DATASETS.TEST}
+        warn_of_choice_on_test_set(test_sets, dataset, "an NMS threshold")
     results = {}
     for way, cfg in ways.items():
         results[way] = neighbours.neighbour_recall(cfg, build_predictor(cfg), dicts)

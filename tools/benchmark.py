@@ -3,6 +3,8 @@
     python tools/benchmark.py [--rows sbd] [--repeats 10] [--memory] [--json FILE] [--strict]
 
 A way adds rows with a function that returns a list of Row; ROW_SOURCES lists these functions.
+A row that cannot be measured, for want of its weights or because what it computes is wrong, is
+reported after the table of the others; the exit status is then 1.
 """
 
 import argparse
@@ -16,6 +18,7 @@ from benchmark_embedding import (
     embedding_loss_rows,
 )
 from benchmark_evaluation import evaluation_rows
+from ways import run_tool
 
 from instance_seg_common.analysis.benchmark import (
     run_row,
@@ -23,7 +26,6 @@ from instance_seg_common.analysis.benchmark import (
     timings_json,
     timings_table,
 )
-from instance_seg_common.errors import UserError
 
 ROW_SOURCES = [
     evaluation_rows,
@@ -44,20 +46,40 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def measure(rows, repeats, memory):
+    """Time the rows; what keeps one from being measured does not keep the others.
+
+    Args:
+        rows (list[Row])
+        repeats (int): as in ``run_row``.
+        memory (bool): as in ``run_row``.
+
+    Returns:
+        tuple[list[Timing], list[str]]: and a sentence for each row without a timing.
+    """
+    timings, problems = [], []
+    for row in rows:
+        try:
+            timings.append(run_row(row, repeats, memory))
+        except ValueError as error:  # UserError is one, too
+            problems.append(f"row '{row.name}': {error}")
+    return timings, problems
+
+
 def main(argv=None):
     """Returns the exit status."""
     args = parse_args(argv)
     rows = select_rows([row for source in ROW_SOURCES for row in source()], args.rows)
-    timings = [run_row(row, args.repeats, args.memory) for row in rows]
-    print(timings_table(timings))
+    timings, problems = measure(rows, args.repeats, args.memory)
+    print(timings_table(timings), flush=True)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(timings_json(timings), indent=2) + "\n")
-    return int(args.strict and not all(timing.met for timing in timings))
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    missed = args.strict and not all(timing.met for timing in timings)
+    return int(bool(problems) or missed)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

@@ -6,10 +6,8 @@ python tools/select_threshold.py --config-file F --weights W [--dataset NAME] [-
 Prints the accuracy at IoU 0.5, pooled, for each threshold and the lines to put into the config.
 """
 
-import logging
-
 from detectron2.utils.logger import setup_logger
-from ways import config_parser, load_cfg, run_tool
+from ways import config_parser, load_cfg, run_tool, warn_of_choice_on_test_set
 
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.evaluation.threshold import (
@@ -39,10 +37,7 @@ def main(argv=None):
     dataset_name = args.dataset or next(iter(cfg.DATASETS.TRAIN), "")
     get_dataset_dicts(dataset_name)
     model = build_predictor(cfg)
-    if dataset_name in cfg.DATASETS.TEST:
-        logging.getLogger("instance_seg_common").warning(
-            f"{dataset_name} is in DATASETS.TEST: a threshold chosen on it flatters its figures."
-        )
+    warn_of_choice_on_test_set(cfg.DATASETS.TEST, dataset_name, "a threshold")
     pooled = sweep_score_threshold(cfg, model, dataset_name, args.max_images)
     print(sweep_table(pooled))
     print("\nTEST:")

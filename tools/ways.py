@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging
 import sys
 from collections import namedtuple
 from pathlib import Path
@@ -93,6 +94,20 @@ def config_parser(description):
     parser.add_argument("--config-file", required=True, metavar="FILE", help="a leaf of configs/")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override config keys")
     return parser
+
+
+def warn_of_choice_on_test_set(test_sets, dataset_name, what):
+    """Log a warning if something is chosen on the data set on which it is judged.
+
+    Args:
+        test_sets (collection[str]): DATASETS.TEST.
+        dataset_name (str): on which something is chosen.
+        what (str): what is chosen, such as "a threshold".
+    """
+    if dataset_name in test_sets:
+        logging.getLogger("instance_seg_common").warning(
+            f"{dataset_name} is in DATASETS.TEST: {what} chosen on it flatters its figures."
+        )
 
 
 def run_tool(main):

@@ -21,6 +21,7 @@ KINDS = {
     "semi-convolutional": {"position_unit": 16.0},
     "learned bandwidth": {"position_unit": 16.0, "initial_bandwidth": 0.5, "clustering": "seeded"},
     "stride 4": {"stride": 4},
+    "class-agnostic": {"agnostic": True},
 }
 BATCHES = {
     "two sizes": lambda: [item(), item(37, 25, [(4, 4, 20, 20)])],

@@ -60,6 +60,32 @@ def test_one_class_at_a_time_and_foreground_only(clustering):
     assert groups.scores.tolist() == [1, 1, 1]
 
 
+def test_class_agnostic_clusters_vote_on_their_class():
+    _, _, ids = scene()
+    embedding = torch.tensor([[9.0, 0, 5, 10], [9.0, 0, 0, 0]])[:, ids]
+    semantic = torch.tensor([2, 0, 0, 1])[ids]
+    semantic[8:11, 2:6] = 0  # a part of the third object looks like the other class
+    maps = maps_of(semantic, embedding)
+    assert len(grouping()(maps).scores) == 4
+    groups = grouping(class_agnostic=True, score=["probability"])(maps)
+    assert sorted(groups.classes.tolist()) == [0, 0, 1]
+    third = int(groups.classes.argmax())
+    assert torch.equal(groups.labels == third + 1, ids == 3)
+    # 60 pixels, of which 12 say class 0: the odds are (0.9 / 0.05) ** (36 / 60), and all pixels
+    # are of some object with 0.95.
+    odds = 18 ** (36 / 60)
+    assert float(groups.scores[third]) == pytest.approx(0.95 * odds / (1 + odds))
+
+
+def test_class_agnostic_foreground_is_where_background_is_not_likelier_than_not():
+    probabilities = torch.full((3, 4, 4), 0.3)
+    probabilities[2] = 0.4  # the likeliest, but less likely than an object of either class
+    flat = torch.zeros(2, 4, 4)
+    maps = Maps(probabilities, flat, flat, None, None, 1)
+    assert len(grouping()(maps).scores) == 0
+    assert len(grouping(class_agnostic=True)(maps).scores) == 1
+
+
 def test_score_is_the_product_of_its_factors():
     semantic = torch.full(SIZE, 2)
     semantic[2:4, 2:6] = 0

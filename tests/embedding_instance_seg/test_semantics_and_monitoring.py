@@ -6,7 +6,12 @@ from torch.nn import functional as F
 
 from embedding_instance_seg.inference import Maps, PixelGrouping
 from embedding_instance_seg.monitoring import cluster_statistics
-from embedding_instance_seg.semantics import semantic_loss, semantic_targets, true_probabilities
+from embedding_instance_seg.semantics import (
+    instance_class_loss,
+    semantic_loss,
+    semantic_targets,
+    true_probabilities,
+)
 
 
 def targets():
@@ -34,6 +39,22 @@ def test_loss_without_pixels_that_count_is_zero():
     loss = semantic_loss(logits, torch.full((1, 4, 8), -1))
     loss.backward()
     assert float(loss.detach()) == 0 and not logits.grad.any()
+
+
+def test_class_loss_counts_every_instance_once_by_its_mean_logits():
+    logits = torch.randn(2, 4, 2, 4, dtype=torch.float64, requires_grad=True)
+    ids = torch.tensor([[[5, 5, 5, 0], [5, 9, -1, 0]], [[0, 0, 0, 5], [0, 0, 0, 0]]])
+    classes = torch.tensor([[[1, 1, 1, -1], [1, 2, -1, -1]], [[-1, -1, -1, 0], [-1] * 4]])
+    loss = instance_class_loss(logits, ids, classes)
+    instances = [(0, ids[0] == 5, 1), (0, ids[0] == 9, 2), (1, ids[1] == 5, 0)]
+    expected = 0
+    for image, mask, label in instances:
+        mean = logits[image, :3][:, mask].mean(dim=1)
+        expected = expected - F.log_softmax(mean, 0)[label] / 3
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()))
+    none = instance_class_loss(logits, torch.zeros_like(ids), classes)
+    none.backward()
+    assert float(none.detach()) == 0
 
 
 def test_true_probabilities():

@@ -113,9 +113,35 @@ def test_each_nms_threshold_is_a_way(write_config, repository_root):
     assert {cfg.MODEL.WEIGHTS for cfg in ways.values()} == {"a.pth"}
 
 
+def test_data_set_and_keys_of_all_configs(write_config, tiny_cfg, tmp_path):
+    configs = [write_config("NoTruth"), write_config("TruthTeller", "b", "synthetic_shapes_val")]
+    arguments = ["--configs", *configs, "--weights", "", "", "--output", str(tmp_path)]
+    name = tiny_cfg.DATASETS.TEST[0]
+    opts = ["--opts", "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.25"]
+    analyze_neighbours.main([*arguments, "--dataset", name, *opts])
+    result = json.loads((tmp_path / "neighbours.json").read_text())
+    assert result["dataset"] == name and len(result["ways"]) == 2
+    assert {entry["score_threshold"] for entry in result["ways"]} == {0.25}
+
+
+@pytest.mark.parametrize("thresholds", [[], ["0.9"]])
+@pytest.mark.parametrize("on_test_set", [True, False])
+def test_nms_thresholds_are_not_chosen_on_the_test_set(
+    write_config, tiny_cfg, tmp_path, monkeypatch, capfd, on_test_set, thresholds
+):
+    monkeypatch.setattr(analyze_neighbours, "WITH_NMS", ("NoTruth",))
+    name = tiny_cfg.DATASETS.TEST[0]
+    config = write_config("NoTruth", "a", name if on_test_set else "synthetic_shapes_val")
+    arguments = ["--configs", config, "--weights", "", "--dataset", name]
+    sweep = ["--nms-thresholds", *thresholds] if thresholds else []
+    analyze_neighbours.main([*arguments, *sweep, "--output", str(tmp_path)])
+    warned = "an NMS threshold chosen on it flatters" in "".join(capfd.readouterr())
+    assert warned == bool(on_test_set and thresholds)
+
+
 def test_ways_are_compared_on_one_data_set(write_config):
     configs = [write_config("NoTruth"), write_config("NoTruth", "other", "synthetic_shapes_val")]
-    with pytest.raises(UserError, match="different data sets"):
+    with pytest.raises(UserError, match="different data sets.*--dataset"):
         analyze_neighbours.main(["--configs", *configs, "--weights", "", ""])
     with pytest.raises(UserError, match="2 configs and 1 weights"):
         analyze_neighbours.main(["--configs", *configs, "--weights", ""])

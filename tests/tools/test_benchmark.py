@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import benchmark
 import benchmark_embedding
@@ -9,7 +10,9 @@ import benchmark_evaluation
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
+from embedding_instance_seg.clustering import mean_shift
 from embedding_instance_seg.losses import discriminative_loss
 from instance_seg_common.analysis.benchmark import (
     Row,
@@ -38,8 +41,16 @@ def test_ratio_of_known_times():
     assert not run_row(sleeping_row(required=50), repeats=1).met
 
 
+@pytest.mark.parametrize(("max_repeats", "calls"), [(None, 6), (2, 3), (9, 6)])
+def test_repeats_of_a_slow_row_are_limited(max_repeats, calls):
+    called = []
+    row = replace(sleeping_row(1), build=lambda: (lambda: 1.0, lambda: called.append(0) or 1.0))
+    run_row(replace(row, max_repeats=max_repeats), repeats=5)
+    assert len(called) == calls  # one of them to compare
+
+
 def test_rows_whose_results_differ_are_not_timed():
-    with pytest.raises(ValueError, match="'sleep'.*differ by 0.1"):
+    with pytest.raises(ValueError, match="differ by 0.1"):
         run_row(sleeping_row(2, result=1.1))
     with pytest.raises(ValueError, match="differ by nan"):
         run_row(sleeping_row(2, result=float("nan")))
@@ -126,6 +137,67 @@ def test_loss_rows_are_the_size_they_say_and_agree():
         (ours_grad,) = torch.autograd.grad(ours[index], small, retain_graph=True)
         (dense_grad,) = torch.autograd.grad(dense[index], small, retain_graph=True)
         torch.testing.assert_close(ours_grad, dense_grad, rtol=1e-4, atol=1e-7)
+
+
+def test_clustering_rows_are_the_size_they_say_and_agree():
+    embeddings, _, centers = benchmark_embedding.separate_embeddings()
+    assert embeddings.shape == (90_000, 16) and centers.shape == (300, 16)
+    embeddings, truth, centers = benchmark_embedding.separate_embeddings(500, 6)
+    assert torch.equal(benchmark_embedding.nearest_centers(embeddings, centers, 64), truth)
+    found = mean_shift(embeddings, bandwidth=1.0)
+    assert benchmark_embedding.quality(truth, found) == 1
+    assert 0.5 < benchmark_embedding.quality(truth, found.where(found > 0, -1)) < 1
+
+
+def test_embeddings_of_the_sklearn_row_are_a_trained_models():
+    embeddings, truth, settings = benchmark_embedding.trained_embeddings()
+    assert embeddings.shape == (len(truth), 16) and 19_000 < len(truth) < 25_000
+    assert torch.equal(truth.unique(), torch.arange(18))
+    assert settings == {"bandwidth": 1.5, "min_size": 20 * 16}
+    assert benchmark_embedding.quality(truth, mean_shift(embeddings, **settings)) > 0.6
+
+
+def test_rows_whose_outcome_is_wrong_are_not_timed(monkeypatch):
+    embeddings, truth, _ = benchmark_embedding.separate_embeddings(200, 4)
+    scene = embeddings, truth, {"bandwidth": 1e-3}  # ours finds nothing but single pixels
+    monkeypatch.setattr(benchmark_embedding, "trained_embeddings", lambda: scene)
+    monkeypatch.setattr(benchmark_embedding, "sklearn_mean_shift", lambda x, bandwidth: truth)
+    monkeypatch.setattr(
+        benchmark_embedding, "separate_embeddings", lambda: (0 * embeddings, truth, 0)
+    )
+    monkeypatch.setattr(benchmark_embedding, "published_model", lambda *_: (None, None))
+    monkeypatch.setattr(benchmark_embedding, "predict", lambda *_: range(5))
+    rows = [
+        *benchmark_embedding.embedding_clustering_rows(),
+        *benchmark_embedding.embedding_inference_rows(),
+    ]
+    timings, problems = benchmark.measure(rows, repeats=1, memory=False)
+    assert not timings
+    for problem, words in zip(problems, ("not the true ones", "is below", "finds 5"), strict=True):
+        assert words in problem
+
+
+def test_image_of_the_inference_row():
+    picture = benchmark_embedding.nuclei_like_image()
+    assert picture.shape == (512, 512, 3) and picture.dtype == np.uint8
+    assert ndimage.label(picture[..., 0] > 25)[1] == 20
+
+
+def test_a_row_that_cannot_be_measured_does_not_cost_the_others(monkeypatch, capsys, tmp_path):
+    def build():
+        raise UserError("There is no file x.pth.")
+
+    good = sleeping_row(2)
+    rows = [replace(good, name="absent", build=build), replace(sleeping_row(2, 3.0), name="wrong")]
+    monkeypatch.setattr(benchmark, "ROW_SOURCES", [lambda: [*rows, good]])
+    path = tmp_path / "figures.json"
+    assert benchmark.main(["--repeats", "1", "--json", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.count("sleeping longer") == 1 and len(json.loads(path.read_text())) == 1
+    absent, wrong = err.splitlines()
+    assert absent == "error: row 'absent': There is no file x.pth."
+    assert wrong.startswith("error: row 'wrong': Ours and the reference differ by 2,")
+    assert benchmark.main(["--repeats", "1", "--rows", "absent"]) == 1
 
 
 @pytest.mark.parametrize(("required", "status"), [(2, 0), (50, 1)])

@@ -27,7 +27,12 @@ from .head import EmbeddingHead, PyramidDecoder
 from .inference import PixelGrouping, image_maps, true_grouping
 from .losses import discriminative_loss
 from .monitoring import cluster_statistics
-from .semantics import semantic_loss, semantic_targets, true_probabilities
+from .semantics import (
+    instance_class_loss,
+    semantic_loss,
+    semantic_targets,
+    true_probabilities,
+)
 
 IGNORE = 255  # in `sem_seg`, what the stock mapper reads from `sem_seg_file_name`
 MONITORING_PERIOD = 20  # iterations, the period of Detectron2's writers
@@ -106,6 +111,7 @@ class EmbeddingInstanceSeg(nn.Module):
             node.SEED_THRESHOLD,
             node.REACH or math.inf,
             node.SCORE,
+            node.CLASS_AGNOSTIC,
             node.CLUSTERING_SEED,
         )
         return {
@@ -231,6 +237,9 @@ class EmbeddingInstanceSeg(nn.Module):
         ids, classes = (x[:, s // 2 :: s, s // 2 :: s] for x in (instance_ids, class_ids))
         targets = semantic_targets(instance_ids, class_ids, self.num_classes)
         losses = {"loss_semantic": semantic_loss(outputs["semantic"], targets)}
+        if self.grouping.class_agnostic:
+            losses["loss_class"] = instance_class_loss(outputs["semantic"], ids, classes)
+            classes = None  # all instances are pushed apart
         if "seed" in outputs:
             return losses | bandwidth_losses(
                 outputs["embedding"], outputs["log_bandwidth"], outputs["seed"], ids
@@ -274,6 +283,8 @@ class EmbeddingInstanceSeg(nn.Module):
 def _loss_weights(node):
     """The weights of the losses that the config switches on, by their names."""
     weights = {"loss_semantic": node.SEMANTIC_WEIGHT}
+    if node.CLASS_AGNOSTIC:
+        weights["loss_class"] = node.CLASS_WEIGHT
     if node.LEARNED_BANDWIDTH:
         return weights | {
             "loss_mask": node.MASK_WEIGHT,

@@ -24,6 +24,7 @@ DEFAULTS = {
     "DELTA_VAR": 0.5,  # no pull within this distance of the mean
     "DELTA_DIST": 1.5,  # no push between means farther apart than twice this
     "SEMANTIC_WEIGHT": 1.0,  # weight of the cross-entropy over classes and background
+    "CLASS_WEIGHT": 1.0,  # weight of the instances' classes, with CLASS_AGNOSTIC
     "VARIANCE_WEIGHT": 1.0,  # weight of the pull to the mean
     "DISTANCE_WEIGHT": 1.0,  # weight of the push between means
     "REGULARIZATION_WEIGHT": 0.001,  # weight of the means' distance to the origin
@@ -41,6 +42,7 @@ DEFAULTS = {
     # An instance's score is the product of: probability (mean, of its class), compactness (mean
     # closeness of its pixels to its centre), seed (value at its centre). [] = all scores 1.
     "SCORE": ["probability", "compactness"],
+    "CLASS_AGNOSTIC": False,  # push and cluster classes together; pixels vote on the class
     "CLUSTERING_SEED": 0,  # of the random order in which mean_shift visits pixels
 }
 

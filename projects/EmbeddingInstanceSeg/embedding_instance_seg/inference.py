@@ -100,7 +100,7 @@ def image_maps(outputs, index, size, stride):
 
 
 class PixelGrouping:
-    """Clusters the foreground of an image, one class at a time.
+    """Clusters the foreground of an image, one class at a time or all together.
 
     Clusters are found on the network's grid, where there are s^2 times fewer pixels; every pixel of
     the input then goes to the nearest of their centres.
@@ -114,6 +114,8 @@ class PixelGrouping:
         seed_threshold (float): least value of the seed map at a centre.
         reach (float): an instance takes pixels up to this many bandwidths away; inf: any distance.
         score (sequence[str]): factors of the score, of ``SCORE_FACTORS``.
+        class_agnostic (bool): cluster all classes together; the pixels of an instance vote on its
+            class.
         random_seed (int): of the order in which "mean_shift" visits pixels.
 
     Raises:
@@ -122,7 +124,7 @@ class PixelGrouping:
 
     def __init__(
         self, clustering, bandwidth, min_size, max_iterations, seed_threshold, reach, score,
-        random_seed=0,
+        class_agnostic=False, random_seed=0,
     ):  # fmt: skip
         _check_known("CLUSTERING", [clustering], CLUSTERINGS)
         _check_known("SCORE", score, SCORE_FACTORS)
@@ -134,6 +136,7 @@ class PixelGrouping:
         self.seed_threshold = seed_threshold
         self.reach = reach
         self.score = tuple(score)
+        self.class_agnostic = class_agnostic
         self.random_seed = random_seed
 
     def quick(self):
@@ -154,28 +157,40 @@ class PixelGrouping:
         Returns:
             Grouping: instances by class, in each class by descending size.
         """
-        semantic = maps.probabilities.argmax(dim=0)
         background = len(maps.probabilities) - 1
-        present = torch.unique(semantic[semantic != background]).tolist()
-        parts = [self._group_class(maps, semantic == c, c, truth) for c in present]
+        if self.class_agnostic:
+            # Foreground is what is more likely some object than none, whichever the class.
+            foreground = maps.probabilities[background] < 0.5
+            classes = list(range(background))
+            parts = [self._group(maps, foreground, classes, truth)] if foreground.any() else []
+        else:
+            semantic = maps.probabilities.argmax(dim=0)
+            present = torch.unique(semantic[semantic != background]).tolist()
+            parts = [self._group(maps, semantic == c, [c], truth) for c in present]
         return concatenate(parts, maps.embedding_full)
 
-    def _group_class(self, maps, foreground, class_id, truth):
+    def _group(self, maps, foreground, classes, truth):
+        """Instances of some classes (list[int]) on their foreground (H, W) bool, not empty."""
         if truth is None:
             centers, bandwidths, seeds = self._find_centers(maps, foreground)
         else:
-            centers, bandwidths, seeds = self._true_centers(maps, truth, class_id)
-        labels, distances = assign(
-            maps.embedding_full[:, foreground].T, centers, bandwidths, self.reach
-        )
+            centers, bandwidths, seeds = self._true_centers(maps, truth, classes)
+        points = maps.embedding_full[:, foreground].T
+        labels, distances = assign(points, centers, bandwidths, self.reach)
         labels, kept = drop_empty(labels, len(centers))
-        scores = self._scores(
-            labels, distances, maps.probabilities[class_id][foreground], seeds[kept]
-        )
+        closeness = torch.exp2(-distances.square())
+        best, probability = vote(maps.probabilities[classes][:, foreground], labels, len(kept))
+        factors = {
+            "probability": probability,
+            "compactness": label_means(closeness[None], labels, len(kept))[0],
+            "seed": seeds[kept],
+        }
+        scores = centers.new_ones(len(kept))
+        for name in self.score:
+            scores = scores * factors[name]
         label_map = torch.zeros_like(foreground, dtype=torch.int64)
         label_map[foreground] = labels + 1
-        classes = torch.full((len(kept),), class_id, device=labels.device)
-        return Grouping(label_map, centers[kept], classes, scores)
+        return Grouping(label_map, centers[kept], best.new_tensor(classes)[best], scores)
 
     def _find_centers(self, maps, foreground):
         """(K, E) centres, (K,) bandwidths and (K,) seed values of the clusters of one class."""
@@ -221,33 +236,51 @@ class PixelGrouping:
             max_iterations=self.max_iterations, seed=self.random_seed,
         )  # fmt: skip
 
-    def _true_centers(self, maps, truth, class_id):
-        chosen = (truth.classes == class_id).nonzero().squeeze(1)
+    def _true_centers(self, maps, truth, classes):
+        chosen = torch.isin(truth.classes, truth.classes.new_tensor(classes)).nonzero().squeeze(1)
         centers = truth.centers[chosen]
         widths = centers.new_full((len(centers),), self.bandwidth)
         if self.learns_bandwidth:
             widths = HALF_WIDTH * true_bandwidths(maps, truth)[chosen]
         return centers, widths, centers.new_ones(len(centers))
 
-    def _scores(self, labels, distances, probabilities, seeds):
-        """Product of the chosen factors: (P,), (P,), (P,), (K,) -> (K,)."""
-        count = len(seeds)
-        member = labels >= 0
-        owners = labels[member]
-        sizes = torch.bincount(owners, minlength=count).clamp(min=1)
 
-        def mean(values):
-            return values.new_zeros(count).scatter_add(0, owners, values[member]) / sizes
+def vote(probabilities, labels, count):
+    """The class of each instance, from the geometric mean of its pixels' probabilities.
 
-        factors = {
-            "probability": lambda: mean(probabilities),
-            "compactness": lambda: mean(torch.exp2(-distances.square())),
-            "seed": lambda: seeds,
-        }
-        scores = seeds.new_ones(count)
-        for name in self.score:
-            scores = scores * factors[name]()
-        return scores
+    That mean is the softmax of the mean logits, which is what ``semantics.instance_class_loss``
+    trains.
+
+    Args:
+        probabilities (Tensor): (N, P) float, of N of the classes.
+        labels (Tensor): (P,) int64, -1 to count - 1.
+        count (int): K.
+
+    Returns:
+        tuple[Tensor, Tensor]: (K,) int64 index of the class among the N; (K,) float its
+        probability, times the mean probability that the pixels are of any of the N.
+    """
+    logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
+    among, best = label_means(logs, labels, count).softmax(dim=0).max(dim=0)
+    return best, among * label_means(probabilities.sum(dim=0)[None], labels, count)[0]
+
+
+def label_means(values, labels, count):
+    """Mean of some values over the pixels of each label.
+
+    Args:
+        values (Tensor): (N, P) float.
+        labels (Tensor): (P,) int64, -1 to count - 1.
+        count (int): K.
+
+    Returns:
+        Tensor: (N, K) float.
+    """
+    member = labels >= 0
+    owners = labels[member]
+    sums = values.new_zeros(len(values), count)
+    sums = sums.scatter_add(1, owners.expand(len(values), -1), values[:, member])
+    return sums / torch.bincount(owners, minlength=count).clamp(min=1)
 
 
 def drop_empty(labels, count):

@@ -11,6 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 from instance_seg_common.errors import UserError
 
+from .bandwidth_losses import segment_mean
+
 IGNORE = -1
 
 
@@ -62,6 +64,29 @@ def _image_loss(logits, targets):
     size = targets.shape
     enlarged = F.interpolate(logits[None], size, mode="bilinear", align_corners=False)
     return F.cross_entropy(enlarged, targets[None], ignore_index=IGNORE, reduction="sum")
+
+
+def instance_class_loss(logits, instance_ids, class_ids):
+    """Cross-entropy of the instances' classes, by the mean logits of their pixels.
+
+    Every instance counts the same, however small, and background takes no part: what is learned is
+    which class an object is as a whole.
+
+    Args:
+        logits (Tensor): (B, C + 1, h, w) float, the last channel background.
+        instance_ids, class_ids (Tensor): (B, h, w) int64, as in :func:`semantic_targets`.
+
+    Returns:
+        Tensor: scalar, the mean over all instances of the batch; 0 without any.
+    """
+    kinds = logits.shape[1] - 1
+    member = instance_ids > 0
+    images = torch.arange(len(logits), device=logits.device)[:, None, None].expand_as(member)
+    keys = torch.stack([images[member], instance_ids[member], class_ids[member]])
+    found, owners = torch.unique(keys, dim=1, return_inverse=True)
+    values = logits[:, :kinds].movedim(1, -1)[member]
+    means = segment_mean(values, owners, found.shape[1])
+    return F.cross_entropy(means, found[2], reduction="sum") / max(found.shape[1], 1)
 
 
 def true_probabilities(targets, num_classes):

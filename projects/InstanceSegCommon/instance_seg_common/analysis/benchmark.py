@@ -32,6 +32,7 @@ class Row:
             None: they are not compared.
         required_memory (float or None): the reference's peak memory over ours must be at least
             this, where memory is measured; None: any.
+        max_repeats (int or None): run no more often than this, for a reference that takes long.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Row:
     build: Callable
     tolerance: Optional[float] = 1e-9
     required_memory: Optional[float] = None
+    max_repeats: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def run_row(row, repeats=10, memory=False):
 
     Args:
         row (Row)
-        repeats (int): the minimum over this many runs of each is taken.
+        repeats (int): the minimum over this many runs of each, or the row's ``max_repeats`` if
+            that is less, is taken.
         memory (bool): measure the peak memory as well (Linux).
 
     Returns:
@@ -80,6 +83,7 @@ def run_row(row, repeats=10, memory=False):
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    repeats = min(repeats, row.max_repeats or repeats)
     try:
         ours, reference = row.build()
         _compare(row, ours(), reference())
@@ -118,7 +122,7 @@ def _compare(row, ours, reference):
     difference = np.abs(np.asarray(ours, dtype=float) - np.asarray(reference, dtype=float))
     if difference.size and not difference.max() <= row.tolerance:
         raise ValueError(
-            f"Row '{row.name}': ours and the reference differ by {difference.max():.3g}, "
+            f"Ours and the reference differ by {difference.max():.3g}, "
             f"allowed is {row.tolerance:.3g}; a time means nothing."
         )
 

@@ -93,25 +93,6 @@ def pca_to_rgb(embedding, foreground_mask):
     return rgb
 
 
-def foreground_mask_of(semantic, foreground):
-    """Where a class has won over the background.
-
-    The number of the background is read off the pixel that is foreground least: where a class has
-    won, the foreground as a whole has at least half of the probability.
-
-    Args:
-        semantic (Tensor): (h, w) int64, the most probable of the classes and background.
-        foreground (Tensor): (h, w) float, probability of not background.
-
-    Returns:
-        Tensor: (h, w) bool.
-    """
-    least = foreground.argmin()
-    if foreground.flatten()[least] >= 0.5:
-        return torch.ones_like(semantic, dtype=torch.bool)
-    return semantic != semantic.flatten()[least]
-
-
 def semantic_to_rgb(semantic, foreground, foreground_mask):
     """Classes in their colours, as bright as the network is sure of the foreground.
 
@@ -203,8 +184,9 @@ def draw_embedding(image, internals, dataset_dict=None, name=""):
     Args:
         image (ndarray): (H, W, 3) uint8 RGB; fitted to the network input.
         internals (dict[str, Tensor]): ``embedding`` (E, h, w), ``semantic`` (h, w) int64,
-            ``foreground`` (h, w) probability, ``clusters`` (h, w) int64 in 0..K, ``centers``
-            (K, E); optional ``seeds`` (h, w) in [0, 1] and ``bandwidth`` (h, w).
+            ``foreground`` (h, w) probability, ``foreground_mask`` (h, w) bool, where a class has
+            won over the background, ``clusters`` (h, w) int64 in 0..K, ``centers`` (K, E);
+            optional ``seeds`` (h, w) in [0, 1] and ``bandwidth`` (h, w).
         dataset_dict (dict or None): not needed.
         name (str): for the header.
 
@@ -212,7 +194,7 @@ def draw_embedding(image, internals, dataset_dict=None, name=""):
         ndarray: (H', W', 3) uint8 RGB.
     """
     parts = {key: value.detach().cpu() for key, value in internals.items()}
-    mask = foreground_mask_of(parts["semantic"], parts["foreground"])
+    mask = parts["foreground_mask"]
     scale = drawing.display_scale(*mask.shape)
     semantic = semantic_to_rgb(parts["semantic"], parts["foreground"], mask)
     panels = [
