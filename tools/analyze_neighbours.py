@@ -1,6 +1,6 @@
 """Which objects each way finds, by how much their box coincides with a neighbour's.
 
-python tools/analyze_neighbours.py --configs A B --weights WA WB [--dataset NAME] [--opts KEY VALUE ...]
+python tools/analyze_neighbours.py --configs A B --weights WA WB [--dataset D] [--opts KEY VALUE]
 Recall at mask IoU 0.5: predictions of any class with a score of at least the config's
 TEST.LABEL_MAP_SCORE_THRESHOLD are given to objects one to one, the best score first.
 """

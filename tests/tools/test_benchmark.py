@@ -160,11 +160,10 @@ def test_embeddings_of_the_sklearn_row_are_a_trained_models():
 def test_rows_whose_outcome_is_wrong_are_not_timed(monkeypatch):
     embeddings, truth, _ = benchmark_embedding.separate_embeddings(200, 4)
     scene = embeddings, truth, {"bandwidth": 1e-3}  # ours finds nothing but single pixels
+    same = torch.zeros_like(embeddings), truth, None
     monkeypatch.setattr(benchmark_embedding, "trained_embeddings", lambda: scene)
     monkeypatch.setattr(benchmark_embedding, "sklearn_mean_shift", lambda x, bandwidth: truth)
-    monkeypatch.setattr(
-        benchmark_embedding, "separate_embeddings", lambda: (0 * embeddings, truth, 0)
-    )
+    monkeypatch.setattr(benchmark_embedding, "separate_embeddings", lambda: same)
     monkeypatch.setattr(benchmark_embedding, "published_model", lambda *_: (None, None))
     monkeypatch.setattr(benchmark_embedding, "predict", lambda *_: range(5))
     rows = [

@@ -11,8 +11,8 @@ import torch
 
 from instance_seg_common.errors import UserError
 
-CANDIDATE_RADIUS = 2.0  # bandwidths around a point in which candidates are looked for
-CANDIDATE_REACH = 1.0  # bandwidths that a mean may be away from that point: 1 + 1 <= 2
+CANDIDATE_RADIUS = 1.75  # bandwidths around a point in which candidates are looked for
+CANDIDATE_REACH = 0.75  # bandwidths that a mean may be away from that point: 0.75 + 1 <= 1.75
 SEARCH_STEP = 256  # pixels looked at in one step for the next one without a cluster
 HALF_WIDTH = math.sqrt(2 * math.log(2))  # sigmas at which a Gaussian is one half
 BLOCK_NUMBERS = 2**19  # distances held at a time: 2 MiB in float32, which caches hold
