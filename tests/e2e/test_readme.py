@@ -23,19 +23,30 @@ TRAIN = (
     "SOLVER.MAX_ITER 2 SOLVER.IMS_PER_BATCH 1 TEST.EVAL_PERIOD 0 TEST.PICTURES 0 "
     "DATALOADER.NUM_WORKERS 0 SOLVER.WARMUP_ITERS 0 TEST.DETECTIONS_PER_IMAGE 20"
 )
+
+
+def rendered(kind):
+    """Options that put four rendered images in the place of a data set."""
+    entry = f"{{'name': 'tiny_{kind}', 'format': 'synthetic', 'kind': '{kind}', 'num_images': 4}}"
+    return f' DATASETS.TEST "(\'tiny_{kind}\',)" DATASETS.REGISTER "[{entry}]"'
+
+
 # What makes a command small: the first pattern that its text has.
 SMALLER = {
     r"check_dataset\.py dsb2018_val$": "_upto20",
     r"check_dataset\.py cells_train": "",
     r"Synthetic.*annotation": " --max-images 2",
+    r"sticks.*--eval-only": rendered("sticks"),
     r"--eval-only": f" {NUCLEI}",
     r"train_net\.py.*Nuclei": f" {TRAIN} {NUCLEI}",
-    r"train_net\.py.*Synthetic": f" {TRAIN} DATASETS.TEST \"('tiny_readme',)\" DATASETS.REGISTER "
-    "\"[{'name': 'tiny_readme', 'format': 'synthetic', 'kind': 'shapes', 'num_images': 4}]\"",
+    r"train_net\.py.*sticks": f" {TRAIN}{rendered('sticks')}",
+    r"train_net\.py.*Synthetic": f" {TRAIN}{rendered('shapes')}",
     r"visualize\.py.*--images": "",
     r"visualize\.py": f" --max-images 2 {NUCLEI}",
     r"select_threshold\.py": f" --max-images 2 {NUCLEI}",
     r"compare_pooling\.py": "",
+    r"analyze_neighbours\.py": " --output neighbours --opts" + rendered("sticks"),
+    r"ablate_oracle\.py": f" --max-images 2 {NUCLEI}",
     r"benchmark\.py": " --repeats 1",
     r"check_env\.py": "",
 }
