@@ -41,11 +41,16 @@ def run(*options, opts=()):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("config", [SHAPES, EMBEDDING])
-def test_two_processes_without_a_gpu(tmp_path, config):
+LEARNED = "MODEL.EMBEDDING_INSTANCE_SEG.LEARNED_BANDWIDTH"
+
+
+@pytest.mark.parametrize(
+    ("config", "options"), [(SHAPES, ()), (EMBEDDING, ()), (EMBEDDING, (LEARNED, "True"))]
+)
+def test_two_processes_without_a_gpu(tmp_path, config, options):
     done = run(
         "--config-file", config, "--num-gpus", 2, "--dist-url", "auto",
-        opts=("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2),
+        opts=("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2, *options),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results.json").read_text())
@@ -53,7 +58,8 @@ def test_two_processes_without_a_gpu(tmp_path, config):
     assert results["metrics"]["matching"]["fn50"] + results["metrics"]["matching"]["tp50"] > 0
     again = run(
         "--config-file", config, "--eval-only",
-        opts=("OUTPUT_DIR", tmp_path / "one", "MODEL.WEIGHTS", tmp_path / "model_final.pth"),
+        opts=("OUTPUT_DIR", tmp_path / "one", "MODEL.WEIGHTS", tmp_path / "model_final.pth",
+              *options),
     )  # fmt: skip
     assert again.returncode == 0, again.stderr[-3000:]
     alone = json.loads((tmp_path / "one" / "results.json").read_text())["metrics"]
@@ -100,6 +106,16 @@ def test_killed_and_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
         (["--config-file", SHAPES, "--eval-only"], [], "MODEL.WEIGHTS"),
         (["--config-file", SHAPES, "--eval-only"], ["MODEL.WEIGHTS", "no.pth"], "no.pth"),
         (["--config-file", "configs/Synthetic/classical_shapes.yaml"], [], "--eval-only"),
+        (
+            ["--config-file", EMBEDDING],
+            ["MODEL.EMBEDDING_INSTANCE_SEG.CLUSTERING", "kmeans"],
+            "CLUSTERING has 'kmeans'",
+        ),
+        (
+            ["--config-file", EMBEDDING],
+            ["MODEL.EMBEDDING_INSTANCE_SEG.NUM_CLASSES", 2],
+            "NUM_CLASSES to 4",
+        ),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(tmp_path, options, opts, words):
