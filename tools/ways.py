@@ -30,7 +30,7 @@ DEMO = [
     DemoWay(
         "embedding",
         "configs/Synthetic/embedding_R18_shapes.yaml",
-        ("SOLVER.MAX_ITER", "420", "SOLVER.BASE_LR", "0.002", "TEST.EVAL_PERIOD", "0"),
+        ("SOLVER.MAX_ITER", "700", "SOLVER.BASE_LR", "0.002", "TEST.EVAL_PERIOD", "0"),
         trained=True,
     ),
 ]
