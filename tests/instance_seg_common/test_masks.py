@@ -179,3 +179,12 @@ def test_annotations_keep_their_order_as_ids_and_crowds_apart():
     assert (labels == 2).sum() == 8
     assert crowd.sum() == 4
     assert crowd[4:, 4:].all()
+
+
+def test_boxes_are_those_of_bitmasks():
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(50, 9, 13, generator=generator) > 0.97
+    masks[torch.arange(50), torch.arange(50) % 9, torch.arange(50) % 13] = True
+    scores, classes = torch.ones(50), torch.zeros(50)
+    result = instances_from_masks(masks, scores, classes, (9, 13), (9, 13))
+    assert torch.equal(result.pred_boxes.tensor, BitMasks(masks).get_bounding_boxes().tensor)

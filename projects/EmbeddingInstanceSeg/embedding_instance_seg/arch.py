@@ -24,7 +24,7 @@ from instance_seg_common.masks import (
 from .bandwidth_losses import bandwidth_losses
 from .config import check_node
 from .head import EmbeddingHead, PyramidDecoder
-from .inference import PixelGrouping, image_maps, true_grouping
+from .inference import PixelGrouping, image_maps, likeliest, true_grouping
 from .losses import discriminative_loss
 from .monitoring import cluster_statistics
 from .semantics import (
@@ -194,7 +194,7 @@ class EmbeddingInstanceSeg(nn.Module):
         results = []
         for _, maps, _ in self._maps(batched_inputs):
             groups = self.grouping(maps)
-            semantic = maps.probabilities.argmax(dim=0)
+            semantic = likeliest(maps.probabilities)
             found = {
                 "embedding": maps.embedding_full,
                 "semantic": semantic,

@@ -66,6 +66,11 @@ class Grouping:
     scores: torch.Tensor
 
 
+def likeliest(probabilities):
+    """The class with the highest of (C + 1, H, W) probabilities: (H, W) int64."""
+    return probabilities.max(dim=0).indices  # on a CPU many times faster than argmax(dim=0)
+
+
 def image_maps(outputs, index, size, stride):
     """One image's part of the network's outputs, brought to the size of the network input.
 
@@ -164,7 +169,7 @@ class PixelGrouping:
             classes = list(range(background))
             parts = [self._group(maps, foreground, classes, truth)] if foreground.any() else []
         else:
-            semantic = maps.probabilities.argmax(dim=0)
+            semantic = likeliest(maps.probabilities)
             present = torch.unique(semantic[semantic != background]).tolist()
             parts = [self._group(maps, semantic == c, [c], truth) for c in present]
         return concatenate(parts, maps.embedding_full)

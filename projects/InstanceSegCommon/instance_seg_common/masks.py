@@ -120,20 +120,39 @@ def instances_from_masks(
         (right and bottom edge exclusive), ``scores`` (n,) float, ``pred_classes`` (n,) int64.
     """
     cropped = mask_probs[:, : input_size[0], : input_size[1]]
-    masks = torch.zeros(len(cropped), *output_size, dtype=torch.bool, device=cropped.device)
-    for start in range(0, len(cropped), CHUNK):
-        chunk = cropped[start : start + CHUNK].float()[None]
-        if tuple(input_size) != tuple(output_size):
-            chunk = F.interpolate(chunk, size=output_size, mode="bilinear", align_corners=False)
-        masks[start : start + CHUNK] = chunk[0] > threshold
+    masks = _resized_masks(cropped, tuple(output_size), threshold)
     kept = _areas(masks) >= max(min_area, 1)
     result = Instances(tuple(output_size))
     result.pred_masks = masks[kept]
-    boxes = BitMasks(result.pred_masks).get_bounding_boxes()
-    result.pred_boxes = Boxes(boxes.tensor.to(masks.device))
+    result.pred_boxes = Boxes(_tight_boxes(result.pred_masks))
     result.scores = scores[kept]
     result.pred_classes = classes[kept].to(torch.int64)
     return result
+
+
+def _tight_boxes(masks):
+    """(N, 4) float32 XYXY of (N, H, W) bool, none empty, as BitMasks has them, without its loop."""
+    pixels = masks.view(torch.uint8)
+    low, high = [], []
+    for dim in (1, 2):  # columns, then rows
+        touched = pixels.amax(dim=dim)
+        low.append(touched.argmax(dim=1))
+        high.append(touched.shape[1] - touched.flip(1).argmax(dim=1))
+    return torch.stack([*low, *high], dim=1).float()
+
+
+def _resized_masks(probabilities, size, threshold):
+    """(N, *size) bool from (N, h, w) float or bool, a chunk at a time."""
+    same = tuple(probabilities.shape[1:]) == size
+    if same and probabilities.dtype == torch.bool:
+        return probabilities
+    masks = torch.zeros(len(probabilities), *size, dtype=torch.bool, device=probabilities.device)
+    for start in range(0, len(probabilities), CHUNK):
+        chunk = probabilities[start : start + CHUNK].float()[None]
+        if not same:
+            chunk = F.interpolate(chunk, size=size, mode="bilinear", align_corners=False)
+        masks[start : start + CHUNK] = chunk[0] > threshold
+    return masks
 
 
 def instances_to_label_map(instances, score_threshold=0.0, min_area=0):
