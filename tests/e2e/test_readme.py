@@ -46,7 +46,7 @@ SMALLER = {
     r"select_threshold\.py": f" --max-images 2 {NUCLEI}",
     r"compare_pooling\.py": "",
     r"analyze_neighbours\.py": " --output neighbours --opts" + rendered("sticks"),
-    r"ablate_oracle\.py": f" --max-images 2 {NUCLEI}",
+    r"ablate_oracle\.py": f" {NUCLEI}",
     r"benchmark\.py": " --repeats 1",
     r"check_env\.py": "",
 }
