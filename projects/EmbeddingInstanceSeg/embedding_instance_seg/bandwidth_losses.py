@@ -8,6 +8,8 @@ Shape shorthand in this module:
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from .segments import at_least_float32, segment_mean
+
 # A pixel whose membership in a foreign instance is below this takes no part in that instance's
 # loss: its hinge error, twice the membership, is as small, and most pairs are of this kind.
 NEGLIGIBLE = 1e-3
@@ -39,14 +41,10 @@ def bandwidth_losses(embeddings, log_bandwidths, seeds, instance_ids):
     """
     # Half precision has too few digits for distances between positions far from the origin.
     with torch.autocast(embeddings.device.type, enabled=False):
-        maps = [_at_least_float32(x).flatten(-2) for x in (embeddings, log_bandwidths, seeds)]
+        maps = [at_least_float32(x).flatten(-2) for x in (embeddings, log_bandwidths, seeds)]
         terms = [_image_losses(*image) for image in zip(*maps, instance_ids.flatten(1))]
     names = ("loss_mask", "loss_bandwidth", "loss_seed")
     return {name: torch.stack(values).mean() for name, values in zip(names, zip(*terms))}
-
-
-def _at_least_float32(x):
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _image_losses(embeddings, log_bandwidths, seeds, instance_ids):
@@ -74,23 +72,6 @@ def _image_losses(embeddings, log_bandwidths, seeds, instance_ids):
         target = _membership(points[members], centers[owners], logs[owners])
     error = segment_mean((seeds[members] - target) ** 2, owners, num_instances).mean()
     return mask, spread, error + background
-
-
-def segment_mean(values, segments, num_segments):
-    """Mean of the values of each segment.
-
-    Args:
-        values (Tensor): (P,) or (P, E) float.
-        segments (Tensor): (P,) int64, 0 to num_segments - 1; none may be missing.
-        num_segments (int)
-
-    Returns:
-        Tensor: (num_segments,) or (num_segments, E).
-    """
-    counts = torch.bincount(segments, minlength=num_segments).to(values.dtype)
-    index = segments if values.dim() == 1 else segments[:, None].expand_as(values)
-    sums = values.new_zeros(num_segments, *values.shape[1:]).scatter_add(0, index, values)
-    return sums / counts.reshape(-1, *[1] * (values.dim() - 1))
 
 
 def _membership(points, centers, log_bandwidths):

@@ -11,6 +11,8 @@ import torch
 
 from instance_seg_common.errors import UserError
 
+from .segments import at_least_float32, segment_mean
+
 CANDIDATE_RADIUS = 1.75  # bandwidths around a point in which candidates are looked for
 CANDIDATE_REACH = 0.75  # bandwidths that a mean may be away from that point: 0.75 + 1 <= 1.75
 SEARCH_STEP = 256  # pixels looked at in one step for the next one without a cluster
@@ -29,10 +31,6 @@ def _without_autocast(function):
     return wrapped
 
 
-def _at_least_float32(x):
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def _left_over(embeddings):
     """(P,) int64 of -1."""
     return torch.full((len(embeddings),), -1, device=embeddings.device)
@@ -43,7 +41,7 @@ def _finite(embeddings):
 
     The embeddings are moved so that their mean is 0: small numbers make small rounding errors.
     """
-    points = _at_least_float32(embeddings)
+    points = at_least_float32(embeddings)
     index = points.square().sum(1).isfinite().nonzero().squeeze(1)
     points = points.index_select(0, index).contiguous()
     return index, points - points.mean(0)
@@ -325,10 +323,8 @@ def centers_of(embeddings, labels):
     """
     members = (labels >= 0).nonzero().squeeze(1)
     owners = labels[members]
-    sizes = torch.bincount(owners)
-    points = _at_least_float32(embeddings[members])
-    sums = points.new_zeros(len(sizes), points.shape[1]).index_add_(0, owners, points)
-    return sums / sizes.clamp(min=1)[:, None]
+    count = int(owners.max()) + 1 if len(owners) else 0
+    return segment_mean(at_least_float32(embeddings[members]), owners, count)
 
 
 @_without_autocast

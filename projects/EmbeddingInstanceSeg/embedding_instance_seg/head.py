@@ -106,9 +106,7 @@ class EmbeddingHead(nn.Module):
     def forward(self, features, images, image_sizes):
         """
         Args:
-            features (list[Tensor]): (B, C_l, H_l, W_l) float, finest first.
-            images (Tensor): (B, 3, H, W) float, normalised.
-            image_sizes (list[tuple[int, int]]): height and width of each image without padding.
+            features, images, image_sizes: of :meth:`PyramidDecoder.forward`.
 
         Returns:
             dict[str, Tensor]: ``semantic`` (B, C + 1, h, w), the last channel background, and

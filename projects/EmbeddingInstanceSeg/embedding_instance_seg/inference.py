@@ -23,6 +23,7 @@ from .clustering import (
     seeded,
     sklearn_mean_shift,
 )
+from .segments import segment_mean
 
 SCORE_FACTORS = ("probability", "compactness", "seed")
 CLUSTERINGS = ("mean_shift", "sklearn_mean_shift", "hdbscan", "seeded")
@@ -134,7 +135,6 @@ class PixelGrouping:
         _check_known("CLUSTERING", [clustering], CLUSTERINGS)
         _check_known("SCORE", score, SCORE_FACTORS)
         self.clustering = clustering
-        self.learns_bandwidth = clustering == "seeded"
         self.bandwidth = bandwidth
         self.min_size = min_size
         self.max_iterations = max_iterations
@@ -144,13 +144,16 @@ class PixelGrouping:
         self.class_agnostic = class_agnostic
         self.random_seed = random_seed
 
+    @property
+    def learns_bandwidth(self):
+        """Whether bandwidths come from the network."""
+        return self.clustering == "seeded"
+
     def quick(self):
         """Itself, or with "mean_shift" in place of a slow clustering of scikit-learn."""
         if self.clustering in ("mean_shift", "seeded"):
             return self
-        settings = dict(vars(self), clustering="mean_shift")
-        del settings["learns_bandwidth"]
-        return PixelGrouping(**settings)
+        return PixelGrouping(**dict(vars(self), clustering="mean_shift"))
 
     def __call__(self, maps, truth=None):
         """Instances of one image.
@@ -183,11 +186,14 @@ class PixelGrouping:
         points = maps.embedding_full[:, foreground].T
         labels, distances = assign(points, centers, bandwidths, self.reach)
         labels, kept = drop_empty(labels, len(centers))
-        closeness = torch.exp2(-distances.square())
-        best, probability = vote(maps.probabilities[classes][:, foreground], labels, len(kept))
+        member = labels >= 0
+        owners = labels[member]
+        closeness = torch.exp2(-distances[member].square())
+        probabilities = maps.probabilities[classes][:, foreground][:, member]
+        best, probability = vote(probabilities, owners, len(kept))
         factors = {
             "probability": probability,
-            "compactness": label_means(closeness[None], labels, len(kept))[0],
+            "compactness": segment_mean(closeness, owners, len(kept)),
             "seed": seeds[kept],
         }
         scores = centers.new_ones(len(kept))
@@ -250,7 +256,7 @@ class PixelGrouping:
         return centers, widths, centers.new_ones(len(centers))
 
 
-def vote(probabilities, labels, count):
+def vote(probabilities, owners, count):
     """The class of each instance, from the geometric mean of its pixels' probabilities.
 
     That mean is the softmax of the mean logits, which is what ``semantics.instance_class_loss``
@@ -258,7 +264,7 @@ def vote(probabilities, labels, count):
 
     Args:
         probabilities (Tensor): (N, P) float, of N of the classes.
-        labels (Tensor): (P,) int64, -1 to count - 1.
+        owners (Tensor): (P,) int64, 0 to count - 1, the instance of each pixel.
         count (int): K.
 
     Returns:
@@ -266,26 +272,8 @@ def vote(probabilities, labels, count):
         probability, times the mean probability that the pixels are of any of the N.
     """
     logs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
-    among, best = label_means(logs, labels, count).softmax(dim=0).max(dim=0)
-    return best, among * label_means(probabilities.sum(dim=0)[None], labels, count)[0]
-
-
-def label_means(values, labels, count):
-    """Mean of some values over the pixels of each label.
-
-    Args:
-        values (Tensor): (N, P) float.
-        labels (Tensor): (P,) int64, -1 to count - 1.
-        count (int): K.
-
-    Returns:
-        Tensor: (N, K) float.
-    """
-    member = labels >= 0
-    owners = labels[member]
-    sums = values.new_zeros(len(values), count)
-    sums = sums.scatter_add(1, owners.expand(len(values), -1), values[:, member])
-    return sums / torch.bincount(owners, minlength=count).clamp(min=1)
+    among, best = segment_mean(logs.T, owners, count).softmax(dim=1).max(dim=1)
+    return best, among * segment_mean(probabilities.sum(dim=0), owners, count)
 
 
 def drop_empty(labels, count):
@@ -354,9 +342,9 @@ def true_bandwidths(maps, truth):
     s = maps.stride
     cells = truth.labels[s // 2 :: s, s // 2 :: s].flatten()
     values = maps.bandwidth.flatten()
-    sums = values.new_zeros(len(truth.classes) + 1).scatter_add(0, cells, values)[1:]
-    sizes = torch.bincount(cells, minlength=len(sums) + 1)[1:]
-    return torch.where(sizes > 0, sums / sizes.clamp(min=1), values.mean())
+    count = len(truth.classes) + 1
+    seen = torch.bincount(cells, minlength=count)[1:] > 0
+    return torch.where(seen, segment_mean(values, cells, count)[1:], values.mean())
 
 
 def _check_known(key, names, known):

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from instance_seg_common.errors import UserError
 
-from .bandwidth_losses import segment_mean
+from .segments import segment_mean
 
 IGNORE = -1
 

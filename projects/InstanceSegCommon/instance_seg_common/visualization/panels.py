@@ -147,14 +147,9 @@ def annotation_panel(dataset_dict, class_names=()):
     image = _checked_image(dataset_dict)
     truth = truth_of(dataset_dict)
     frame = _Frame(image)
-    texts = _tag_texts(truth.classes, None, class_names)
-    colors = instance_colors(int(truth.labels.max(initial=0)))
     panels = [
         ("image" + frame.note, frame.image),
-        (
-            f"annotations: {_count(truth.classes)}",
-            frame.overlay(truth.labels, colors, texts, truth.ignore),
-        ),
+        (f"annotations: {_count(truth.classes)}", frame.truth(truth, class_names)),
     ]
     return drawing.side_by_side(panels, _header(dataset_dict, image), _ignore_legend(truth.ignore))
 
@@ -211,14 +206,12 @@ def prediction_panel(
     classes = (truth.classes, judged.classes) if len(class_names) > 1 else (None, None)
     errors = classify_errors(truth.labels, judged.labels, 0.5, *classes)
     frame = _Frame(image)
-    gt_colors = instance_colors(int(truth.labels.max(initial=0)))
-    gt_texts = _tag_texts(truth.classes, None, class_names)
     pred_texts = _tag_texts(prediction.classes, prediction.scores, class_names)
     pred_colors = _prediction_colors(truth.labels, prediction.labels)
     panels = [
         (
             f"ground truth: {_count(truth.classes)}{frame.note}",
-            frame.overlay(truth.labels, gt_colors, gt_texts, truth.ignore),
+            frame.truth(truth, class_names),
         ),
         (
             f"prediction: {_count(prediction.classes)} with score >= {score_threshold:g}",
@@ -269,10 +262,8 @@ def comparison_panel(dataset_dict, predictions, class_names=()):
     image = _checked_image(dataset_dict)
     truth = truth_of(dataset_dict)
     frame = _Frame(image)
-    gt_colors = instance_colors(int(truth.labels.max(initial=0)))
-    gt_texts = _tag_texts(truth.classes, None, class_names)
     title = f"ground truth: {_count(truth.classes)}{frame.note}"
-    panels = [(title, frame.overlay(truth.labels, gt_colors, gt_texts, truth.ignore))]
+    panels = [(title, frame.truth(truth, class_names))]
     for name, prediction in predictions:
         colors = _prediction_colors(truth.labels, prediction.labels)
         texts = _tag_texts(prediction.classes, prediction.scores, class_names)
@@ -293,6 +284,12 @@ class _Frame:
         bright, changed = drawing.brighten(image)
         self.image = drawing.resize_image(bright, self.scale)
         self.note = " (shown brighter than it is)" if changed else ""
+
+    def truth(self, truth, class_names=()):
+        """(H', W', 3) with the ground truth, its classes as tags where there are several."""
+        colors = instance_colors(int(truth.labels.max(initial=0)))
+        texts = _tag_texts(truth.classes, None, class_names)
+        return self.overlay(truth.labels, colors, texts, truth.ignore)
 
     def overlay(self, labels, colors, texts=None, ignore=None, alpha=0.35):
         """(H', W', 3) with instances (H, W) tinted, outlined, and tagged by {id: text}."""
