@@ -12,6 +12,7 @@ from setuptools import setup
 PROJECTS = {
     "instance_seg_common": "projects/InstanceSegCommon/instance_seg_common",
     "embedding_instance_seg": "projects/EmbeddingInstanceSeg/embedding_instance_seg",
+    "recurrent_instance_seg": "projects/RecurrentInstanceSeg/recurrent_instance_seg",
 }
 
 

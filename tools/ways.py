@@ -15,7 +15,10 @@ from instance_seg_common.engine.machine import fit_to_machine
 from instance_seg_common.errors import UserError
 
 # The packages of the ways that are plugins, each with its function that adds config keys.
-PLUGINS = {"embedding_instance_seg": "add_embedding_instance_seg_config"}
+PLUGINS = {
+    "embedding_instance_seg": "add_embedding_instance_seg_config",
+    "recurrent_instance_seg": "add_recurrent_instance_seg_config",
+}
 DemoWay = namedtuple("DemoWay", "name config opts trained weights", defaults=("",))
 # What `make demo` runs, in this order; each way adds a line. `weights` is a file to start from, for
 # a way that cannot learn the task from scratch within minutes.

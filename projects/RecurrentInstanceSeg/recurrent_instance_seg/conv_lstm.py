@@ -1,0 +1,87 @@
+"""A convolutional LSTM cell that reads one part of its input once for all steps.
+
+Shape shorthand in this module:
+    B: images in the batch   D: hidden channels   H, W: the cell's grid
+"""
+
+import torch
+from torch import nn
+
+# Of the initial weights against those of a convolution: two sigmoids and two tanh shrink what
+# passes through a cell, and coarse levels pass through several.
+GAIN = 2.0
+
+
+class ConvLSTMCell(nn.Module):
+    """Gates by convolution, without peepholes.
+
+    The convolution of ``[constant input, step input, hidden state]`` is linear, so the part that
+    reads the constant input is computed once an image (:meth:`prepare`) and added at every step:
+    the very result of one convolution of everything, for fewer multiplications.
+
+    Source: Shi et al. 2015 (Convolutional LSTM Network), Eq. 3 without the peepholes.
+
+    Args:
+        constant_channels (int): of the input that is the same at all steps; may be 0.
+        step_channels (int): of the input that changes; may be 0.
+        hidden_channels (int): D.
+        kernel_size (int): odd.
+        biases (tuple[float, float, float]): of input, forget and output gate before training.
+    """
+
+    def __init__(
+        self, constant_channels, step_channels, hidden_channels, kernel_size=3, biases=(0, 0, 0)
+    ):
+        super().__init__()
+        self.hidden_channels = hidden_channels
+        gates, padding = 4 * hidden_channels, kernel_size // 2
+        self.step = nn.Conv2d(step_channels + hidden_channels, gates, kernel_size, padding=padding)
+        self.constant = None
+        if constant_channels:
+            self.constant = nn.Conv2d(
+                constant_channels, gates, kernel_size, padding=padding, bias=False
+            )
+        # As if one convolution had all inputs: the bound falls with their number.
+        bound = (
+            GAIN * (kernel_size**2 * (constant_channels + step_channels + hidden_channels)) ** -0.5
+        )
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+        with torch.no_grad():
+            for gate, bias in zip(self.step.bias.chunk(4), biases):
+                gate += bias
+
+    def prepare(self, constant):
+        """The constant part of the gates.
+
+        Args:
+            constant (Tensor): (B, constant_channels, H, W) float.
+
+        Returns:
+            Tensor: (B, 4 D, H, W): input, forget, output and cell gates in this order.
+        """
+        return self.constant(constant)
+
+    def forward(self, prepared, step_inputs, state=None):
+        """One step.
+
+        Args:
+            prepared (Tensor or None): of :meth:`prepare`; None for a cell without constant input.
+            step_inputs (list[Tensor]): (B, c, H, W) each, ``step_channels`` in all.
+            state (tuple[Tensor, Tensor] or None): hidden state and cell, (B, D, H, W) each; None is
+                zero.
+
+        Returns:
+            tuple[Tensor, Tensor]: the new hidden state and cell.
+        """
+        if state is None:
+            like = step_inputs[0] if prepared is None else prepared
+            zero = like.new_zeros(len(like), self.hidden_channels, *like.shape[-2:])
+            state = (zero, zero)
+        hidden, cell = state
+        gates = self.step(torch.cat([*step_inputs, hidden], dim=1))
+        if prepared is not None:
+            gates = gates + prepared
+        enter, forget, leave, candidate = gates.chunk(4, dim=1)
+        cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
+        return torch.sigmoid(leave) * torch.tanh(cell), cell

@@ -1,0 +1,329 @@
+"""Decoders: features of an image in, at every step a mask, class scores and a stop score out.
+
+Both have the same two methods: ``prepare`` computes once an image what all steps share, ``forward``
+makes one step.
+
+Shape shorthand in this module:
+    B: images in the batch   L: levels of the pyramid, coarsest first   H, W: padded network input
+    h, w: grid of the masks   C: classes
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from detectron2.layers import Conv2d, get_norm
+from torch import nn
+from torch.nn import functional as F
+
+from .conv_lstm import ConvLSTMCell
+from .inhibition import SpatialInhibition
+
+# Of the masks so far, one channel among a hundred: at its own size hardly heard for long.
+MEMORY_GAIN = 8.0
+
+
+class Step(NamedTuple):
+    """What a decoder says at one step, all float.
+
+    ``masks`` (B, h, w) logits; ``classes`` (B, C) logits; ``stop`` (B,) logits, above 0 there is an
+    object at this step; ``coarse``: auxiliary mask logits (B, h_l, w_l), coarsest first;
+    ``boxes`` (B, 4) or None: corners x, y, x, y as fractions of the padded input.
+    """
+
+    masks: torch.Tensor
+    classes: torch.Tensor
+    stop: torch.Tensor
+    coarse: tuple = ()
+    boxes: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all steps share.
+
+    ``gates``: per cell the constant part of its gates; ``skips``: per level (B, c, h_l, w_l)
+    projected features; ``inside``: per level (B, h_l, w_l) bool, not padding; ``mask_inside``: the
+    same on the grid of the masks.
+    """
+
+    gates: list
+    skips: list
+    inside: list
+    mask_inside: torch.Tensor
+
+
+class RSISDecoder(nn.Module):
+    """A ConvLSTM at every level of a pyramid, coarse to fine.
+
+    Every cell reads the upsampled hidden state of the coarser cell and the projected features of
+    its level. The finest hidden state, twice enlarged, gives the mask; the global maxima of all
+    hidden states give class and stop scores.
+
+    Source: Salvador et al. 2018 (Recurrent Neural Networks for Semantic Instance Segmentation),
+    section 3.1; the form of its released code (3 x 3 mask convolution, no box head).
+    Deviates: as many levels as there are features; no class for "end of sequence", which the loss
+    never asks for; padding takes no part in the maxima; larger initial weights in the cells.
+    Options beyond the paper are off by default.
+
+    Args:
+        in_channels (list[int]): of the features, coarsest first.
+        hidden_channels (list[int]): of the cells, coarsest first.
+        num_classes (int): C.
+        stride (int): of the finest level, pixels of the network input.
+        norm (str): after the projections, a name that :func:`norm_of` knows.
+        kernel_size (int): of the cells.
+        forget_bias (float): of the cells' forget gates before training.
+        inhibition_bias (float or None): of a :class:`SpatialInhibition` on the mask; None: none.
+        return_inhibition (float): of the same; above 0 it reads the masks so far.
+        feedback (bool): every cell sees the masks so far.
+        coordinates (bool): every cell sees x and y, -1 to 1 over the image.
+        coarse_masks (bool): auxiliary masks from all cells but the finest.
+        mask_pooling (bool): classes also see the features' mean under the mask.
+        box_head (bool): predict boxes from the maxima, as the paper's later versions.
+        stop_bias (float): of the stop score before training.
+    """
+
+    def __init__(
+        self, in_channels, hidden_channels, num_classes, stride, norm="BN", kernel_size=3,
+        forget_bias=0.0, inhibition_bias=None, return_inhibition=0.0, feedback=False,
+        coordinates=False, coarse_masks=False, mask_pooling=False, box_head=False, stop_bias=0.0,
+    ):  # fmt: skip
+        super().__init__()
+        self.mask_stride = stride // 2
+        self.feedback = feedback
+        self.coordinates = coordinates
+        self.mask_pooling = mask_pooling
+        self.project = nn.ModuleList(
+            _projection(a, b, norm) for a, b in zip(in_channels, hidden_channels)
+        )
+        coarser = [0, *hidden_channels[:-1]]
+        self.cells = nn.ModuleList(
+            ConvLSTMCell(d + 2 * coordinates, above + feedback, d, kernel_size, (0, forget_bias, 0))
+            for d, above in zip(hidden_channels, coarser)
+        )
+        self.mask = nn.Conv2d(hidden_channels[-1], 1, kernel_size=3, padding=1)
+        self.inhibition = None
+        if inhibition_bias is not None:
+            self.inhibition = SpatialInhibition(inhibition_bias, return_inhibition)
+        self.coarse = nn.ModuleList(
+            nn.Conv2d(d, 1, kernel_size=1) for d in hidden_channels[:-1] if coarse_masks
+        )
+        pooled = sum(hidden_channels)
+        self.classes = nn.Linear(pooled * (1 + mask_pooling), num_classes)
+        self.stop = nn.Linear(pooled, 1)
+        nn.init.constant_(self.stop.bias, stop_bias)
+        self.boxes = nn.Linear(pooled, 4) if box_head else None
+
+    def prepare(self, features, image_sizes, padded_size):
+        """
+        Args:
+            features (list[Tensor]): (B, C_l, h_l, w_l) float, coarsest first.
+            image_sizes (list[tuple[int, int]]): height and width of each image without padding.
+            padded_size (tuple[int, int]): (H, W).
+
+        Returns:
+            Prepared
+        """
+        skips = [project(x) for project, x in zip(self.project, features)]
+        sizes = [x.shape[-2:] for x in skips]
+        inside = [inside_image(image_sizes, padded_size, size, skips[0].device) for size in sizes]
+        gates = [
+            cell.prepare(
+                _with_positions(skip, image_sizes, padded_size) if self.coordinates else skip
+            )
+            for cell, skip in zip(self.cells, skips)
+        ]
+        grid = [n // self.mask_stride for n in padded_size]
+        return Prepared(
+            gates, skips, inside, inside_image(image_sizes, padded_size, grid, skips[0].device)
+        )
+
+    def forward(self, prepared, state=None, memory=None):
+        """
+        Args:
+            prepared (Prepared)
+            state (list[tuple[Tensor, Tensor]] or None): hidden state and cell of each level; None
+                before the first step.
+            memory (Tensor or None): (B, h, w) float in [0, 1], the union of the masks so far; None
+                is empty. Read only with ``feedback`` or ``return_inhibition``.
+
+        Returns:
+            tuple[Step, list]: the step, and the new state.
+        """
+        states = []
+        for level, (cell, gates) in enumerate(zip(self.cells, prepared.gates)):
+            size = gates.shape[-2:]
+            inputs = [_enlarge(states[-1][0], size)] if states else []
+            if self.feedback:
+                inputs.append(_memory_at(memory, gates))
+            states.append(cell(gates, inputs, state[level] if state else None))
+        hidden = [h for h, _ in states]
+        masks = self.mask(_enlarge(hidden[-1], prepared.mask_inside.shape[-2:]))[:, 0]
+        if self.inhibition is not None:
+            masks = self.inhibition(masks, prepared.mask_inside, memory)
+        maxima = torch.cat([_maximum(h, i) for h, i in zip(hidden, prepared.inside)], dim=1)
+        described = maxima
+        if self.mask_pooling:
+            under = _means_under(torch.sigmoid(masks.detach()), prepared.skips)
+            described = torch.cat([maxima, under], dim=1)
+        step = Step(
+            masks,
+            self.classes(described),
+            self.stop(maxima)[:, 0],
+            tuple(conv(h)[:, 0] for conv, h in zip(self.coarse, hidden)),
+            None if self.boxes is None else torch.sigmoid(self.boxes(maxima)),
+        )
+        return step, states
+
+
+class RISDecoder(nn.Module):
+    """A stack of ConvLSTMs on one feature map, spatial inhibition, and a confidence.
+
+    Source: Romera-Paredes & Torr 2016 (Recurrent Instance Segmentation), section 3; widths, biases
+    and the pooled confidence as in its released code.
+    Deviates: class scores beside the confidence, so that it is not a model of one class.
+
+    Args:
+        in_channels (int): of the feature map.
+        hidden_channels (list[int]): of the cells, first to last.
+        num_classes (int): C.
+        stride (int): of the feature map, pixels of the network input.
+        norm (str): after the projection, a name that :func:`norm_of` knows.
+        kernel_size (int): of the cells.
+        gate_bias (float): of input, forget and output gates before training.
+        inhibition_bias (float): before training.
+        stop_bias (float): before training.
+    """
+
+    def __init__(
+        self, in_channels, hidden_channels, num_classes, stride, norm="", kernel_size=3,
+        gate_bias=1.0, inhibition_bias=1.0, stop_bias=10.0,
+    ):  # fmt: skip
+        super().__init__()
+        self.mask_stride = stride
+        self.project = _projection(in_channels, hidden_channels[0], norm)
+        constant = [hidden_channels[0]] + [0] * len(hidden_channels[1:])
+        below = [0, *hidden_channels[:-1]]
+        self.cells = nn.ModuleList(
+            ConvLSTMCell(*channels, kernel_size, (gate_bias,) * 3)
+            for channels in zip(constant, below, hidden_channels)
+        )
+        self.mask = nn.Conv2d(hidden_channels[-1], 1, kernel_size=1)
+        self.inhibition = SpatialInhibition(inhibition_bias)
+        self.classes = nn.Linear(4 * hidden_channels[-1], num_classes)
+        self.stop = nn.Linear(4 * hidden_channels[-1], 1)
+        nn.init.constant_(self.stop.bias, stop_bias)
+
+    def prepare(self, features, image_sizes, padded_size):
+        """As :meth:`RSISDecoder.prepare`, of one feature map."""
+        skip = F.relu(self.project(features[0]))
+        inside = inside_image(image_sizes, padded_size, skip.shape[-2:], skip.device)
+        gates = [self.cells[0].prepare(skip)] + [None] * len(self.cells[1:])
+        return Prepared(gates, [skip], [inside], inside)
+
+    def forward(self, prepared, state=None, memory=None):
+        """As :meth:`RSISDecoder.forward`; ``memory`` is not read."""
+        states = []
+        for layer, (cell, gates) in enumerate(zip(self.cells, prepared.gates)):
+            inputs = [states[-1][0]] if states else []
+            states.append(cell(gates, inputs, state[layer] if state else None))
+        hidden = states[-1][0]
+        masks = self.inhibition(self.mask(hidden)[:, 0], prepared.mask_inside)
+        pooled = torch.stack(
+            [_quarters(x, inside) for x, inside in zip(hidden, prepared.mask_inside)]
+        )
+        return Step(masks, self.classes(pooled), self.stop(pooled)[:, 0]), states
+
+
+def norm_of(name, channels):
+    """A normalisation that fits few channels.
+
+    Args:
+        name (str): of ``detectron2.layers.get_norm``; "GN" has a group for 8 channels here, where
+            stock has 32 groups whatever the number of channels.
+        channels (int)
+
+    Returns:
+        nn.Module or None
+    """
+    if name == "GN":
+        return nn.GroupNorm(max(channels // 8, 1), channels)
+    return get_norm(name, channels)
+
+
+def inside_image(image_sizes, padded_size, size, device=None):
+    """Cells of a grid over the padded input that lie on the image.
+
+    Args:
+        image_sizes (list[tuple[int, int]]): height and width of each image without padding.
+        padded_size (tuple[int, int]): (H, W).
+        size (tuple[int, int]): cells of the grid.
+        device (torch.device or None)
+
+    Returns:
+        Tensor: (B, *size) bool: at least a part of the cell is on the image.
+    """
+    axes = []
+    for axis in (0, 1):
+        start = torch.arange(size[axis], device=device) * (padded_size[axis] / size[axis])
+        extent = torch.tensor([s[axis] for s in image_sizes], device=device)
+        axes.append(start < extent[:, None])
+    return axes[0][:, :, None] & axes[1][:, None, :]
+
+
+def _with_positions(x, image_sizes, padded_size):
+    """Two more channels: x and y of the cells' centres, -1 to 1 over each image."""
+    batch, _, height, width = x.shape
+    rows = (torch.arange(height, device=x.device) + 0.5) * (padded_size[0] / height)
+    columns = (torch.arange(width, device=x.device) + 0.5) * (padded_size[1] / width)
+    sizes = torch.tensor(image_sizes, dtype=torch.float32, device=x.device)
+    y = 2 * rows / sizes[:, :1] - 1
+    x_position = 2 * columns / sizes[:, 1:] - 1
+    grid = torch.stack(
+        [x_position[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=1
+    )
+    return torch.cat([x, grid.to(x.dtype)], dim=1)
+
+
+def _memory_at(memory, like):
+    """(B, 1, h_l, w_l): the masks so far on a level's grid."""
+    size = like.shape[-2:]
+    if memory is None:
+        return like.new_zeros(len(like), 1, *size)
+    return F.adaptive_avg_pool2d(memory[:, None].to(like.dtype), size) * MEMORY_GAIN
+
+
+def _maximum(hidden, inside):
+    """(B, D) global maxima over the cells on the image."""
+    return hidden.masked_fill(~inside[:, None], -torch.inf).flatten(2).amax(dim=2)
+
+
+def _quarters(hidden, inside):
+    """(4 D,) maxima over the quarters of one image, without its padding."""
+    height, width = int(inside.any(1).sum()), int(inside.any(0).sum())
+    return F.adaptive_max_pool2d(hidden[:, :height, :width], 2).flatten()
+
+
+def _means_under(masks, features):
+    """(B, sum of c) means of every level's features weighted by (B, h, w) probabilities."""
+    means = []
+    for x in features:
+        weights = F.adaptive_avg_pool2d(masks[:, None], x.shape[-2:]).flatten(1)
+        weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
+        means.append(torch.einsum("bcp,bp->bc", x.flatten(2), weights.to(x.dtype)))
+    return torch.cat(means, dim=1)
+
+
+def _projection(in_channels, out_channels, norm):
+    """3 x 3 convolution and normalisation, linear."""
+    return Conv2d(
+        in_channels, out_channels, kernel_size=3, padding=1, bias=not norm,
+        norm=norm_of(norm, out_channels),
+    )  # fmt: skip
+
+
+def _enlarge(x, size):
+    if x.shape[-2:] == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,141 @@
+"""Ground truth of a batch, padded to the image with most instances.
+
+Shape shorthand in this module:
+    B: images in the batch   K: ground-truth instances, padded   H, W: padded network input
+    h, w: H and W over a stride
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from instance_seg_common.errors import UserError
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Instances of a batch.
+
+    ``masks``: (B, K, h, w) float in [0, 1], the share of each cell that an instance covers;
+    ``classes``: (B, K) int64; ``valid``: (B, h, w) bool; ``counts``: instances of each image.
+    """
+
+    masks: torch.Tensor
+    classes: torch.Tensor
+    valid: torch.Tensor
+    counts: list
+
+    def at(self, stride):
+        """The same on a grid that is coarser by the factor ``stride`` (int)."""
+        if stride == 1:
+            return self
+        valid = F.avg_pool2d(self.valid[:, None].float(), stride)[:, 0] >= 0.5
+        masks = self.masks
+        shape = (*masks.shape[:2], *valid.shape[-2:])
+        pooled = F.avg_pool2d(masks, stride) if masks.shape[1] else masks.new_zeros(shape)
+        return Targets(pooled, self.classes, valid, self.counts)
+
+
+def pad_targets(masks, classes, valid, num_classes):
+    """Lists of masks and classes as :class:`Targets` at stride 1.
+
+    Args:
+        masks (list[Tensor]): B of (K_b, H, W) bool, none empty.
+        classes (list[Tensor]): B of (K_b,) int64.
+        valid (Tensor): (B, H, W) bool. An instance without a valid pixel is dropped.
+        num_classes (int): classes must be below.
+
+    Returns:
+        Targets
+
+    Raises:
+        UserError: a class that is not.
+    """
+    seen = [(m & v).flatten(1).any(dim=1) for m, v in zip(masks, valid)]
+    masks = [m[s] for m, s in zip(masks, seen)]
+    classes = [c[s] for c, s in zip(classes, seen)]
+    largest = max((int(c.max()) for c in classes if len(c)), default=-1)
+    if largest >= num_classes:
+        raise UserError(
+            f"The ground truth has class {largest} but MODEL.RECURRENT_INSTANCE_SEG.NUM_CLASSES is "
+            f"{num_classes}: classes count from 0, so it must be at least {largest + 1}."
+        )
+    return stack_targets(masks, classes, valid)
+
+
+def stack_targets(masks, classes, valid):
+    """Lists of masks (K_b, H, W) and classes (K_b,), and (B, H, W) bool, as :class:`Targets`."""
+    counts = [len(m) for m in masks]
+    padded = torch.zeros(len(masks), max(counts), *valid.shape[1:], device=valid.device)
+    labels = torch.zeros(len(masks), max(counts), dtype=torch.int64, device=valid.device)
+    for index, (image_masks, image_classes) in enumerate(zip(masks, classes)):
+        padded[index, : len(image_masks)] = image_masks
+        labels[index, : len(image_classes)] = image_classes
+    return Targets(padded, labels, valid, counts)
+
+
+def hide_found(targets, numbers):
+    """Count some instances as found already, so that late steps are learned in short sequences.
+
+    Args:
+        targets (Targets)
+        numbers (Tensor): (B,) float in [0, 1), random: which share of each image's instances is
+            found, from none to all; which ones is random, too.
+
+    Returns:
+        tuple[Targets, Tensor]: the instances that are left; (B, h, w) float, the union of the
+        others.
+    """
+    found = torch.zeros_like(targets.valid, dtype=torch.float32)
+    masks, classes = [], []
+    for index, count in enumerate(targets.counts):
+        order = torch.randperm(count).to(targets.masks.device)
+        hidden = int(numbers[index] * (count + 1))
+        if hidden:
+            found[index] = targets.masks[index, order[:hidden]].amax(dim=0)
+        masks.append(targets.masks[index, order[hidden:]])
+        classes.append(targets.classes[index, order[hidden:]])
+    return stack_targets(masks, classes, targets.valid), found
+
+
+def order_of(targets, rule):
+    """The order in which a teacher shows the instances.
+
+    Args:
+        targets (Targets)
+        rule (str): left_to_right, top_to_bottom (of the centres of mass) or large_to_small.
+
+    Returns:
+        Tensor: (B, K) int64, instances first to last; those that pad come last.
+    """
+    masks = targets.masks
+    area = masks.sum(dim=(2, 3))
+    height, width = masks.shape[-2:]
+    along = {
+        "left_to_right": lambda: masks.sum(2) @ torch.arange(width, device=masks.device).float(),
+        "top_to_bottom": lambda: masks.sum(3) @ torch.arange(height, device=masks.device).float(),
+    }
+    key = -area if rule == "large_to_small" else along[rule]() / area.clamp(min=1e-6)
+    key = key.masked_fill(area == 0, torch.inf)
+    return key.argsort(dim=1, stable=True)
+
+
+def boxes_of(targets):
+    """Tight boxes of the instances.
+
+    Args:
+        targets (Targets)
+
+    Returns:
+        Tensor: (B, K, 4) float: corners x, y, x, y as fractions of the padded input; 0 for an
+        instance that pads.
+    """
+    height, width = targets.masks.shape[-2:]
+    edges = []
+    for dim, extent in ((2, width), (3, height)):
+        touched = (targets.masks > 0).any(dim=dim).float()
+        low = touched.argmax(dim=2)
+        high = extent - touched.flip(2).argmax(dim=2)
+        edges += [low / extent, torch.where(touched.any(2), high, low) / extent]
+    return torch.stack([edges[0], edges[2], edges[1], edges[3]], dim=2)
