@@ -14,6 +14,7 @@ from embedding_instance_seg import add_embedding_instance_seg_config
 from instance_seg_common.config import add_common_config
 from instance_seg_common.engine.checks import class_count_key
 from instance_seg_common.errors import UserError
+from recurrent_instance_seg import add_recurrent_instance_seg_config
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -105,7 +106,13 @@ def test_leaves_without_weights_freeze_nothing(leaf):
 
 @pytest.mark.parametrize(
     ("pattern", "add_config"),
-    [("mask_rcnn_*", lambda cfg: None), ("embedding_*", add_embedding_instance_seg_config)],
+    [
+        ("mask_rcnn_*", lambda cfg: None),
+        ("embedding_*", add_embedding_instance_seg_config),
+        ("recurrent_*", add_recurrent_instance_seg_config),
+        ("ris*", add_recurrent_instance_seg_config),
+        ("rsis*", add_recurrent_instance_seg_config),
+    ],
 )
 def test_methods_load_with_stock_keys_and_those_of_their_plugin(pattern, add_config):
     halves = list(CONFIGS.glob(f"methods/{pattern}.yaml"))

@@ -18,6 +18,12 @@ from benchmark_embedding import (
     embedding_loss_rows,
 )
 from benchmark_evaluation import evaluation_rows
+from benchmark_recurrent import (
+    recurrent_decoder_rows,
+    recurrent_inference_rows,
+    recurrent_loss_rows,
+    recurrent_training_rows,
+)
 from ways import run_tool
 
 from instance_seg_common.analysis.benchmark import (
@@ -32,6 +38,10 @@ ROW_SOURCES = [
     embedding_loss_rows,
     embedding_clustering_rows,
     embedding_inference_rows,
+    recurrent_loss_rows,
+    recurrent_decoder_rows,
+    recurrent_training_rows,
+    recurrent_inference_rows,
 ]
 
 

@@ -17,6 +17,7 @@ from instance_seg_common.masks import instances_from_masks, targets_from_instanc
 
 from .config import check_node
 from .decoder import RISDecoder, RSISDecoder, norm_of
+from .guide import guide_loss
 from .inference import score_instances, without_overlap
 from .losses import sequence_losses
 from .rollout import Teacher, unroll, unroll_until_stop
@@ -141,20 +142,25 @@ class RecurrentInstanceSeg(nn.Module):
         targets = self._targets(batched_inputs, images)
         # A validation loss comes without gradients: it asks for all objects and teaches nothing.
         learning = torch.is_grad_enabled()
-        limit = self.schedule.limit() if learning else self.max_steps
-        taught = learning and int(self.schedule.iteration) < self.teacher[1]
-        memory = None
+        rule, until = self.teacher
+        taught = learning and int(self.schedule.iteration) < until
+        # Short sequences end with the hints that make up for them.
+        capped = taught or (learning and not (rule or self.random_prefix))
+        limit = self.schedule.limit() if capped else self.max_steps
+        everything, memory = targets, None
         if taught and self.random_prefix:
             targets, found = hide_found(targets, torch.rand(len(targets.counts)))
             memory = F.avg_pool2d(found[:, None], self.decoder.mask_stride)[:, 0]
         # The step after the last object is where stopping is learned.
         num_steps = max(min(n + 1, limit) if n < limit else limit for n in targets.counts)
-        teacher = self._teacher(targets) if taught and self.teacher[0] else None
+        teacher = self._teacher(targets, rule) if taught and rule else None
         steps = unroll(self.decoder, prepared, num_steps, memory, teacher, self.checkpointing)
         losses = sequence_losses(
             steps, targets, self.loss_weights, self.loss_options["stride"],
             self.loss_options["balanced"], teacher and teacher.matches(),
         )  # fmt: skip
+        if "loss_guide" in self.loss_weights:
+            losses["loss_guide"] = guide_loss(prepared.guide, everything, self.decoder.guide.stride)
         if learning:
             self._advance(losses, targets, num_steps)
         weights = self._current_weights()
@@ -203,9 +209,11 @@ class RecurrentInstanceSeg(nn.Module):
 
     def _network(self, batched_inputs):
         images = [x["image"].to(self.device) for x in batched_inputs]
+        # Every level fills the padded input exactly, so that a cell is a whole number of pixels.
+        coarsest = self.backbone.output_shape()[self.in_features[0]].stride
         images = ImageList.from_tensors(
             [(image - self.pixel_mean) / self.pixel_std for image in images],
-            max(self.backbone.size_divisibility, 32),
+            max(self.backbone.size_divisibility, coarsest, 32),
             padding_constraints=self.backbone.padding_constraints,
         )
         features = self.backbone(images.tensor)
@@ -223,10 +231,11 @@ class RecurrentInstanceSeg(nn.Module):
         masks, classes, valid = targets_from_instances(
             [x["instances"] for x in batched_inputs], images.tensor.shape[-2:], self.device, ignore
         )
+        # What the losses never see, no hint, order or box of the instances may show either.
+        masks = [m & v for m, v in zip(masks, valid)]
         return pad_targets(masks, classes, valid, self.num_classes)
 
-    def _teacher(self, targets):
-        rule = self.teacher[0]
+    def _teacher(self, targets, rule):
         coarse = targets.at(self.decoder.mask_stride)
         order = None if rule == "greedy" else order_of(targets, rule)
         return Teacher(coarse.masks, coarse.valid, targets.counts, order)
@@ -246,11 +255,13 @@ class RecurrentInstanceSeg(nn.Module):
             storage = get_event_storage()
             storage.put_scalar("recurrent/steps", num_steps)
             storage.put_scalar("recurrent/objects_asked_for", self.schedule.limit())
-            storage.put_scalar("recurrent/soft_iou", 1 - float(loss))
+            storage.put_scalar("recurrent/soft_iou", 1 - float(loss.detach()))
 
     def _instances(self, sequence, item):
         options, count = self.inference, int(sequence["count"])
-        masks = without_overlap(sequence["masks"][:count], options["overlap"])
+        masks = without_overlap(
+            sequence["masks"][:count], options["overlap"], options["mask_threshold"]
+        )
         step, scores, classes = score_instances(
             masks, sequence["class_probabilities"][:count], sequence["objectness"][:count],
             options["score"], options["all_classes"],
@@ -298,7 +309,7 @@ def _decoder(node, levels):
         return_inhibition=node.RETURN_INHIBITION, feedback=node.FEEDBACK,
         coordinates=node.COORDINATES, coarse_masks=node.COARSE_WEIGHT > 0,
         mask_pooling=node.MASK_POOLING,
-        box_head=node.BOX_HEAD, **shared,
+        guide=node.GUIDE_WEIGHT > 0, box_head=node.BOX_HEAD and node.BOX_WEIGHT > 0, **shared,
     )  # fmt: skip
 
 
@@ -312,7 +323,9 @@ def _loss_weights(node):
     optional = {
         "loss_bce": node.BCE_WEIGHT,
         "loss_dice": node.DICE_WEIGHT,
+        "loss_position": node.POSITION_WEIGHT,
         "loss_coarse": node.COARSE_WEIGHT if node.DECODER == "rsis" else 0,
+        "loss_guide": node.GUIDE_WEIGHT if node.DECODER == "rsis" else 0,
         "loss_box": node.BOX_WEIGHT if node.BOX_HEAD and node.DECODER == "rsis" else 0,
     }
     return weights | {name: weight for name, weight in optional.items() if weight}

@@ -35,7 +35,9 @@ DEFAULTS = {
     "STOP_BALANCED": True,  # going on and stopping count half each
     "BCE_WEIGHT": 0.0,  # weight of the masks' cross-entropy, mean over pixels
     "DICE_WEIGHT": 0.0,  # weight of the masks' Dice loss
+    "POSITION_WEIGHT": 0.0,  # weight of -log of the share of a mask's softmax on its instance
     "COARSE_WEIGHT": 0.0,  # weight of 1 - soft IoU of auxiliary masks at the coarser levels
+    "GUIDE_WEIGHT": 0.0,  # rsis: above 0 learn maps of classes and centres, and read them
     "BOX_WEIGHT": 1.0,  # weight of the boxes' squared error, with BOX_HEAD
     "LOSS_STRIDE": 1,  # of the grid on which masks are compared, pixels of the network input
     "CHECKPOINTING": False,  # compute steps again in the backward pass instead of keeping them
@@ -47,8 +49,8 @@ DEFAULTS = {
     "CLASS_LOSS_AFTER": 0,  # iterations (or a stall of PATIENCE) before classes are trained
     "STOP_LOSS_AFTER": 0,  # iterations (or a stall of PATIENCE) before the objectness is trained
     "TEACHER": "",  # greedy, left_to_right, top_to_bottom, large_to_small or none: see TEACHERS
-    "TEACHER_UNTIL": 0,  # iterations after which steps are matched by the Hungarian method alone
-    "RANDOM_PREFIX": False,  # until then, count a random share of the objects as found before
+    "RANDOM_PREFIX": False,  # count a random share of the objects as found before the first step
+    "TEACHER_UNTIL": 0,  # iterations that TEACHER, RANDOM_PREFIX and with them the curriculum last
     # Inference
     "MAX_STEPS": 20,  # objects at most, in training and in inference
     "STOP_THRESHOLD": 0.5,  # a sequence ends at the first step with a lower objectness
@@ -88,8 +90,6 @@ def check_node(node, shapes):
     unknown = [part for part in node.SCORE if part not in SCORE_PARTS]
     reads_memory = rsis and (node.FEEDBACK or (node.INHIBITION and node.RETURN_INHIBITION > 0))
     problems = {
-        "RANDOM_PREFIX": (node.RANDOM_PREFIX and not reads_memory)
-        and "the decoder cannot see what is found: set DECODER rsis and FEEDBACK True",
         "DECODER": node.DECODER not in ("rsis", "ris") and "it can be rsis or ris",
         "IN_FEATURES": (
             (absent or not node.IN_FEATURES) and f"the backbone has {', '.join(shapes)}"
@@ -99,12 +99,16 @@ def check_node(node, shapes):
             not node.HIDDEN_CHANNELS or (rsis and len(node.HIDDEN_CHANNELS) != levels)
         )
         and f"{levels} numbers are needed, one for each level",
+        "COARSE_WEIGHT": (rsis and levels == 1 and node.COARSE_WEIGHT > 0)
+        and "there is no coarser level than that of the mask: set it to 0 or read more IN_FEATURES",
         "KERNEL_SIZE": node.KERNEL_SIZE % 2 == 0 and "it must be odd",
         "TEACHER": node.TEACHER not in TEACHERS and f"it can be one of {', '.join(TEACHERS[1:])}",
         "LOSS_STRIDE": node.LOSS_STRIDE not in (1, 2, 4) and "it can be 1, 2 or 4",
         "MAX_STEPS": node.MAX_STEPS < 1 and "at least one step is needed",
         "OVERLAP": node.OVERLAP not in ("", "best", "first") and "it can be best, first or empty",
         "SCORE": unknown and f"it is made of {', '.join(SCORE_PARTS)}",
+        "RANDOM_PREFIX": (node.RANDOM_PREFIX and not reads_memory)
+        and "the decoder cannot see what is found: set DECODER rsis and FEEDBACK True",
     }
     for key, problem in problems.items():
         if problem:

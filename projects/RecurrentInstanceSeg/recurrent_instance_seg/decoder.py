@@ -8,8 +8,9 @@ Shape shorthand in this module:
     h, w: grid of the masks   C: classes
 """
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 from detectron2.layers import Conv2d, get_norm
@@ -17,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .conv_lstm import ConvLSTMCell
+from .guide import MAPS, Guide, maps_of
 from .inhibition import SpatialInhibition
 
 # Of the masks so far, one channel among a hundred: at its own size hardly heard for long.
@@ -35,7 +37,7 @@ class Step(NamedTuple):
     classes: torch.Tensor
     stop: torch.Tensor
     coarse: tuple = ()
-    boxes: torch.Tensor | None = None
+    boxes: Optional[torch.Tensor] = None
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,14 @@ class Prepared:
 
     ``gates``: per cell the constant part of its gates; ``skips``: per level (B, c, h_l, w_l)
     projected features; ``inside``: per level (B, h_l, w_l) bool, not padding; ``mask_inside``: the
-    same on the grid of the masks.
+    same on the grid of the masks; ``guide``: of :class:`Guide`, or None.
     """
 
     gates: list
     skips: list
     inside: list
     mask_inside: torch.Tensor
+    guide: Optional[torch.Tensor] = None
 
 
 class RSISDecoder(nn.Module):
@@ -82,25 +85,33 @@ class RSISDecoder(nn.Module):
         mask_pooling (bool): classes also see the features' mean under the mask.
         box_head (bool): predict boxes from the maxima, as the paper's later versions.
         stop_bias (float): of the stop score before training.
+        guide (bool): learn dense maps of classes and centres, which every cell sees.
     """
 
     def __init__(
         self, in_channels, hidden_channels, num_classes, stride, norm="BN", kernel_size=3,
         forget_bias=0.0, inhibition_bias=None, return_inhibition=0.0, feedback=False,
         coordinates=False, coarse_masks=False, mask_pooling=False, box_head=False, stop_bias=0.0,
+        guide=False,
     ):  # fmt: skip
         super().__init__()
         self.mask_stride = stride // 2
         self.feedback = feedback
         self.coordinates = coordinates
         self.mask_pooling = mask_pooling
+        self.guide = None
+        if guide:
+            self.guide = Guide(in_channels[-1], 32, num_classes, stride, norm_of(norm, 32))
+        extra = 2 * coordinates + MAPS * guide
+        # A level's features are as wide as the hidden state that comes from above.
+        skip_channels = [hidden_channels[0], *hidden_channels[:-1]]
         self.project = nn.ModuleList(
-            _projection(a, b, norm) for a, b in zip(in_channels, hidden_channels)
+            _projection(a, b, norm) for a, b in zip(in_channels, skip_channels)
         )
-        coarser = [0, *hidden_channels[:-1]]
+        above = [0, *hidden_channels[:-1]]
         self.cells = nn.ModuleList(
-            ConvLSTMCell(d + 2 * coordinates, above + feedback, d, kernel_size, (0, forget_bias, 0))
-            for d, above in zip(hidden_channels, coarser)
+            ConvLSTMCell(skip + extra, up + feedback, d, kernel_size, (0, forget_bias, 0))
+            for skip, up, d in zip(skip_channels, above, hidden_channels)
         )
         self.mask = nn.Conv2d(hidden_channels[-1], 1, kernel_size=3, padding=1)
         self.inhibition = None
@@ -110,7 +121,7 @@ class RSISDecoder(nn.Module):
             nn.Conv2d(d, 1, kernel_size=1) for d in hidden_channels[:-1] if coarse_masks
         )
         pooled = sum(hidden_channels)
-        self.classes = nn.Linear(pooled * (1 + mask_pooling), num_classes)
+        self.classes = nn.Linear(pooled + mask_pooling * sum(skip_channels), num_classes)
         self.stop = nn.Linear(pooled, 1)
         nn.init.constant_(self.stop.bias, stop_bias)
         self.boxes = nn.Linear(pooled, 4) if box_head else None
@@ -128,16 +139,26 @@ class RSISDecoder(nn.Module):
         skips = [project(x) for project, x in zip(self.project, features)]
         sizes = [x.shape[-2:] for x in skips]
         inside = [inside_image(image_sizes, padded_size, size, skips[0].device) for size in sizes]
-        gates = [
-            cell.prepare(
-                _with_positions(skip, image_sizes, padded_size) if self.coordinates else skip
-            )
-            for cell, skip in zip(self.cells, skips)
-        ]
+        guide = None if self.guide is None else self.guide(features[-1])
+        extra = self._extra(skips[-1], guide, image_sizes, padded_size)
+        constant = skips
+        if extra is not None:
+            constant = [
+                torch.cat([skip, F.adaptive_avg_pool2d(extra, size)], dim=1)
+                for skip, size in zip(skips, sizes)
+            ]
+        gates = [cell.prepare(x) for cell, x in zip(self.cells, constant)]
         grid = [n // self.mask_stride for n in padded_size]
-        return Prepared(
-            gates, skips, inside, inside_image(image_sizes, padded_size, grid, skips[0].device)
-        )
+        mask_inside = inside_image(image_sizes, padded_size, grid, skips[0].device)
+        return Prepared(gates, skips, inside, mask_inside, guide)
+
+    def _extra(self, like, guide, image_sizes, padded_size):
+        """(B, c, h, w) maps beside the features on the finest grid, or None."""
+        position = _positions(like, image_sizes, padded_size)
+        maps = [position] if self.coordinates else []
+        if guide is not None:
+            maps.append(maps_of(guide, position, image_sizes))
+        return torch.cat(maps, dim=1).to(like.dtype) if maps else None
 
     def forward(self, prepared, state=None, memory=None):
         """
@@ -165,7 +186,8 @@ class RSISDecoder(nn.Module):
         maxima = torch.cat([_maximum(h, i) for h, i in zip(hidden, prepared.inside)], dim=1)
         described = maxima
         if self.mask_pooling:
-            under = _means_under(torch.sigmoid(masks.detach()), prepared.skips)
+            own = torch.sigmoid(masks.detach()) * prepared.mask_inside
+            under = _means_under(own, prepared.skips)
             described = torch.cat([maxima, under], dim=1)
         step = Step(
             masks,
@@ -240,15 +262,15 @@ def norm_of(name, channels):
     """A normalisation that fits few channels.
 
     Args:
-        name (str): of ``detectron2.layers.get_norm``; "GN" has a group for 8 channels here, where
-            stock has 32 groups whatever the number of channels.
+        name (str): of ``detectron2.layers.get_norm``; "GN" has a group for 8 channels here (more,
+            where 8 does not divide), stock has 32 groups whatever the number of channels.
         channels (int)
 
     Returns:
         nn.Module or None
     """
     if name == "GN":
-        return nn.GroupNorm(max(channels // 8, 1), channels)
+        return nn.GroupNorm(math.gcd(max(channels // 8, 1), channels), channels)
     return get_norm(name, channels)
 
 
@@ -272,18 +294,17 @@ def inside_image(image_sizes, padded_size, size, device=None):
     return axes[0][:, :, None] & axes[1][:, None, :]
 
 
-def _with_positions(x, image_sizes, padded_size):
-    """Two more channels: x and y of the cells' centres, -1 to 1 over each image."""
-    batch, _, height, width = x.shape
+def _positions(x, image_sizes, padded_size):
+    """(B, 2, h, w): x and y of the cells of a (B, c, h, w) map, -1 to 1 over each image."""
+    height, width = x.shape[-2:]
     rows = (torch.arange(height, device=x.device) + 0.5) * (padded_size[0] / height)
     columns = (torch.arange(width, device=x.device) + 0.5) * (padded_size[1] / width)
     sizes = torch.tensor(image_sizes, dtype=torch.float32, device=x.device)
     y = 2 * rows / sizes[:, :1] - 1
-    x_position = 2 * columns / sizes[:, 1:] - 1
-    grid = torch.stack(
-        [x_position[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=1
+    x = 2 * columns / sizes[:, 1:] - 1
+    return torch.stack(
+        [x[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=1
     )
-    return torch.cat([x, grid.to(x.dtype)], dim=1)
 
 
 def _memory_at(memory, like):

@@ -22,23 +22,27 @@ def mask_scores(probabilities):
     return (probabilities * own).flatten(1).sum(1) / own.flatten(1).sum(1).clamp(min=1)
 
 
-def without_overlap(probabilities, rule):
+def without_overlap(probabilities, rule, threshold=0.5):
     """Masks of which no two have a pixel in common.
 
     Args:
         probabilities (Tensor): (T, h, w) float in [0, 1].
         rule (str): "best": a pixel stays with the highest probability; "first": with the earliest
             step that claims it, as RIS paints its masks; "": masks are left alone.
+        threshold (float): above it a step claims a pixel.
 
     Returns:
         Tensor: (T, h, w) float, 0 where another mask wins.
     """
     if not rule or len(probabilities) == 0:
         return probabilities
-    rival = probabilities if rule == "best" else (probabilities > 0.5).to(probabilities.dtype)
-    winner = rival.argmax(dim=0)  # of equals the first
-    steps = torch.arange(len(probabilities), device=probabilities.device)
-    return probabilities * (winner == steps[:, None, None])
+    steps = torch.arange(len(probabilities), device=probabilities.device)[:, None, None]
+    if rule == "best":
+        lost = probabilities.argmax(dim=0) != steps  # of equals the first wins
+    else:
+        claims = probabilities > threshold
+        lost = claims.any(dim=0) & (steps > claims.to(torch.uint8).argmax(dim=0))
+    return probabilities.masked_fill(lost, 0)
 
 
 def score_instances(probabilities, class_probabilities, objectness, parts, all_classes):

@@ -37,8 +37,10 @@ def overlap_costs(mask_logits, gt_masks, valid=None, kinds=("iou",)):
 
     Args:
         mask_logits, gt_masks, valid: as in :func:`soft_iou_cost`.
-        kinds (collection[str]): of "iou" (1 - soft IoU), "dice" (1 - 2 <p, y> / (|p| + |y|)) and
-            "bce" (cross-entropy, mean over the pixels that count).
+        kinds (collection[str]): of "iou" (1 - soft IoU), "dice" (1 - 2 <p, y> / (|p| + |y|)),
+            "bce" (cross-entropy, mean over the pixels that count) and "position" (-log <q, y> with
+            q the softmax of the logits over all positions: how sure the mask is to lie on this one
+            instance, however much of it it covers).
 
     Returns:
         dict[str, Tensor]: (B, T, K) float32 by kind.
@@ -63,6 +65,9 @@ def overlap_costs(mask_logits, gt_masks, valid=None, kinds=("iou",)):
             rest = rest.sum(2) if valid is None else (rest * inside).sum(2)
             count = logits.shape[2] if valid is None else inside.sum(2)[:, :, None].clamp(min=1)
             costs["bce"] = (rest[:, :, None] - logits @ truth.transpose(1, 2)) / count
+        if "position" in kinds:
+            rivals = logits if valid is None else logits.masked_fill(inside == 0, -1e4)
+            costs["position"] = -(rivals.softmax(2) @ truth.transpose(1, 2) + EPSILON).log()
         return costs
 
 
@@ -110,7 +115,7 @@ def class_loss(class_logits, gt_classes, matches):
     """
     image, step, instance = flat_matches(matches, class_logits.device)
     if len(image) == 0:
-        return class_logits.sum() * 0
+        return class_logits.float().sum() * 0
     return F.cross_entropy(class_logits[image, step].float(), gt_classes[image, instance])
 
 
@@ -169,7 +174,7 @@ def box_loss(boxes, gt_boxes, matches):
     """
     image, step, instance = flat_matches(matches, boxes.device)
     if len(image) == 0:
-        return boxes.sum() * 0
+        return boxes.float().sum() * 0
     return F.mse_loss(boxes[image, step].float(), gt_boxes[image, instance])
 
 
@@ -198,7 +203,7 @@ def sequence_losses(steps, targets, names, stride=1, balanced=True, matches=None
         steps (Step): stacked, T steps.
         targets (Targets): at stride 1.
         names (collection[str]): of loss_mask, loss_class, loss_stop, loss_bce, loss_dice,
-            loss_coarse, loss_box; the first three are always computed.
+            loss_position, loss_coarse, loss_box; the first three are always computed.
         stride (int): of the grid on which masks are compared.
         balanced (bool): of :func:`stop_loss`.
         matches (list[tuple[Tensor, Tensor]] or None): which instance each step is to show; None:
@@ -213,7 +218,7 @@ def sequence_losses(steps, targets, names, stride=1, balanced=True, matches=None
         logits = F.interpolate(
             logits, compared.valid.shape[-2:], mode="bilinear", align_corners=False
         )
-    kinds = {"iou"} | {kind for kind in ("bce", "dice") if f"loss_{kind}" in names}
+    kinds = {"iou"} | {kind for kind in ("bce", "dice", "position") if f"loss_{kind}" in names}
     costs = overlap_costs(logits, compared.masks, compared.valid, kinds)
     if matches is None:
         matches = match_instances(costs["iou"], targets.counts)

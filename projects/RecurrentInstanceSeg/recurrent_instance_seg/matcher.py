@@ -31,16 +31,3 @@ def match_instances(cost, num_instances):
         steps, instances = linear_sum_assignment(image[: min(len(image), n), :n])
         matches.append((torch.as_tensor(steps), torch.as_tensor(instances)))
     return matches
-
-
-def match_in_order(num_steps, ranks):
-    """Step t shows the t-th instance of a given order.
-
-    Args:
-        num_steps (int): T.
-        ranks (list[Tensor]): per image the instances, (n,) int64, first to last.
-
-    Returns:
-        list[tuple[Tensor, Tensor]]: as :func:`match_instances`.
-    """
-    return [(torch.arange(min(num_steps, len(r))), r[:num_steps].cpu()) for r in ranks]

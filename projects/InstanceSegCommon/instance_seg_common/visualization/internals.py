@@ -14,6 +14,7 @@ from . import drawing
 from .embedding import draw_embedding
 from .panels import truth_of
 from .proposals import lost_to_nms, proposal_internals
+from .recurrent import draw_recurrent
 
 MAX_PROPOSALS = 60
 MAX_REMOVED = 300
@@ -146,4 +147,5 @@ def ground_truth_boxes(dataset_dict):
 INTERNALS_DRAWERS = {
     "EmbeddingInstanceSeg": draw_embedding,
     "GeneralizedRCNN": draw_proposals,
+    "RecurrentInstanceSeg": draw_recurrent,
 }

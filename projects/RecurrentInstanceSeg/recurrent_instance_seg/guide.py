@@ -1,0 +1,120 @@
+"""Dense maps that help to tell objects apart: classes, and where the own object's centre is.
+
+They give the encoder a signal at every pixel from the first iteration on, long before the masks of
+single steps do, and the ConvLSTMs read them: pixels that point to one centre are one object.
+
+Source: Ren & Zemel 2017 (End-to-End Instance Segmentation with Recurrent Attention), whose
+recurrent network reads foreground and angles towards the objects' centres, learned likewise.
+Deviates: offsets in place of angles, classes in place of foreground, learned together.
+
+Shape shorthand in this module:
+    B: images in the batch   C: classes without background   h, w: the guide's grid
+"""
+
+import torch
+from detectron2.layers import Conv2d
+from torch import nn
+from torch.nn import functional as F
+
+OFFSET_UNIT = 16.0  # pixels of the network input that make an offset of 1
+MAPS = 5  # channels of `maps_of`
+
+
+class Guide(nn.Module):
+    """Class logits and offsets from a feature map.
+
+    Args:
+        in_channels (int): of the feature map.
+        channels (int): of the hidden layer.
+        num_classes (int): C.
+        stride (int): of the feature map, pixels of the network input.
+        norm (nn.Module or None): of the hidden layer.
+    """
+
+    def __init__(self, in_channels, channels, num_classes, stride, norm):
+        super().__init__()
+        self.stride = stride
+        self.hidden = Conv2d(
+            in_channels, channels, kernel_size=3, padding=1, bias=norm is None, norm=norm,
+            activation=F.relu,
+        )  # fmt: skip
+        self.last = nn.Conv2d(channels, num_classes + 1 + 2, kernel_size=1)
+
+    def forward(self, features):
+        """(B, in_channels, h, w) -> (B, C + 3, h, w) float: logits of the classes and, after them,
+        of background; offsets x and y to the centre of the own object, in OFFSET_UNIT."""
+        return self.last(self.hidden(features))
+
+
+def maps_of(raw, positions, sizes):
+    """What the ConvLSTMs read.
+
+    Args:
+        raw (Tensor): (B, C + 3, h, w) of :class:`Guide`; no gradient flows back.
+        positions (Tensor): (B, 2, h, w) x and y of the cells, -1 to 1 over each image.
+        sizes (list[tuple[int, int]]): height and width of each image, pixels.
+
+    Returns:
+        Tensor: (B, MAPS, h, w): probability of an object, its offsets, and its centre in the
+        units of ``positions``; all but the first 0 on background.
+    """
+    raw = raw.detach()
+    foreground = 1 - raw[:, :-2].softmax(dim=1)[:, -1:]
+    offsets = raw[:, -2:]
+    extent = torch.tensor([[w, h] for h, w in sizes], dtype=raw.dtype, device=raw.device)
+    centers = positions + 2 * OFFSET_UNIT * offsets / extent[:, :, None, None]
+    return torch.cat([foreground, foreground * offsets, foreground * centers], dim=1)
+
+
+def guide_loss(raw, targets, stride):
+    """Cross-entropy of the classes, and distance of the offsets.
+
+    Args:
+        raw (Tensor): (B, C + 3, h, w) of :class:`Guide`.
+        targets (Targets): at stride 1.
+        stride (int): of the guide's grid.
+
+    Returns:
+        Tensor: scalar: mean cross-entropy over the valid cells plus mean smooth L1 distance over
+        the cells of objects.
+    """
+    level = targets.at(stride)
+    classes, offsets = guide_targets(level, raw.shape[1] - 3)
+    entropy = F.cross_entropy(raw[:, :-2].float(), classes, reduction="none") * level.valid
+    distance = F.smooth_l1_loss(
+        raw[:, -2:].float(), offsets * (stride / OFFSET_UNIT), reduction="none"
+    )
+    owned = level.valid & (classes < raw.shape[1] - 3)
+    return entropy.sum() / level.valid.sum().clamp(min=1) + (
+        distance.sum(dim=1) * owned
+    ).sum() / owned.sum().clamp(min=1)
+
+
+def guide_targets(level, num_classes):
+    """Class of every cell, and offset to the centre of mass of its instance.
+
+    Args:
+        level (Targets): on the guide's grid.
+        num_classes (int): C, the class of background.
+
+    Returns:
+        tuple[Tensor, Tensor]: (B, h, w) int64; (B, 2, h, w) float, x and y in cells, 0 on
+        background.
+    """
+    masks = level.masks
+    batch, count, height, width = masks.shape
+    x = torch.arange(width, device=masks.device, dtype=masks.dtype)
+    y = torch.arange(height, device=masks.device, dtype=masks.dtype)
+    if count == 0:
+        shape = (batch, height, width)
+        classes = torch.full(shape, num_classes, device=masks.device)
+        return classes, masks.new_zeros(batch, 2, height, width)
+    share, owner = masks.max(dim=1)
+    owned = share >= 0.5
+    area = masks.sum(dim=(2, 3)).clamp(min=1e-6)
+    centers = torch.stack([masks.sum(2) @ x / area, masks.sum(3) @ y / area], dim=1)  # (B, 2, K)
+    index = owner.flatten(1)[:, None].expand(-1, 2, -1)
+    own = centers.gather(2, index).unflatten(2, (height, width))
+    here = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
+    classes = level.classes.gather(1, owner.flatten(1)).unflatten(1, (height, width))
+    return torch.where(owned, classes, num_classes), (own - here) * owned[:, None]
