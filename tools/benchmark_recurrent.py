@@ -391,7 +391,7 @@ def recurrent_training_rows():
             "checkpointing",
             f"training step, 8x128x128, {MAX_STEPS} steps, CHECKPOINTING",
             "without",
-            0.6,
+            0.5,
             _build_checkpointing,
             tolerance=1e-5,
             required_memory=1.2,

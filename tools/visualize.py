@@ -175,6 +175,7 @@ class PredictionDrawer:
     def _internals(self, image, dataset_dict):
         internals = compute_internals(self.model, [model_input(self.cfg, image)])[0]
         name = Path(dataset_dict["file_name"]).name
+        dataset_dict = {**dataset_dict, "thing_classes": self.class_names}
         architecture = self.cfg.MODEL.META_ARCHITECTURE
         return internals_panel(architecture, image, internals, dataset_dict, name)
 

@@ -72,6 +72,18 @@ def test_every_parameter_gets_a_finite_gradient_on_every_batch(kind, batch):
         assert torch.isfinite(parameter.grad).all(), name
 
 
+def test_every_weight_scales_its_loss():
+    names = ("mask", "class", "stop", "bce", "dice", "position", "coarse", "guide", "box")
+    ones = {f"{name.upper()}_WEIGHT": 1.0 for name in names}
+    others = {key: float(factor) for factor, key in enumerate(ones, start=2)}
+    losses, scaled = (build_tiny(**{**EVERY_PART, **w})([item()]) for w in (ones, others))
+    assert set(losses) == {f"loss_{name}" for name in names}
+    for name in losses:
+        factor = others[f"{name.removeprefix('loss_').upper()}_WEIGHT"]
+        assert scaled[name].item() == pytest.approx(factor * losses[name].item())
+        assert losses[name].item() > 0
+
+
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_predictions_keep_the_contract_on_every_batch(kind, batch):
@@ -315,14 +327,17 @@ def test_no_gradient_flows_through_what_counts_as_found(kind):
     assert not any(memory.requires_grad for memory in memories[1:])
 
 
-def test_instances_found_before_are_shown_and_not_asked_for(monkeypatch):
-    inputs = [item(boxes=FOUR, classes=(0, 1, 0, 1)), item(boxes=())]
-
-    def hide_all(targets, numbers):
-        return original(targets, torch.full_like(numbers, 0.999))
-
+@pytest.fixture
+def all_found(monkeypatch):
+    """RANDOM_PREFIX always counts all instances as found."""
     original = arch.hide_found
-    monkeypatch.setattr(arch, "hide_found", hide_all)
+    monkeypatch.setattr(
+        arch, "hide_found", lambda targets, numbers: original(targets, 0 * numbers + 0.999)
+    )
+
+
+def test_instances_found_before_are_shown_and_not_asked_for(all_found):
+    inputs = [item(boxes=FOUR, classes=(0, 1, 0, 1)), item(boxes=())]
     prefix = {"RANDOM_PREFIX": True, "FEEDBACK": True, "TEACHER_UNTIL": 1, "STOP_BALANCED": False}
     model = scripted(inputs, MAX_STEPS=9, **prefix)
     losses = model(inputs)
@@ -333,6 +348,14 @@ def test_instances_found_before_are_shown_and_not_asked_for(monkeypatch):
     # The script sees an object where none is left; the other image is empty anyway.
     weight = model.loss_weights["loss_stop"]
     assert losses["loss_stop"].item() == pytest.approx(weight * 10, rel=1e-4)
+
+
+def test_dense_maps_learn_from_all_instances(all_found):
+    kind = {**EVERY_PART, "TEACHER_UNTIL": 1}
+    hinted, plain = build_tiny(**kind, RANDOM_PREFIX=True), build_tiny(**kind)
+    losses, wanted = hinted([item()]), plain([item()])
+    assert losses["loss_mask"] == 0
+    assert torch.equal(losses["loss_guide"], wanted["loss_guide"])
 
 
 # What must not count.

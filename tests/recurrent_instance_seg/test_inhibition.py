@@ -135,3 +135,9 @@ def test_low_precision_is_left_before_the_competition(dtype, autocast):
             result = module(logits, inside, found)
         assert result.dtype == torch.float32
         assert torch.equal(result, expected)
+
+
+def test_gain_multiplies_the_logits_but_not_the_handicap():
+    logits, inside, memory = scene()
+    expected = SpatialInhibition(1.0, 2.0)(3 * logits, inside, memory)
+    assert torch.equal(SpatialInhibition(1.0, 2.0, gain=3.0)(logits, inside, memory), expected)

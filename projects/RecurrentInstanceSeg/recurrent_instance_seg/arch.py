@@ -306,7 +306,8 @@ def _decoder(node, levels):
     return RSISDecoder(
         channels, stride=stride, forget_bias=node.FORGET_BIAS,
         inhibition_bias=node.INHIBITION_BIAS if node.INHIBITION else None,
-        return_inhibition=node.RETURN_INHIBITION, feedback=node.FEEDBACK,
+        return_inhibition=node.RETURN_INHIBITION, inhibition_gain=node.INHIBITION_GAIN,
+        feedback=node.FEEDBACK,
         coordinates=node.COORDINATES, coarse_masks=node.COARSE_WEIGHT > 0,
         mask_pooling=node.MASK_POOLING,
         guide=node.GUIDE_WEIGHT > 0, box_head=node.BOX_HEAD and node.BOX_WEIGHT > 0, **shared,

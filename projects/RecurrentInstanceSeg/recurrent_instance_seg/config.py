@@ -22,6 +22,7 @@ DEFAULTS = {
     "FORGET_BIAS": 0.0,  # of the ConvLSTMs before training (ris: of all three gates)
     "INHIBITION": False,  # rsis: the pixels of a mask compete for it (ris: always)
     "INHIBITION_BIAS": 6.0,  # before training; masks of up to exp(bias) cells start above 0.5
+    "INHIBITION_GAIN": 1.0,  # of the logits that compete: larger lets one object win earlier
     "RETURN_INHIBITION": 0.0,  # rsis with INHIBITION: handicap of found pixels, before training
     "STOP_BIAS": 0.0,  # of the objectness before training; above 0 sequences start by going on
     "FEEDBACK": False,  # rsis: the ConvLSTMs see the union of the masks so far

@@ -78,7 +78,8 @@ class RSISDecoder(nn.Module):
         kernel_size (int): of the cells.
         forget_bias (float): of the cells' forget gates before training.
         inhibition_bias (float or None): of a :class:`SpatialInhibition` on the mask; None: none.
-        return_inhibition (float): of the same; above 0 it reads the masks so far.
+        return_inhibition, inhibition_gain (float): of the same; with a handicap above 0 it reads
+            the masks so far.
         feedback (bool): every cell sees the masks so far.
         coordinates (bool): every cell sees x and y, -1 to 1 over the image.
         coarse_masks (bool): auxiliary masks from all cells but the finest.
@@ -90,7 +91,8 @@ class RSISDecoder(nn.Module):
 
     def __init__(
         self, in_channels, hidden_channels, num_classes, stride, norm="BN", kernel_size=3,
-        forget_bias=0.0, inhibition_bias=None, return_inhibition=0.0, feedback=False,
+        forget_bias=0.0, inhibition_bias=None, return_inhibition=0.0, inhibition_gain=1.0,
+        feedback=False,
         coordinates=False, coarse_masks=False, mask_pooling=False, box_head=False, stop_bias=0.0,
         guide=False,
     ):  # fmt: skip
@@ -116,7 +118,7 @@ class RSISDecoder(nn.Module):
         self.mask = nn.Conv2d(hidden_channels[-1], 1, kernel_size=3, padding=1)
         self.inhibition = None
         if inhibition_bias is not None:
-            self.inhibition = SpatialInhibition(inhibition_bias, return_inhibition)
+            self.inhibition = SpatialInhibition(inhibition_bias, return_inhibition, inhibition_gain)
         self.coarse = nn.ModuleList(
             nn.Conv2d(d, 1, kernel_size=1) for d in hidden_channels[:-1] if coarse_masks
         )

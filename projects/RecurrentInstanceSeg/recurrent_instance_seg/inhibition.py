@@ -21,10 +21,13 @@ class SpatialInhibition(nn.Module):
             probability 0.5 on up to exp(bias) cells.
         handicap (float): taken from the logits of cells of earlier masks, learned from this value
             on; 0: none.
+        gain (float): of the logits. Small weights make small differences, with which several like
+            objects share the softmax for long; a larger gain lets one win.
     """
 
-    def __init__(self, bias, handicap=0.0):
+    def __init__(self, bias, handicap=0.0, gain=1.0):
         super().__init__()
+        self.gain = gain
         self.bias = nn.Parameter(torch.tensor(float(bias)))
         self.handicap = nn.Parameter(torch.tensor(float(handicap))) if handicap else None
 
@@ -39,7 +42,7 @@ class SpatialInhibition(nn.Module):
         Returns:
             Tensor: (B, H, W) float32 mask logits.
         """
-        logits = logits.float()
+        logits = self.gain * logits.float()
         if self.handicap is not None:
             memory = torch.zeros_like(logits) if memory is None else memory
             logits = logits - self.handicap * memory
