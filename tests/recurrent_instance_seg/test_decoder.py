@@ -7,7 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recurrent_instance_seg.decoder import MEMORY_GAIN, RSISDecoder, inside_image, norm_of
+from recurrent_instance_seg.decoder import (
+    MEMORY_GAIN,
+    RSISDecoder,
+    convolve_enlarged,
+    inside_image,
+    norm_of,
+)
 
 EVERYTHING = {
     "inhibition_bias": 2.0,
@@ -415,3 +421,17 @@ def test_as_many_parameters_as_the_released_code():
     decoder = RSISDecoder([2048, 1024, 512, 256, 64], [128, 64, 32, 16, 8], 21, stride=2)
     projections = sum(p.numel() for p in decoder.project.parameters())
     assert sum(p.numel() for p in decoder.parameters()) - projections == 2_165_391
+
+
+@pytest.mark.parametrize("size", [(8, 12), (16, 24), (15, 25)])
+def test_convolution_of_an_enlarged_map_on_the_small_one(size):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(5, 1, kernel_size=3, padding=1).double()
+    x = torch.randn(2, 5, 8, 12, dtype=torch.float64, requires_grad=True)
+    plain = conv(enlarged(x, size))[:, 0]
+    weights = torch.randn_like(plain)
+    expected = torch.autograd.grad((plain * weights).sum(), [x, *conv.parameters()])
+    result = convolve_enlarged(conv, x, size)
+    torch.testing.assert_close(result, plain)
+    gradients = torch.autograd.grad((result * weights).sum(), [x, *conv.parameters()])
+    torch.testing.assert_close(gradients, expected)

@@ -182,7 +182,7 @@ class RSISDecoder(nn.Module):
                 inputs.append(_memory_at(memory, gates))
             states.append(cell(gates, inputs, state[level] if state else None))
         hidden = [h for h, _ in states]
-        masks = self.mask(_enlarge(hidden[-1], prepared.mask_inside.shape[-2:]))[:, 0]
+        masks = convolve_enlarged(self.mask, hidden[-1], prepared.mask_inside.shape[-2:])
         if self.inhibition is not None:
             masks = self.inhibition(masks, prepared.mask_inside, memory)
         maxima = torch.cat([_maximum(h, i) for h, i in zip(hidden, prepared.inside)], dim=1)
@@ -258,6 +258,31 @@ class RISDecoder(nn.Module):
             [_quarters(x, inside) for x, inside in zip(hidden, prepared.mask_inside)]
         )
         return Step(masks, self.classes(pooled), self.stop(pooled)[:, 0]), states
+
+
+def convolve_enlarged(conv, x, size):
+    """``conv(enlarged x)`` of one output channel, without convolving at the large size.
+
+    Every tap of the kernel weights channels, which commutes with the enlargement: the taps are
+    computed on the small map, enlarged, shifted and added.
+
+    Args:
+        conv (nn.Conv2d): D to 1 channels, 3 x 3, padding 1.
+        x (Tensor): (B, D, h, w) float.
+        size (tuple[int, int]): to which x is enlarged (bilinear) before the convolution.
+
+    Returns:
+        Tensor: (B, *size) float.
+    """
+    kernel = conv.weight[0].flatten(1).t()[:, :, None, None]  # (9, D, 1, 1), rows first
+    taps = F.pad(_enlarge(F.conv2d(x, kernel), size), (1, 1, 1, 1))
+    height, width = size
+    shifted = [
+        taps[:, 3 * dy + dx, dy : dy + height, dx : dx + width]
+        for dy in range(3)
+        for dx in range(3)
+    ]
+    return sum(shifted) + conv.bias
 
 
 def norm_of(name, channels):
