@@ -22,8 +22,8 @@ demo: $(READY) ## train, evaluate and draw each way on embedded data
 lint: $(READY)
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
-test: lint ## lint, then the test suite
-	@$(VENV)/bin/python -m pytest
+test: lint ## lint, then the test suite, a process for each core
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 benchmark: $(READY) ## speed as ratios to a reference in the same run
 	@$(VENV)/bin/python tools/benchmark.py
