@@ -124,14 +124,17 @@ def instances_from_masks(
     kept = _areas(masks) >= max(min_area, 1)
     result = Instances(tuple(output_size))
     result.pred_masks = masks[kept]
-    result.pred_boxes = Boxes(_tight_boxes(result.pred_masks))
+    result.pred_boxes = Boxes(tight_boxes(result.pred_masks))
     result.scores = scores[kept]
     result.pred_classes = classes[kept].to(torch.int64)
     return result
 
 
-def _tight_boxes(masks):
-    """(N, 4) float32 XYXY of (N, H, W) bool, none empty, as BitMasks has them, without its loop."""
+def tight_boxes(masks):
+    """(N, 4) float32 XYXY of (N, H, W) bool, none empty, as BitMasks has them, without its loop.
+
+    The right and bottom edges are exclusive.
+    """
     pixels = masks.view(torch.uint8)
     low, high = [], []
     for dim in (1, 2):  # columns, then rows

@@ -152,7 +152,7 @@ class RecurrentInstanceSeg(nn.Module):
             targets, found = hide_found(targets, torch.rand(len(targets.counts)))
             memory = F.avg_pool2d(found[:, None], self.decoder.mask_stride)[:, 0]
         # The step after the last object is where stopping is learned.
-        num_steps = max(min(n + 1, limit) if n < limit else limit for n in targets.counts)
+        num_steps = max(min(n + 1, limit) for n in targets.counts)
         teacher = self._teacher(targets, rule) if taught and rule else None
         steps = unroll(self.decoder, prepared, num_steps, memory, teacher, self.checkpointing)
         losses = sequence_losses(

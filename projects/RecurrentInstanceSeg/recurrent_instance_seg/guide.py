@@ -16,6 +16,8 @@ from detectron2.layers import Conv2d
 from torch import nn
 from torch.nn import functional as F
 
+from .targets import centers_of_mass
+
 OFFSET_UNIT = 16.0  # pixels of the network input that make an offset of 1
 MAPS = 5  # channels of `maps_of`
 
@@ -103,16 +105,14 @@ def guide_targets(level, num_classes):
     """
     masks = level.masks
     batch, count, height, width = masks.shape
-    x = torch.arange(width, device=masks.device, dtype=masks.dtype)
-    y = torch.arange(height, device=masks.device, dtype=masks.dtype)
     if count == 0:
         shape = (batch, height, width)
         classes = torch.full(shape, num_classes, device=masks.device)
         return classes, masks.new_zeros(batch, 2, height, width)
     share, owner = masks.max(dim=1)
     owned = share >= 0.5
-    area = masks.sum(dim=(2, 3)).clamp(min=1e-6)
-    centers = torch.stack([masks.sum(2) @ x / area, masks.sum(3) @ y / area], dim=1)  # (B, 2, K)
+    centers = centers_of_mass(masks).transpose(1, 2)  # (B, 2, K)
+    y, x = (torch.arange(n, device=masks.device).to(masks) for n in (height, width))
     index = owner.flatten(1)[:, None].expand(-1, 2, -1)
     own = centers.gather(2, index).unflatten(2, (height, width))
     here = torch.stack([x.expand(height, width), y[:, None].expand(height, width)])

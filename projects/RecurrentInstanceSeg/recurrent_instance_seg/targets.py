@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from instance_seg_common.errors import UserError
+from instance_seg_common.masks import tight_boxes
 
 
 @dataclass(frozen=True)
@@ -109,16 +110,24 @@ def order_of(targets, rule):
     Returns:
         Tensor: (B, K) int64, instances first to last; those that pad come last.
     """
-    masks = targets.masks
-    area = masks.sum(dim=(2, 3))
-    height, width = masks.shape[-2:]
-    along = {
-        "left_to_right": lambda: masks.sum(2) @ torch.arange(width, device=masks.device).float(),
-        "top_to_bottom": lambda: masks.sum(3) @ torch.arange(height, device=masks.device).float(),
-    }
-    key = -area if rule == "large_to_small" else along[rule]() / area.clamp(min=1e-6)
-    key = key.masked_fill(area == 0, torch.inf)
-    return key.argsort(dim=1, stable=True)
+    area = targets.masks.sum(dim=(2, 3))
+    x, y = centers_of_mass(targets.masks).unbind(dim=2)
+    key = {"left_to_right": x, "top_to_bottom": y, "large_to_small": -area}[rule]
+    return key.masked_fill(area == 0, torch.inf).argsort(dim=1, stable=True)
+
+
+def centers_of_mass(masks):
+    """Where the instances are.
+
+    Args:
+        masks (Tensor): (B, K, h, w) float in [0, 1].
+
+    Returns:
+        Tensor: (B, K, 2) float: x and y in cells, the first cell's centre is 0; 0 for an empty one.
+    """
+    area = masks.sum(dim=(2, 3)).clamp(min=1e-6)
+    rows, columns = (torch.arange(n, device=masks.device).to(masks) for n in masks.shape[-2:])
+    return torch.stack([masks.sum(2) @ columns / area, masks.sum(3) @ rows / area], dim=2)
 
 
 def boxes_of(targets):
@@ -132,10 +141,8 @@ def boxes_of(targets):
         instance that pads.
     """
     height, width = targets.masks.shape[-2:]
-    edges = []
-    for dim, extent in ((2, width), (3, height)):
-        touched = (targets.masks > 0).any(dim=dim).float()
-        low = touched.argmax(dim=2)
-        high = extent - touched.flip(2).argmax(dim=2)
-        edges += [low / extent, torch.where(touched.any(2), high, low) / extent]
-    return torch.stack([edges[0], edges[2], edges[1], edges[3]], dim=2)
+    covered = targets.masks > 0
+    exists = covered.flatten(2).any(dim=2)
+    boxes = targets.masks.new_zeros(*exists.shape, 4)
+    boxes[exists] = tight_boxes(covered[exists]) / boxes.new_tensor([width, height, width, height])
+    return boxes
