@@ -36,10 +36,9 @@ PLUGINS = {
                 "TEACHER_UNTIL": 60,
                 "RANDOM_PREFIX": False,
                 "CURRICULUM_START": 0,
-                "INHIBITION_BIAS": 6.0,
             }
         },
-        0.1,
+        0.03,
     ),
 }
 

@@ -23,6 +23,7 @@ from instance_seg_common.masks import instances_to_label_map
 from recurrent_instance_seg import arch
 
 ORDERED = {"TEACHER": "large_to_small", "TEACHER_UNTIL": 1000, "FEEDBACK": True}
+ATTENTION = {"ATTENTION": True, "GUIDE_WEIGHT": 1.0, "POSITION_WEIGHT": 1.0}
 ONSETS = {"CLASS_LOSS_AFTER": 1000, "STOP_LOSS_AFTER": 1000}
 KINDS = {
     "rsis": {},
@@ -32,6 +33,8 @@ KINDS = {
     "greedy teacher": {"TEACHER": "greedy", "TEACHER_UNTIL": 1000},
     "curriculum": {"CURRICULUM_START": 1},
     "before the onsets": ONSETS,
+    "attention": ATTENTION,
+    "votes": {"GUIDE_WEIGHT": 1.0, "VOTE_WEIGHT": 1.0, "MASK_POOLING": True},
     "boxes": {"BOX_HEAD": True},
     "coarse masks": {"COARSE_WEIGHT": 1.0},
     "detail": {"DETAIL": True, "HIDDEN_CHANNELS": [6, 4, 4]},
@@ -73,7 +76,7 @@ def test_every_parameter_gets_a_finite_gradient_on_every_batch(kind, batch):
 
 
 def test_every_weight_scales_its_loss():
-    names = ("mask", "class", "stop", "bce", "dice", "position", "coarse", "guide", "box")
+    names = ["mask", "class", "stop", "bce", "dice", "position", "coarse", "guide", "vote", "box"]
     ones = {f"{name.upper()}_WEIGHT": 1.0 for name in names}
     others = {key: float(factor) for factor, key in enumerate(ones, start=2)}
     losses, scaled = (build_tiny(**{**EVERY_PART, **w})([item()]) for w in (ones, others))
@@ -602,6 +605,13 @@ def test_a_head_without_a_loss_is_not_built():
         ({"RANDOM_PREFIX": True}, "RANDOM_PREFIX is True; .*FEEDBACK"),
         ({**RIS, "RANDOM_PREFIX": True, "FEEDBACK": True}, "RANDOM_PREFIX is True; .*DECODER rsis"),
         ({"RANDOM_PREFIX": True, "INHIBITION": True}, "RANDOM_PREFIX is True"),
+        ({"ATTENTION": True, "GUIDE_WEIGHT": 1.0}, "ATTENTION is True; .*POSITION_WEIGHT"),
+        ({"ATTENTION": True, "POSITION_WEIGHT": 1.0}, "ATTENTION is True; it needs GUIDE_WEIGHT"),
+        (
+            {**ATTENTION, "IN_FEATURES": ["p2"], "HIDDEN_CHANNELS": [8]},
+            "ATTENTION is True; .*two levels",
+        ),
+        ({"VOTE_WEIGHT": 1.0}, "VOTE_WEIGHT is 1.0; .*GUIDE_WEIGHT"),
     ],
 )
 def test_config_mistakes_are_sentences(changes, sentence):
@@ -609,8 +619,9 @@ def test_config_mistakes_are_sentences(changes, sentence):
         build_model(recurrent_cfg(**changes))
 
 
-def test_a_handicap_lets_the_decoder_see_what_is_found():
-    build_tiny(RANDOM_PREFIX=True, INHIBITION=True, RETURN_INHIBITION=1.0)
+@pytest.mark.parametrize("kind", [{"INHIBITION": True}, ATTENTION])
+def test_a_handicap_lets_the_decoder_see_what_is_found(kind):
+    build_tiny(RANDOM_PREFIX=True, RETURN_INHIBITION=1.0, **kind)
 
 
 def test_a_class_too_many_is_a_sentence():

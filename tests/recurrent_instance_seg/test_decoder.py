@@ -14,6 +14,7 @@ from recurrent_instance_seg.decoder import (
     inside_image,
     norm_of,
 )
+from recurrent_instance_seg.guide import maps_of
 
 EVERYTHING = {
     "inhibition_bias": 2.0,
@@ -23,6 +24,9 @@ EVERYTHING = {
     "coarse_masks": True,
     "mask_pooling": True,
     "box_head": True,
+    "guide": True,
+    "votes": True,
+    "attention": True,
 }
 
 
@@ -83,6 +87,7 @@ class PlainRSIS:
     def __init__(self, decoder, features, image_sizes, padded):
         self.decoder, self.image_sizes, self.padded = decoder, image_sizes, padded
         self.skips = [project(x) for project, x in zip(decoder.project, features)]
+        self.raw = decoder.guide and decoder.guide(features[-1])
         self.state = [
             (x.new_zeros(len(x), cell.hidden_channels, *x.shape[2:]),) * 2
             for cell, x in zip(decoder.cells, features)
@@ -94,19 +99,41 @@ class PlainRSIS:
             inputs = [skip]
             if self.decoder.coordinates:
                 inputs.append(plain_positions(skip, self.image_sizes, self.padded))
+            factor = memory.shape[1] // skip.shape[2]
+            found = F.avg_pool2d(memory[:, None].to(skip.dtype), factor)
+            if self.raw is not None:
+                inputs.append(self.guide_at(skip.shape[2:]))
             if above is not None:
                 inputs.append(enlarged(above, skip.shape[2:]))
             if self.decoder.feedback:
-                factor = memory.shape[1] // skip.shape[2]
-                inputs.append(F.avg_pool2d(memory[:, None].to(skip.dtype), factor) * MEMORY_GAIN)
+                inputs.append(found * MEMORY_GAIN)
+            if self.decoder.attention is not None and skip is self.skips[-1]:
+                self.spot = self.look(above, found[:, 0])
+                inputs.append(self.spot.to(skip.dtype) * 8)
             self.state[level] = plain_cell(cell, inputs, self.state[level])
             above = self.state[level][0]
         return [hidden for hidden, _ in self.state]
+
+    def guide_at(self, size):
+        """What a level reads of the guide: the finest maps, averaged."""
+        positions = plain_positions(self.raw, self.image_sizes, self.padded)
+        maps = maps_of(self.raw, positions, self.image_sizes)
+        return F.avg_pool2d(maps, maps.shape[2] // size[0]).detach()
+
+    def look(self, above, found):
+        """Scores into ``self.scores``; (B, 3, h, w) maps of the point."""
+        attention = self.decoder.attention
+        size, stride = self.skips[-1].shape[2:], self.padded[0] // self.skips[-1].shape[2]
+        inside = inside_image(self.image_sizes, self.padded, size)
+        self.scores, maps = attention(above, attention.prepare(self.raw, stride), inside, found)
+        return maps
 
     def mask(self, finest, memory, image):
         """(h, w) logits of an image; without its padding, as far as pixels compete."""
         decoder, size = self.decoder, self.image_sizes[image]
         x = decoder.mask(enlarged(finest, [2 * n for n in finest.shape[2:]]))[image, 0]
+        if decoder.attention is not None:
+            x = x + decoder.attention.mask_logits(enlarged(self.spot, x.shape)[image, 0])
         if decoder.inhibition is None:
             return x
         x = x - decoder.inhibition.handicap * memory[image]
@@ -130,7 +157,10 @@ class PlainRSIS:
                 described = torch.cat([maxima, *means]).to(maxima.dtype)
             boxes = self.decoder.boxes and self.decoder.boxes(maxima).sigmoid()
             stop = self.decoder.stop(maxima)[0]
-            results.append((mask, self.decoder.classes(described), stop, boxes))
+            classes = self.decoder.classes(described)
+            if self.decoder.votes:
+                classes = classes + plain_mean_under(probabilities, self.raw[image, :-3])
+            results.append((mask, classes, stop, boxes))
         return results
 
 
@@ -144,6 +174,9 @@ class PlainRSIS:
         {"mask_pooling": True},
         {"coordinates": True},
         {"inhibition_bias": 2.0, "return_inhibition": 1.5},
+        {"guide": True},
+        {"guide": True, "mask_pooling": True, "votes": True},
+        {"guide": True, "attention": True, "return_inhibition": 1.5, "inhibition_gain": 3.0},
         EVERYTHING,
     ],
     ids=lambda options: "-".join(options) if len(options) < 7 else "everything",
@@ -155,7 +188,9 @@ def test_rsis_equals_the_plain_decoder(build_rsis, pyramid, options, dtype):
     inputs = pyramid(dtype=dtype)
     prepared, plain = decoder.prepare(*inputs), PlainRSIS(decoder, *inputs)
     # Positions and what competes are float32 whatever the model is.
-    exact = dtype == torch.float64 and not {"coordinates", "inhibition_bias"} & set(options)
+    exact = dtype == torch.float64 and not {"coordinates", "inhibition_bias", "guide"} & set(
+        options
+    )
     tolerance = {"rtol": 0, "atol": 1e-13 if exact else 1e-5}
     state = None
     for number in range(3):
@@ -163,6 +198,9 @@ def test_rsis_equals_the_plain_decoder(build_rsis, pyramid, options, dtype):
         step, state = decoder(prepared, state, memory)
         expected = plain.outputs(memory)
         torch.testing.assert_close(state, plain.state, **tolerance)
+        assert (step.attention is None) == (decoder.attention is None)
+        if decoder.attention is not None:
+            torch.testing.assert_close(step.attention, plain.scores, **tolerance)
         for image, (mask, classes, stop, boxes) in enumerate(expected):
             torch.testing.assert_close(step.masks[image], mask.to(step.masks.dtype), **tolerance)
             torch.testing.assert_close(step.classes[image], classes, **tolerance)
@@ -329,6 +367,7 @@ def test_an_image_of_one_cell(build_rsis, build_ris):
         ({"feedback": True}, True),
         ({"inhibition_bias": 1.0, "return_inhibition": 1.0}, True),
         ({"inhibition_bias": 1.0}, False),
+        ({"guide": True, "attention": True, "return_inhibition": 9.0}, True),
         ({}, False),
     ],
 )
@@ -341,8 +380,8 @@ def test_the_memory_is_read_only_where_it_is_asked_for(build_rsis, pyramid, opti
     full, _ = decoder(prepared, None, random_memory())
     assert torch.equal(without.masks, empty.masks)
     assert torch.equal(without.masks, full.masks) != reads
-    # A handicap of the mask is no news to the ConvLSTMs.
-    assert torch.equal(without.stop, full.stop) != decoder.feedback
+    # A handicap of the mask is no news to the ConvLSTMs, where a step looks is.
+    assert torch.equal(without.stop, full.stop) != (decoder.feedback or "attention" in options)
 
 
 @torch.no_grad()
@@ -371,7 +410,7 @@ def test_gradients_reach_every_parameter(build_rsis, build_ris, pyramid, options
     steps = run_steps(decoder, *inputs, random_memory())
     total = 0
     for step in steps:
-        outputs = [step.masks, step.classes, step.stop, *step.coarse, step.boxes]
+        outputs = [step.masks, step.classes, step.stop, *step.coarse, step.boxes, step.attention]
         total = total + sum(x.square().sum() for x in outputs if x is not None)
     total.backward()
     for name, parameter in decoder.named_parameters():

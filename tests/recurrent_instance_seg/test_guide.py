@@ -13,6 +13,7 @@ from recurrent_instance_seg.guide import (
     guide_loss,
     guide_targets,
     maps_of,
+    vote_loss,
 )
 from recurrent_instance_seg.targets import Targets
 
@@ -112,3 +113,30 @@ def test_an_empty_batch_keeps_the_graph_and_no_gradient_flows_through_the_maps()
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in guide.parameters())
     assert not maps_of(raw, torch.zeros(1, 2, 6, 8), [(24, 32)]).requires_grad
+
+
+def test_votes_against_a_loop():
+    torch.manual_seed(0)
+    targets = two_rectangles()
+    targets.valid[0, 1, 0] = False
+    raw = torch.randn(2, CLASSES + 3, 6, 8, dtype=torch.float64) * 2
+    entropy = []
+    for k in range(2):
+        own = (targets.masks[0, k] > 0) & targets.valid[0]
+        votes = [raw[0, :CLASSES, y, x] for y, x in own.nonzero().tolist()]
+        entropy.append(-torch.stack(votes).mean(0).log_softmax(0)[targets.classes[0, k]])
+    expected = torch.stack(entropy).mean().item()
+    assert vote_loss(raw.float(), targets, 1).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_nobody_votes_where_nothing_is():
+    targets = two_rectangles()
+    raw = torch.randn(2, CLASSES + 3, 6, 8, requires_grad=True)
+    empty = Targets(targets.masks * 0, targets.classes, targets.valid, [0, 0])
+    for none in (
+        empty,
+        Targets(targets.masks[:, :0], targets.classes[:, :0], targets.valid, [0, 0]),
+    ):
+        loss = vote_loss(raw, none, 1)
+        loss.backward()
+        assert loss == 0 and not raw.grad.any()

@@ -23,10 +23,8 @@ NETWORK = {
     "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3", "res4"],
     "IN_FEATURES": ["res2", "res3", "res4"], "HIDDEN_CHANNELS": [32, 32, 16], "MAX_STEPS": 5,
     "FEEDBACK": True, "COORDINATES": True, "MASK_POOLING": False, "LOSS_STRIDE": 1,
-    "INHIBITION": True, "INHIBITION_BIAS": 6.0, "RETURN_INHIBITION": 5.0,
     "CLASS_WEIGHT": 0.5, "STOP_WEIGHT": 0.5, "TEACHER": "greedy", "TEACHER_UNTIL": 1000,
     "RANDOM_PREFIX": False, "CURRICULUM_START": 0, "CLASS_LOSS_AFTER": 0, "STOP_LOSS_AFTER": 0,
-    "GUIDE_WEIGHT": 0.0, "POSITION_WEIGHT": 0.0,
 }  # fmt: skip
 # A network that trains in a moment, and schedules that move at every few iterations.
 SCHEDULED = {

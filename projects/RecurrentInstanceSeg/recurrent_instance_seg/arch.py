@@ -17,7 +17,7 @@ from instance_seg_common.masks import instances_from_masks, targets_from_instanc
 
 from .config import check_node
 from .decoder import RISDecoder, RSISDecoder, norm_of
-from .guide import guide_loss
+from .guide import guide_loss, vote_loss
 from .inference import score_instances, without_overlap
 from .losses import sequence_losses
 from .rollout import Teacher, unroll, unroll_until_stop
@@ -161,6 +161,8 @@ class RecurrentInstanceSeg(nn.Module):
         )  # fmt: skip
         if "loss_guide" in self.loss_weights:
             losses["loss_guide"] = guide_loss(prepared.guide, everything, self.decoder.guide.stride)
+        if "loss_vote" in self.loss_weights:
+            losses["loss_vote"] = vote_loss(prepared.guide, everything, self.decoder.guide.stride)
         if learning:
             self._advance(losses, targets, num_steps)
         weights = self._current_weights()
@@ -310,7 +312,8 @@ def _decoder(node, levels):
         feedback=node.FEEDBACK,
         coordinates=node.COORDINATES, coarse_masks=node.COARSE_WEIGHT > 0,
         mask_pooling=node.MASK_POOLING,
-        guide=node.GUIDE_WEIGHT > 0, box_head=node.BOX_HEAD and node.BOX_WEIGHT > 0, **shared,
+        guide=node.GUIDE_WEIGHT > 0, votes=node.VOTE_WEIGHT > 0, attention=node.ATTENTION,
+        box_head=node.BOX_HEAD and node.BOX_WEIGHT > 0, **shared,
     )  # fmt: skip
 
 
@@ -327,6 +330,7 @@ def _loss_weights(node):
         "loss_position": node.POSITION_WEIGHT,
         "loss_coarse": node.COARSE_WEIGHT if node.DECODER == "rsis" else 0,
         "loss_guide": node.GUIDE_WEIGHT if node.DECODER == "rsis" else 0,
+        "loss_vote": node.VOTE_WEIGHT if node.DECODER == "rsis" else 0,
         "loss_box": node.BOX_WEIGHT if node.BOX_HEAD and node.DECODER == "rsis" else 0,
     }
     return weights | {name: weight for name, weight in optional.items() if weight}

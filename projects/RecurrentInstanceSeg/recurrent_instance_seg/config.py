@@ -22,9 +22,13 @@ DEFAULTS = {
     "FORGET_BIAS": 0.0,  # of the ConvLSTMs before training (ris: of all three gates)
     "INHIBITION": False,  # rsis: the pixels of a mask compete for it (ris: always)
     "INHIBITION_BIAS": 6.0,  # before training; masks of up to exp(bias) cells start above 0.5
-    "INHIBITION_GAIN": 1.0,  # of the logits that compete: larger lets one object win earlier
-    "RETURN_INHIBITION": 0.0,  # rsis with INHIBITION: handicap of found pixels, before training
+    # Of the logits that compete, with INHIBITION or ATTENTION: larger lets one object win earlier
+    "INHIBITION_GAIN": 1.0,
+    "RETURN_INHIBITION": 0.0,  # of the same: handicap of found pixels, before training
     "STOP_BIAS": 0.0,  # of the objectness before training; above 0 sequences start by going on
+    # rsis with GUIDE_WEIGHT and POSITION_WEIGHT: a step looks at one point, and sees which pixels
+    # have its object's centre
+    "ATTENTION": False,
     "FEEDBACK": False,  # rsis: the ConvLSTMs see the union of the masks so far
     "COORDINATES": False,  # rsis: the ConvLSTMs see x and y, -1 to 1 over the image
     "MASK_POOLING": False,  # rsis: classes also see the features' mean under the mask
@@ -36,9 +40,12 @@ DEFAULTS = {
     "STOP_BALANCED": True,  # going on and stopping count half each
     "BCE_WEIGHT": 0.0,  # weight of the masks' cross-entropy, mean over pixels
     "DICE_WEIGHT": 0.0,  # weight of the masks' Dice loss
-    "POSITION_WEIGHT": 0.0,  # weight of -log of the share of a mask's softmax on its instance
+    # Weight of -log of the share of a softmax that lies on the instance: of the mask's logits, with
+    # ATTENTION of the scores of its points
+    "POSITION_WEIGHT": 0.0,
     "COARSE_WEIGHT": 0.0,  # weight of 1 - soft IoU of auxiliary masks at the coarser levels
     "GUIDE_WEIGHT": 0.0,  # rsis: above 0 learn maps of classes and centres, and read them
+    "VOTE_WEIGHT": 0.0,  # with GUIDE_WEIGHT: classes that an instance's pixels vote together
     "BOX_WEIGHT": 1.0,  # weight of the boxes' squared error, with BOX_HEAD
     "LOSS_STRIDE": 1,  # of the grid on which masks are compared, pixels of the network input
     "CHECKPOINTING": False,  # compute steps again in the backward pass instead of keeping them
@@ -89,7 +96,9 @@ def check_node(node, shapes):
     rsis = node.DECODER == "rsis"
     levels = len(node.IN_FEATURES) + node.DETAIL
     unknown = [part for part in node.SCORE if part not in SCORE_PARTS]
-    reads_memory = rsis and (node.FEEDBACK or (node.INHIBITION and node.RETURN_INHIBITION > 0))
+    inhibited = node.INHIBITION or node.ATTENTION
+    reads_memory = rsis and (node.FEEDBACK or (inhibited and node.RETURN_INHIBITION > 0))
+    trained = node.GUIDE_WEIGHT > 0 and node.POSITION_WEIGHT > 0
     problems = {
         "DECODER": node.DECODER not in ("rsis", "ris") and "it can be rsis or ris",
         "IN_FEATURES": (
@@ -108,6 +117,10 @@ def check_node(node, shapes):
         "MAX_STEPS": node.MAX_STEPS < 1 and "at least one step is needed",
         "OVERLAP": node.OVERLAP not in ("", "best", "first") and "it can be best, first or empty",
         "SCORE": unknown and f"it is made of {', '.join(SCORE_PARTS)}",
+        "ATTENTION": (rsis and node.ATTENTION and (levels < 2 or not trained))
+        and "it needs GUIDE_WEIGHT and POSITION_WEIGHT above 0, and two levels at least",
+        "VOTE_WEIGHT": (rsis and node.VOTE_WEIGHT > 0 and node.GUIDE_WEIGHT == 0)
+        and "it is the guide that votes: set GUIDE_WEIGHT above 0",
         "RANDOM_PREFIX": (node.RANDOM_PREFIX and not reads_memory)
         and "the decoder cannot see what is found: set DECODER rsis and FEEDBACK True",
     }

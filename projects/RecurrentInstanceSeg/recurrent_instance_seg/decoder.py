@@ -17,6 +17,8 @@ from detectron2.layers import Conv2d, get_norm
 from torch import nn
 from torch.nn import functional as F
 
+from . import attention as point_attention
+from .attention import PointAttention
 from .conv_lstm import ConvLSTMCell
 from .guide import MAPS, Guide, maps_of
 from .inhibition import SpatialInhibition
@@ -30,7 +32,8 @@ class Step(NamedTuple):
 
     ``masks`` (B, h, w) logits; ``classes`` (B, C) logits; ``stop`` (B,) logits, above 0 there is an
     object at this step; ``coarse``: auxiliary mask logits (B, h_l, w_l), coarsest first;
-    ``boxes`` (B, 4) or None: corners x, y, x, y as fractions of the padded input.
+    ``boxes`` (B, 4) or None: corners x, y, x, y as fractions of the padded input; ``attention``
+    (B, h_l, w_l) or None: scores of the points that the step could look at.
     """
 
     masks: torch.Tensor
@@ -38,6 +41,7 @@ class Step(NamedTuple):
     stop: torch.Tensor
     coarse: tuple = ()
     boxes: Optional[torch.Tensor] = None
+    attention: Optional[torch.Tensor] = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Prepared:
 
     ``gates``: per cell the constant part of its gates; ``skips``: per level (B, c, h_l, w_l)
     projected features; ``inside``: per level (B, h_l, w_l) bool, not padding; ``mask_inside``: the
-    same on the grid of the masks; ``guide``: of :class:`Guide`, or None.
+    same on the grid of the masks; ``guide``: of :class:`Guide`, or None; ``focus``: of
+    :meth:`PointAttention.prepare`, or None.
     """
 
     gates: list
@@ -54,6 +59,7 @@ class Prepared:
     inside: list
     mask_inside: torch.Tensor
     guide: Optional[torch.Tensor] = None
+    focus: Optional[torch.Tensor] = None
 
 
 class RSISDecoder(nn.Module):
@@ -87,6 +93,10 @@ class RSISDecoder(nn.Module):
         box_head (bool): predict boxes from the maxima, as the paper's later versions.
         stop_bias (float): of the stop score before training.
         guide (bool): learn dense maps of classes and centres, which every cell sees.
+        votes (bool): add the guide's mean class logits under the mask to the step's, with
+            ``mask_pooling``.
+        attention (bool): a :class:`PointAttention` at the finest cell, with ``guide``; takes
+            ``return_inhibition`` and ``inhibition_gain``, too.
     """
 
     def __init__(
@@ -94,7 +104,7 @@ class RSISDecoder(nn.Module):
         forget_bias=0.0, inhibition_bias=None, return_inhibition=0.0, inhibition_gain=1.0,
         feedback=False,
         coordinates=False, coarse_masks=False, mask_pooling=False, box_head=False, stop_bias=0.0,
-        guide=False,
+        guide=False, votes=False, attention=False,
     ):  # fmt: skip
         super().__init__()
         self.mask_stride = stride // 2
@@ -104,6 +114,10 @@ class RSISDecoder(nn.Module):
         self.guide = None
         if guide:
             self.guide = Guide(in_channels[-1], 32, num_classes, stride, norm_of(norm, 32))
+        self.votes = votes and guide and mask_pooling
+        self.attention = None
+        if attention:
+            self.attention = PointAttention(hidden_channels[-2], return_inhibition, inhibition_gain)
         extra = 2 * coordinates + MAPS * guide
         # A level's features are as wide as the hidden state that comes from above.
         skip_channels = [hidden_channels[0], *hidden_channels[:-1]]
@@ -111,9 +125,10 @@ class RSISDecoder(nn.Module):
             _projection(a, b, norm) for a, b in zip(in_channels, skip_channels)
         )
         above = [0, *hidden_channels[:-1]]
+        lit = [0] * len(above[1:]) + [point_attention.MAPS * attention]
         self.cells = nn.ModuleList(
-            ConvLSTMCell(skip + extra, up + feedback, d, kernel_size, (0, forget_bias, 0))
-            for skip, up, d in zip(skip_channels, above, hidden_channels)
+            ConvLSTMCell(skip + extra, up + feedback + spot, d, kernel_size, (0, forget_bias, 0))
+            for skip, up, spot, d in zip(skip_channels, above, lit, hidden_channels)
         )
         self.mask = nn.Conv2d(hidden_channels[-1], 1, kernel_size=3, padding=1)
         self.inhibition = None
@@ -152,7 +167,10 @@ class RSISDecoder(nn.Module):
         gates = [cell.prepare(x) for cell, x in zip(self.cells, constant)]
         grid = [n // self.mask_stride for n in padded_size]
         mask_inside = inside_image(image_sizes, padded_size, grid, skips[0].device)
-        return Prepared(gates, skips, inside, mask_inside, guide)
+        focus = None
+        if self.attention is not None:
+            focus = self.attention.prepare(guide, self.guide.stride)
+        return Prepared(gates, skips, inside, mask_inside, guide, focus)
 
     def _extra(self, like, guide, image_sizes, padded_size):
         """(B, c, h, w) maps beside the features on the finest grid, or None."""
@@ -169,36 +187,52 @@ class RSISDecoder(nn.Module):
             state (list[tuple[Tensor, Tensor]] or None): hidden state and cell of each level; None
                 before the first step.
             memory (Tensor or None): (B, h, w) float in [0, 1], the union of the masks so far; None
-                is empty. Read only with ``feedback`` or ``return_inhibition``.
+                is empty. Read only with ``feedback``, ``return_inhibition`` or ``attention``.
 
         Returns:
             tuple[Step, list]: the step, and the new state.
         """
-        states = []
+        states, scores, spot = [], None, None
         for level, (cell, gates) in enumerate(zip(self.cells, prepared.gates)):
             size = gates.shape[-2:]
             inputs = [_enlarge(states[-1][0], size)] if states else []
             if self.feedback:
-                inputs.append(_memory_at(memory, gates))
+                inputs.append(_memory_at(memory, gates) * MEMORY_GAIN)
+            if prepared.focus is not None and level == len(self.cells) - 1:
+                found = _memory_at(memory, gates)[:, 0]
+                scores, spot = self.attention(
+                    states[-1][0], prepared.focus, prepared.inside[-1], found
+                )
+                inputs.append(spot.to(gates.dtype) * point_attention.GAIN)
             states.append(cell(gates, inputs, state[level] if state else None))
         hidden = [h for h, _ in states]
-        masks = convolve_enlarged(self.mask, hidden[-1], prepared.mask_inside.shape[-2:])
+        grid = prepared.mask_inside.shape[-2:]
+        masks = convolve_enlarged(self.mask, hidden[-1], grid)
+        if spot is not None:
+            masks = masks + self.attention.mask_logits(_enlarge(spot[:, :1], grid)[:, 0])
         if self.inhibition is not None:
             masks = self.inhibition(masks, prepared.mask_inside, memory)
         maxima = torch.cat([_maximum(h, i) for h, i in zip(hidden, prepared.inside)], dim=1)
-        described = maxima
-        if self.mask_pooling:
-            own = torch.sigmoid(masks.detach()) * prepared.mask_inside
-            under = _means_under(own, prepared.skips)
-            described = torch.cat([maxima, under], dim=1)
         step = Step(
             masks,
-            self.classes(described),
+            self._classes(prepared, masks, maxima),
             self.stop(maxima)[:, 0],
             tuple(conv(h)[:, 0] for conv, h in zip(self.coarse, hidden)),
             None if self.boxes is None else torch.sigmoid(self.boxes(maxima)),
+            scores,
         )
         return step, states
+
+    def _classes(self, prepared, masks, maxima):
+        """(B, C) logits."""
+        if not self.mask_pooling:
+            return self.classes(maxima)
+        own = torch.sigmoid(masks.detach()) * prepared.mask_inside
+        under = _means_under(own, prepared.skips)
+        classes = self.classes(torch.cat([maxima, under], dim=1))
+        if self.votes:
+            classes = classes + _means_under(own, [prepared.guide[:, :-3]])
+        return classes
 
 
 class RISDecoder(nn.Module):
@@ -339,7 +373,7 @@ def _memory_at(memory, like):
     size = like.shape[-2:]
     if memory is None:
         return like.new_zeros(len(like), 1, *size)
-    return F.adaptive_avg_pool2d(memory[:, None].to(like.dtype), size) * MEMORY_GAIN
+    return F.adaptive_avg_pool2d(memory[:, None].to(like.dtype), size)
 
 
 def _maximum(hidden, inside):

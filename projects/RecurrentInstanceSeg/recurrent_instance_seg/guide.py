@@ -92,6 +92,28 @@ def guide_loss(raw, targets, stride):
     ).sum() / owned.sum().clamp(min=1)
 
 
+def vote_loss(raw, targets, stride):
+    """Cross-entropy of the classes that all cells of an instance vote together.
+
+    A class that is a matter of the whole outline is hardly learned cell by cell.
+
+    Args:
+        raw, targets, stride: as in :func:`guide_loss`.
+
+    Returns:
+        Tensor: scalar, mean over the instances; 0, still in the graph, without any.
+    """
+    level = targets.at(stride)
+    logits = raw[:, :-3].float().flatten(2)
+    weights = (level.masks * level.valid[:, None]).flatten(2)
+    area = weights.sum(dim=2)
+    exists = area > 0
+    if not exists.any():
+        return logits.sum() * 0
+    votes = torch.einsum("bcp,bkp->bkc", logits, weights)[exists] / area[exists][:, None]
+    return F.cross_entropy(votes, level.classes[exists])
+
+
 def guide_targets(level, num_classes):
     """Class of every cell, and offset to the centre of mass of its instance.
 

@@ -220,6 +220,9 @@ def sequence_losses(steps, targets, names, stride=1, balanced=True, matches=None
         )
     kinds = {"iou"} | {kind for kind in ("bce", "dice", "position") if f"loss_{kind}" in names}
     costs = overlap_costs(logits, compared.masks, compared.valid, kinds)
+    if "position" in kinds and steps.attention is not None:
+        level = targets.at(targets.valid.shape[-1] // steps.attention.shape[-1])
+        costs |= overlap_costs(steps.attention, level.masks, level.valid, ("position",))
     if matches is None:
         matches = match_instances(costs["iou"], targets.counts)
     losses = {

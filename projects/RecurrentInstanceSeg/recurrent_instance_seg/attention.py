@@ -1,0 +1,94 @@
+"""Where a step looks: at one point, and at the pixels whose object has the same centre.
+
+Shape shorthand in this module:
+    B: images in the batch   D: hidden channels   C: classes   h, w: grid of the guide
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .guide import OFFSET_UNIT
+
+MAPS = 3  # channels of what a step sees
+OUTSIDE = -1e4  # score of padding
+GAIN = 8.0  # of these channels in the finest cell, to be heard among a hundred
+
+
+class PointAttention(nn.Module):
+    """The point with the highest score, and a map of the pixels that belong to its object.
+
+    Exactly one point wins, so that a step cannot hedge between objects that look alike: one of them
+    is lit from the first iteration on. Which one is learned by the position loss of the scores.
+
+    Source: Ren & Zemel 2017 (End-to-End Instance Segmentation with Recurrent Attention), whose
+    steps look at one box; membership as in Neven et al. 2019, Eq. 5, with one learned bandwidth.
+    Deviates: a point that wins a competition, in place of a regressed box; the centres are the
+    guide's.
+
+    Args:
+        channels (int): D, of the hidden state that chooses.
+        handicap (float): taken from the scores of cells of earlier masks, learned from this value
+            on.
+        gain (float): of the scores: small weights make small differences.
+    """
+
+    def __init__(self, channels, handicap=0.0, gain=1.0):
+        super().__init__()
+        self.gain = gain
+        self.score = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
+        self.handicap = nn.Parameter(torch.tensor(float(handicap)))
+        self.log_bandwidth = nn.Parameter(torch.tensor(math.log(0.5)))  # of OFFSET_UNIT
+        # Membership 0 and 1 as logits of a mask.
+        self.logits = nn.Parameter(torch.tensor([-4.0, 4.0]))
+
+    def prepare(self, guide, stride):
+        """What all steps share.
+
+        Args:
+            guide (Tensor): (B, C + 3, h, w) of :class:`guide.Guide`.
+            stride (int): of its grid, pixels of the network input.
+
+        Returns:
+            Tensor: (B, 5, h, w) float32: probability of an object; position x and y; the own
+            object's centre x and y; in OFFSET_UNIT.
+        """
+        guide = guide.float()
+        foreground = 1 - guide[:, :-2].softmax(dim=1)[:, -1:]
+        y, x = (torch.arange(n, device=guide.device).to(guide) for n in guide.shape[-2:])
+        here = torch.stack(torch.meshgrid(x, y, indexing="xy")) * (stride / OFFSET_UNIT)
+        here = here.expand(len(guide), -1, -1, -1)
+        return torch.cat([foreground, here, here + guide[:, -2:]], dim=1)
+
+    def forward(self, hidden, prepared, inside, memory):
+        """Choose a point.
+
+        Args:
+            hidden (Tensor): (B, D, h', w') float, of a cell coarser than the guide's grid.
+            prepared (Tensor): of :meth:`prepare`.
+            inside (Tensor): (B, h, w) bool, not padding.
+            memory (Tensor): (B, h, w) float in [0, 1], the masks so far.
+
+        Returns:
+            tuple[Tensor, Tensor]: (B, h, w) float32 scores, OUTSIDE on padding; (B, MAPS, h, w)
+            float32: membership of the chosen point's object, 0 to 1; tanh of the way x and y from
+            each cell to the point, in OFFSET_UNIT.
+        """
+        scores = F.interpolate(
+            self.score(hidden).float(), inside.shape[-2:], mode="bilinear", align_corners=False
+        )
+        scores = self.gain * scores[:, 0] - self.handicap * memory
+        scores = scores.masked_fill(~inside, OUTSIDE)
+        best = scores.flatten(1).argmax(dim=1)
+        chosen = prepared.flatten(2)[torch.arange(len(best)), :, best][:, :, None, None]
+        foreground, here, centers = prepared.split([1, 2, 2], dim=1)
+        distance = (centers - chosen[:, 3:]).square().sum(dim=1, keepdim=True)
+        member = foreground * torch.exp(-0.5 * distance * torch.exp(-2 * self.log_bandwidth))
+        return scores, torch.cat([member, torch.tanh(chosen[:, 1:3] - here)], dim=1)
+
+    def mask_logits(self, member):
+        """Membership (any shape, float) as logits of a mask."""
+        outside, inside = self.logits
+        return outside + (inside - outside) * member
