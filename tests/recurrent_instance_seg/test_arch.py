@@ -611,6 +611,7 @@ def test_a_head_without_a_loss_is_not_built():
             {**ATTENTION, "IN_FEATURES": ["p2"], "HIDDEN_CHANNELS": [8]},
             "ATTENTION is True; .*two levels",
         ),
+        ({"GUIDE_UNIT": 0.0}, "GUIDE_UNIT is 0.0; .*above 0"),
         ({"VOTE_WEIGHT": 1.0}, "VOTE_WEIGHT is 1.0; .*GUIDE_WEIGHT"),
     ],
 )

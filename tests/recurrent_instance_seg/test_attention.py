@@ -10,9 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from recurrent_instance_seg.attention import OUTSIDE, PointAttention
-from recurrent_instance_seg.guide import OFFSET_UNIT
 
-CLASSES, STRIDE, SIZE = 2, 4, (6, 8)
+CLASSES, STRIDE, UNIT, SIZE = 2, 4, 12.0, (6, 8)
 
 
 @pytest.fixture
@@ -44,13 +43,13 @@ def looked_at(attention, hidden, guide, inside, memory):
                 scores[image][p] = OUTSIDE
             probabilities = raw[:-2, p[0], p[1]].softmax(0)
             ways = [
-                [q[1 - axis] * STRIDE / OFFSET_UNIT + raw[axis - 2, q[0], q[1]] for axis in (0, 1)]
+                [q[1 - axis] * STRIDE / UNIT + raw[axis - 2, q[0], q[1]] for axis in (0, 1)]
                 for q in (p, best)
             ]
             distance = sum((a - b) ** 2 for a, b in zip(*ways))
             maps[image, 0][p] = probabilities[:-1].sum() * math.exp(-distance / (2 * 0.5**2))
             for axis in (0, 1):
-                way = (best[1 - axis] - p[1 - axis]) * STRIDE / OFFSET_UNIT
+                way = (best[1 - axis] - p[1 - axis]) * STRIDE / UNIT
                 maps[image, 1 + axis][p] = math.tanh(way)
     return scores, maps
 
@@ -58,7 +57,7 @@ def looked_at(attention, hidden, guide, inside, memory):
 @torch.no_grad()
 def test_equals_the_loops(attention):
     hidden, guide, inside, memory = scene()
-    result = attention(hidden, attention.prepare(guide, STRIDE), inside, memory)
+    result = attention(hidden, attention.prepare(guide, STRIDE, UNIT), inside, memory)
     expected = looked_at(attention, hidden, guide, inside, memory)
     torch.testing.assert_close(result[0], expected[0])
     torch.testing.assert_close(result[1], expected[1])
@@ -67,7 +66,7 @@ def test_equals_the_loops(attention):
 @torch.no_grad()
 def test_the_best_cell_of_the_padding_is_never_chosen(attention):
     hidden, guide, inside, memory = scene()
-    prepared = attention.prepare(guide, STRIDE)
+    prepared = attention.prepare(guide, STRIDE, UNIT)
     before = attention(hidden, prepared, inside, memory)[1]
     prepared[1, :, 5, 7] = 0.5
     hidden[1, :, 2, 3] += attention.score.weight[0, :, 1, 1].sign() * 100
@@ -87,8 +86,8 @@ def two_like_objects():
         own = (0, slice(None), slice(1, 4), slice(left, left + 3))
         guide[own][0] = 20.0
         rows, columns = torch.meshgrid(torch.arange(3), torch.arange(3), indexing="ij")
-        guide[own][-2] = (1 - columns) * STRIDE / OFFSET_UNIT
-        guide[own][-1] = (1 - rows) * STRIDE / OFFSET_UNIT
+        guide[own][-2] = (1 - columns) * STRIDE / UNIT
+        guide[own][-1] = (1 - rows) * STRIDE / UNIT
     return guide, (slice(1, 4), slice(0, 3)), (slice(1, 4), slice(5, 8))
 
 
@@ -96,7 +95,10 @@ def two_like_objects():
 def test_of_like_objects_one_is_lit_and_then_the_other(attention):
     guide, first, second = two_like_objects()
     attention.score.weight.zero_()
-    prepared, inside = attention.prepare(guide, STRIDE), torch.ones(1, *SIZE, dtype=torch.bool)
+    prepared, inside = (
+        attention.prepare(guide, STRIDE, UNIT),
+        torch.ones(1, *SIZE, dtype=torch.bool),
+    )
     hidden = torch.zeros(1, 5, 3, 4)
     memory = torch.ones(1, *SIZE)
     for lit, dark in ((first, second), (second, first)):
@@ -112,7 +114,7 @@ def test_of_like_objects_one_is_lit_and_then_the_other(attention):
 def test_who_learns_from_what(attention):
     hidden, guide, inside, memory = scene()
     guide.requires_grad_()
-    scores, maps = attention(hidden, attention.prepare(guide, STRIDE), inside, memory)
+    scores, maps = attention(hidden, attention.prepare(guide, STRIDE, UNIT), inside, memory)
     scores[0, 2, 2].backward(retain_graph=True)
     assert guide.grad is None and attention.log_bandwidth.grad is None
     assert attention.score.weight.grad.any() and attention.handicap.grad == -4 / 4 * memory[0, 2, 2]

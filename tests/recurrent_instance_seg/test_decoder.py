@@ -24,7 +24,7 @@ EVERYTHING = {
     "coarse_masks": True,
     "mask_pooling": True,
     "box_head": True,
-    "guide": True,
+    "guide_unit": 16.0,
     "votes": True,
     "attention": True,
 }
@@ -117,7 +117,7 @@ class PlainRSIS:
     def guide_at(self, size):
         """What a level reads of the guide: the finest maps, averaged."""
         positions = plain_positions(self.raw, self.image_sizes, self.padded)
-        maps = maps_of(self.raw, positions, self.image_sizes)
+        maps = maps_of(self.raw, positions, self.image_sizes, 16.0)
         return F.avg_pool2d(maps, maps.shape[2] // size[0]).detach()
 
     def look(self, above, found):
@@ -125,7 +125,9 @@ class PlainRSIS:
         attention = self.decoder.attention
         size, stride = self.skips[-1].shape[2:], self.padded[0] // self.skips[-1].shape[2]
         inside = inside_image(self.image_sizes, self.padded, size)
-        self.scores, maps = attention(above, attention.prepare(self.raw, stride), inside, found)
+        self.scores, maps = attention(
+            above, attention.prepare(self.raw, stride, 16.0), inside, found
+        )
         return maps
 
     def mask(self, finest, memory, image):
@@ -174,9 +176,9 @@ class PlainRSIS:
         {"mask_pooling": True},
         {"coordinates": True},
         {"inhibition_bias": 2.0, "return_inhibition": 1.5},
-        {"guide": True},
-        {"guide": True, "mask_pooling": True, "votes": True},
-        {"guide": True, "attention": True, "return_inhibition": 1.5, "inhibition_gain": 3.0},
+        {"guide_unit": 16.0},
+        {"guide_unit": 16.0, "mask_pooling": True, "votes": True},
+        {"guide_unit": 16.0, "attention": True, "return_inhibition": 1.5, "inhibition_gain": 3.0},
         EVERYTHING,
     ],
     ids=lambda options: "-".join(options) if len(options) < 7 else "everything",
@@ -188,7 +190,7 @@ def test_rsis_equals_the_plain_decoder(build_rsis, pyramid, options, dtype):
     inputs = pyramid(dtype=dtype)
     prepared, plain = decoder.prepare(*inputs), PlainRSIS(decoder, *inputs)
     # Positions and what competes are float32 whatever the model is.
-    exact = dtype == torch.float64 and not {"coordinates", "inhibition_bias", "guide"} & set(
+    exact = dtype == torch.float64 and not {"coordinates", "inhibition_bias", "guide_unit"} & set(
         options
     )
     tolerance = {"rtol": 0, "atol": 1e-13 if exact else 1e-5}
@@ -367,7 +369,7 @@ def test_an_image_of_one_cell(build_rsis, build_ris):
         ({"feedback": True}, True),
         ({"inhibition_bias": 1.0, "return_inhibition": 1.0}, True),
         ({"inhibition_bias": 1.0}, False),
-        ({"guide": True, "attention": True, "return_inhibition": 9.0}, True),
+        ({"guide_unit": 16.0, "attention": True, "return_inhibition": 9.0}, True),
         ({}, False),
     ],
 )

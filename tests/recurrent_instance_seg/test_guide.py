@@ -8,7 +8,6 @@ import torch
 
 from recurrent_instance_seg.guide import (
     MAPS,
-    OFFSET_UNIT,
     Guide,
     guide_loss,
     guide_targets,
@@ -17,7 +16,7 @@ from recurrent_instance_seg.guide import (
 )
 from recurrent_instance_seg.targets import Targets
 
-CLASSES = 3
+CLASSES, UNIT = 3, 12.0
 
 
 def two_rectangles():
@@ -68,11 +67,13 @@ def test_loss_against_a_loop():
                 logits = raw[b, :-2, y, x].float()
                 entropy.append(-logits.log_softmax(0)[classes[b, y, x]])
                 if classes[b, y, x] < CLASSES:
-                    error = raw[b, -2:, y, x].float() - offsets[b, :, y, x] / OFFSET_UNIT
+                    error = raw[b, -2:, y, x].float() - offsets[b, :, y, x] / UNIT
                     small = error.abs() < 1
                     distance.append(torch.where(small, error**2 / 2, error.abs() - 0.5).sum())
     expected = torch.stack(entropy).mean() + torch.stack(distance).mean()
-    assert guide_loss(raw.float(), targets, 1).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert guide_loss(raw.float(), targets, 1, UNIT).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
 
 
 def test_perfect_maps_cost_nothing_and_lead_to_one_point_an_instance():
@@ -81,15 +82,15 @@ def test_perfect_maps_cost_nothing_and_lead_to_one_point_an_instance():
     raw = torch.cat(
         [
             50 * torch.nn.functional.one_hot(classes, CLASSES + 1).movedim(-1, 1),
-            offsets / OFFSET_UNIT,
+            offsets / UNIT,
         ],
         dim=1,
     )
-    assert guide_loss(raw, targets, 1).item() == pytest.approx(0, abs=1e-6)
+    assert guide_loss(raw, targets, 1, UNIT).item() == pytest.approx(0, abs=1e-6)
     x = 2 * (torch.arange(8) + 0.5) / 8 - 1
     y = 2 * (torch.arange(6) + 0.5) / 6 - 1
     positions = torch.stack([x.expand(6, 8), y[:, None].expand(6, 8)]).expand(2, 2, 6, 8)
-    maps = maps_of(raw, positions, [(6, 8), (6, 8)])
+    maps = maps_of(raw, positions, [(6, 8), (6, 8)], UNIT)
     assert maps.shape == (2, MAPS, 6, 8)
     assert torch.allclose(maps[:, 0], (classes < CLASSES).float(), atol=1e-5)
     for k, centre in enumerate([(1.0, 1.5), (5.5, 3.5)]):
@@ -102,17 +103,17 @@ def test_perfect_maps_cost_nothing_and_lead_to_one_point_an_instance():
 
 
 def test_an_empty_batch_keeps_the_graph_and_no_gradient_flows_through_the_maps():
-    guide = Guide(4, 8, CLASSES, 4, None)
+    guide = Guide(4, 8, CLASSES, 4, None, UNIT)
     features = torch.randn(1, 4, 6, 8, requires_grad=True)
     raw = guide(features)
     targets = Targets(
         torch.zeros(1, 0, 24, 32), torch.zeros(1, 0, dtype=torch.int64),
         torch.ones(1, 24, 32, dtype=torch.bool), [0],
     )  # fmt: skip
-    loss = guide_loss(raw, targets, 4)
+    loss = guide_loss(raw, targets, 4, UNIT)
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in guide.parameters())
-    assert not maps_of(raw, torch.zeros(1, 2, 6, 8), [(24, 32)]).requires_grad
+    assert not maps_of(raw, torch.zeros(1, 2, 6, 8), [(24, 32)], UNIT).requires_grad
 
 
 def test_votes_against_a_loop():

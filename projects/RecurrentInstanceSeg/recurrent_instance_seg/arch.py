@@ -160,9 +160,10 @@ class RecurrentInstanceSeg(nn.Module):
             self.loss_options["balanced"], teacher and teacher.matches(),
         )  # fmt: skip
         if "loss_guide" in self.loss_weights:
-            losses["loss_guide"] = guide_loss(prepared.guide, everything, self.decoder.guide.stride)
+            guide = self.decoder.guide
+            losses["loss_guide"] = guide_loss(prepared.guide, everything, guide.stride, guide.unit)
         if "loss_vote" in self.loss_weights:
-            losses["loss_vote"] = vote_loss(prepared.guide, everything, self.decoder.guide.stride)
+            losses["loss_vote"] = vote_loss(prepared.guide, everything, guide.stride)
         if learning:
             self._advance(losses, targets, num_steps)
         weights = self._current_weights()
@@ -312,7 +313,8 @@ def _decoder(node, levels):
         feedback=node.FEEDBACK,
         coordinates=node.COORDINATES, coarse_masks=node.COARSE_WEIGHT > 0,
         mask_pooling=node.MASK_POOLING,
-        guide=node.GUIDE_WEIGHT > 0, votes=node.VOTE_WEIGHT > 0, attention=node.ATTENTION,
+        guide_unit=node.GUIDE_UNIT if node.GUIDE_WEIGHT > 0 else None,
+        votes=node.VOTE_WEIGHT > 0, attention=node.ATTENTION,
         box_head=node.BOX_HEAD and node.BOX_WEIGHT > 0, **shared,
     )  # fmt: skip
 

@@ -10,8 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .guide import OFFSET_UNIT
-
 MAPS = 3  # channels of what a step sees
 OUTSIDE = -1e4  # score of padding
 GAIN = 8.0  # of these channels in the finest cell, to be heard among a hundred
@@ -40,25 +38,26 @@ class PointAttention(nn.Module):
         self.gain = gain
         self.score = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
         self.handicap = nn.Parameter(torch.tensor(float(handicap)))
-        self.log_bandwidth = nn.Parameter(torch.tensor(math.log(0.5)))  # of OFFSET_UNIT
+        self.log_bandwidth = nn.Parameter(torch.tensor(math.log(0.5)))  # of the guide's unit
         # Membership 0 and 1 as logits of a mask.
         self.logits = nn.Parameter(torch.tensor([-4.0, 4.0]))
 
-    def prepare(self, guide, stride):
+    def prepare(self, guide, stride, unit):
         """What all steps share.
 
         Args:
             guide (Tensor): (B, C + 3, h, w) of :class:`guide.Guide`.
             stride (int): of its grid, pixels of the network input.
+            unit (float): pixels of an offset of 1.
 
         Returns:
             Tensor: (B, 5, h, w) float32: probability of an object; position x and y; the own
-            object's centre x and y; in OFFSET_UNIT.
+            object's centre x and y; in units.
         """
         guide = guide.float()
         foreground = 1 - guide[:, :-2].softmax(dim=1)[:, -1:]
         y, x = (torch.arange(n, device=guide.device).to(guide) for n in guide.shape[-2:])
-        here = torch.stack(torch.meshgrid(x, y, indexing="xy")) * (stride / OFFSET_UNIT)
+        here = torch.stack(torch.meshgrid(x, y, indexing="xy")) * (stride / unit)
         here = here.expand(len(guide), -1, -1, -1)
         return torch.cat([foreground, here, here + guide[:, -2:]], dim=1)
 
@@ -74,7 +73,7 @@ class PointAttention(nn.Module):
         Returns:
             tuple[Tensor, Tensor]: (B, h, w) float32 scores, OUTSIDE on padding; (B, MAPS, h, w)
             float32: membership of the chosen point's object, 0 to 1; tanh of the way x and y from
-            each cell to the point, in OFFSET_UNIT.
+            each cell to the point, in units.
         """
         scores = F.interpolate(
             self.score(hidden).float(), inside.shape[-2:], mode="bilinear", align_corners=False

@@ -32,6 +32,9 @@ DEFAULTS = {
     "FEEDBACK": False,  # rsis: the ConvLSTMs see the union of the masks so far
     "COORDINATES": False,  # rsis: the ConvLSTMs see x and y, -1 to 1 over the image
     "MASK_POOLING": False,  # rsis: classes also see the features' mean under the mask
+    # With GUIDE_WEIGHT: pixels of the network input that make an offset of 1, and two bandwidths of
+    # ATTENTION before training. About the radius of an object.
+    "GUIDE_UNIT": 16.0,
     "BOX_HEAD": False,  # rsis: predict boxes, as the paper's later versions
     # Losses
     "MASK_WEIGHT": 1.0,  # weight of 1 - soft IoU
@@ -111,6 +114,7 @@ def check_node(node, shapes):
         and f"{levels} numbers are needed, one for each level",
         "COARSE_WEIGHT": (rsis and levels == 1 and node.COARSE_WEIGHT > 0)
         and "there is no coarser level than that of the mask: set it to 0 or read more IN_FEATURES",
+        "GUIDE_UNIT": node.GUIDE_UNIT <= 0 and "it must be above 0",
         "KERNEL_SIZE": node.KERNEL_SIZE % 2 == 0 and "it must be odd",
         "TEACHER": node.TEACHER not in TEACHERS and f"it can be one of {', '.join(TEACHERS[1:])}",
         "LOSS_STRIDE": node.LOSS_STRIDE not in (1, 2, 4) and "it can be 1, 2 or 4",

@@ -92,10 +92,11 @@ class RSISDecoder(nn.Module):
         mask_pooling (bool): classes also see the features' mean under the mask.
         box_head (bool): predict boxes from the maxima, as the paper's later versions.
         stop_bias (float): of the stop score before training.
-        guide (bool): learn dense maps of classes and centres, which every cell sees.
+        guide_unit (float or None): learn dense maps of classes and centres, which every cell sees,
+            offsets in units of so many pixels of the network input; None: none.
         votes (bool): add the guide's mean class logits under the mask to the step's, with
             ``mask_pooling``.
-        attention (bool): a :class:`PointAttention` at the finest cell, with ``guide``; takes
+        attention (bool): a :class:`PointAttention` at the finest cell, with a guide; takes
             ``return_inhibition`` and ``inhibition_gain``, too.
     """
 
@@ -104,7 +105,7 @@ class RSISDecoder(nn.Module):
         forget_bias=0.0, inhibition_bias=None, return_inhibition=0.0, inhibition_gain=1.0,
         feedback=False,
         coordinates=False, coarse_masks=False, mask_pooling=False, box_head=False, stop_bias=0.0,
-        guide=False, votes=False, attention=False,
+        guide_unit=None, votes=False, attention=False,
     ):  # fmt: skip
         super().__init__()
         self.mask_stride = stride // 2
@@ -112,13 +113,15 @@ class RSISDecoder(nn.Module):
         self.coordinates = coordinates
         self.mask_pooling = mask_pooling
         self.guide = None
-        if guide:
-            self.guide = Guide(in_channels[-1], 32, num_classes, stride, norm_of(norm, 32))
-        self.votes = votes and guide and mask_pooling
+        if guide_unit is not None:
+            self.guide = Guide(
+                in_channels[-1], 32, num_classes, stride, norm_of(norm, 32), guide_unit
+            )
+        self.votes = votes and mask_pooling and self.guide is not None
         self.attention = None
         if attention:
             self.attention = PointAttention(hidden_channels[-2], return_inhibition, inhibition_gain)
-        extra = 2 * coordinates + MAPS * guide
+        extra = 2 * coordinates + MAPS * (self.guide is not None)
         # A level's features are as wide as the hidden state that comes from above.
         skip_channels = [hidden_channels[0], *hidden_channels[:-1]]
         self.project = nn.ModuleList(
@@ -169,7 +172,7 @@ class RSISDecoder(nn.Module):
         mask_inside = inside_image(image_sizes, padded_size, grid, skips[0].device)
         focus = None
         if self.attention is not None:
-            focus = self.attention.prepare(guide, self.guide.stride)
+            focus = self.attention.prepare(guide, self.guide.stride, self.guide.unit)
         return Prepared(gates, skips, inside, mask_inside, guide, focus)
 
     def _extra(self, like, guide, image_sizes, padded_size):
@@ -177,7 +180,7 @@ class RSISDecoder(nn.Module):
         position = _positions(like, image_sizes, padded_size)
         maps = [position] if self.coordinates else []
         if guide is not None:
-            maps.append(maps_of(guide, position, image_sizes))
+            maps.append(maps_of(guide, position, image_sizes, self.guide.unit))
         return torch.cat(maps, dim=1).to(like.dtype) if maps else None
 
     def forward(self, prepared, state=None, memory=None):

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 from .targets import centers_of_mass
 
-OFFSET_UNIT = 16.0  # pixels of the network input that make an offset of 1
 MAPS = 5  # channels of `maps_of`
 
 
@@ -31,11 +30,13 @@ class Guide(nn.Module):
         num_classes (int): C.
         stride (int): of the feature map, pixels of the network input.
         norm (nn.Module or None): of the hidden layer.
+        unit (float): pixels of the network input that make an offset of 1.
     """
 
-    def __init__(self, in_channels, channels, num_classes, stride, norm):
+    def __init__(self, in_channels, channels, num_classes, stride, norm, unit):
         super().__init__()
         self.stride = stride
+        self.unit = unit
         self.hidden = Conv2d(
             in_channels, channels, kernel_size=3, padding=1, bias=norm is None, norm=norm,
             activation=F.relu,
@@ -44,17 +45,18 @@ class Guide(nn.Module):
 
     def forward(self, features):
         """(B, in_channels, h, w) -> (B, C + 3, h, w) float: logits of the classes and, after them,
-        of background; offsets x and y to the centre of the own object, in OFFSET_UNIT."""
+        of background; offsets x and y to the centre of the own object, in units."""
         return self.last(self.hidden(features))
 
 
-def maps_of(raw, positions, sizes):
+def maps_of(raw, positions, sizes, unit):
     """What the ConvLSTMs read.
 
     Args:
         raw (Tensor): (B, C + 3, h, w) of :class:`Guide`; no gradient flows back.
         positions (Tensor): (B, 2, h, w) x and y of the cells, -1 to 1 over each image.
         sizes (list[tuple[int, int]]): height and width of each image, pixels.
+        unit (float): pixels of an offset of 1.
 
     Returns:
         Tensor: (B, MAPS, h, w): probability of an object, its offsets, and its centre in the
@@ -64,17 +66,18 @@ def maps_of(raw, positions, sizes):
     foreground = 1 - raw[:, :-2].softmax(dim=1)[:, -1:]
     offsets = raw[:, -2:]
     extent = torch.tensor([[w, h] for h, w in sizes], dtype=raw.dtype, device=raw.device)
-    centers = positions + 2 * OFFSET_UNIT * offsets / extent[:, :, None, None]
+    centers = positions + 2 * unit * offsets / extent[:, :, None, None]
     return torch.cat([foreground, foreground * offsets, foreground * centers], dim=1)
 
 
-def guide_loss(raw, targets, stride):
+def guide_loss(raw, targets, stride, unit):
     """Cross-entropy of the classes, and distance of the offsets.
 
     Args:
         raw (Tensor): (B, C + 3, h, w) of :class:`Guide`.
         targets (Targets): at stride 1.
         stride (int): of the guide's grid.
+        unit (float): pixels of the network input that make an offset of 1.
 
     Returns:
         Tensor: scalar: mean cross-entropy over the valid cells plus mean smooth L1 distance over
@@ -83,9 +86,7 @@ def guide_loss(raw, targets, stride):
     level = targets.at(stride)
     classes, offsets = guide_targets(level, raw.shape[1] - 3)
     entropy = F.cross_entropy(raw[:, :-2].float(), classes, reduction="none") * level.valid
-    distance = F.smooth_l1_loss(
-        raw[:, -2:].float(), offsets * (stride / OFFSET_UNIT), reduction="none"
-    )
+    distance = F.smooth_l1_loss(raw[:, -2:].float(), offsets * (stride / unit), reduction="none")
     owned = level.valid & (classes < raw.shape[1] - 3)
     return entropy.sum() / level.valid.sum().clamp(min=1) + (
         distance.sum(dim=1) * owned
