@@ -132,6 +132,10 @@ def test_internals(kind):
         assert found["masks"].shape == (steps, *x["image"].shape[1:])
         assert ((found["masks"] >= 0) & (found["masks"] <= 1)).all()
         assert found["class_probabilities"].shape == (steps, 2)
+        assert ("points" in found) == bool(kind.get("ATTENTION"))
+        if "points" in found:  # none on the padding
+            size = torch.tensor(x["image"].shape[:0:-1])
+            assert found["points"].shape == (steps, 2) and (found["points"] < size + 4).all()
         assert torch.allclose(found["class_probabilities"].sum(dim=1), torch.ones(steps))
         assert (found["objectness"][:count] >= 0.5).all()
         assert (found["objectness"][count:] < 0.5).all()

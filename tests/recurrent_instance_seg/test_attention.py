@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recurrent_instance_seg.attention import OUTSIDE, PointAttention
+from recurrent_instance_seg.attention import OUTSIDE, PointAttention, points_of
 
 CLASSES, STRIDE, UNIT, SIZE = 2, 4, 12.0, (6, 8)
 
@@ -123,3 +123,9 @@ def test_who_learns_from_what(attention):
     assert guide.grad[:, -2:].any() and guide.grad[:, :-2].any()
     assert attention.log_bandwidth.grad and attention.logits.grad.all()
     assert attention.score.weight.grad is None and attention.handicap.grad is None
+
+
+def test_points_are_in_pixels_of_the_input():
+    scores = torch.zeros(2, *SIZE)
+    scores[0, 5, 7], scores[1, 0, 2] = 1, 1
+    assert points_of(scores, STRIDE * SIZE[1]).tolist() == [[30, 22], [10, 2]]

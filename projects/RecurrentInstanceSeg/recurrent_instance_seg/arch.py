@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from instance_seg_common.masks import instances_from_masks, targets_from_instances
 
+from .attention import points_of
 from .config import check_node
 from .decoder import RISDecoder, RSISDecoder, norm_of
 from .guide import guide_loss, vote_loss
@@ -189,6 +190,8 @@ class RecurrentInstanceSeg(nn.Module):
             of the network input without padding; ``class_probabilities`` (T, C); ``objectness``
             (T,), in [0, 1]; ``count`` () int64, how many steps come before the end of the
             sequence. The step at ``count``, if there is one, is where the model has said stop.
+            With attention also ``points`` (T, 2) float, x and y at which the steps look, in pixels
+            of the network input.
         """
         prepared, images = self._network(batched_inputs)
         steps, counts = unroll_until_stop(
@@ -200,14 +203,15 @@ class RecurrentInstanceSeg(nn.Module):
             length = min(count + 1, steps.stop.shape[1])
             logits = steps.masks[index, :length].float()[None]
             logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)[0]
-            results.append(
-                {
-                    "masks": torch.sigmoid(logits[:, :height, :width]),
-                    "class_probabilities": steps.classes[index, :length].float().softmax(dim=1),
-                    "objectness": torch.sigmoid(steps.stop[index, :length].float()),
-                    "count": torch.tensor(count),
-                }
-            )
+            found = {
+                "masks": torch.sigmoid(logits[:, :height, :width]),
+                "class_probabilities": steps.classes[index, :length].float().softmax(dim=1),
+                "objectness": torch.sigmoid(steps.stop[index, :length].float()),
+                "count": torch.tensor(count),
+            }
+            if steps.attention is not None:
+                found["points"] = points_of(steps.attention[index, :length], size[1])
+            results.append(found)
         return results
 
     def _network(self, batched_inputs):

@@ -91,3 +91,19 @@ class PointAttention(nn.Module):
         """Membership (any shape, float) as logits of a mask."""
         outside, inside = self.logits
         return outside + (inside - outside) * member
+
+
+def points_of(scores, width):
+    """Where steps look.
+
+    Args:
+        scores (Tensor): (T, h, w) float, of :class:`PointAttention`.
+        width (int): of the padded network input, pixels.
+
+    Returns:
+        Tensor: (T, 2) float: x and y of the middle of the best cell, in pixels of the input.
+    """
+    best = scores.flatten(1).argmax(dim=1)
+    columns = scores.shape[2]
+    places = torch.stack([best % columns, best // columns], dim=1)
+    return (places + 0.5) * (width / columns)

@@ -222,6 +222,22 @@ def test_the_stop_is_framed_and_outlines_nothing():
         assert (red.sum() > 4 * 3 * 150) == framed
 
 
+def test_a_cross_marks_where_a_step_looks():
+    plain = sequence(2)
+    size = plain["masks"].shape[1:]
+    points = torch.tensor([[size[1] * 0.25, size[0] * 0.75]]).expand(len(plain["masks"]), 2)
+    tiles = zip(*(recurrent._tiles(image(), x, ()) for x in (plain, {**plain, "points": points})))
+    for step, (without, crossed) in enumerate(tiles):
+        rows, columns = (without != crossed).any(axis=2).nonzero()
+        if step == 2:  # the stop looks nowhere
+            assert not len(rows)
+            continue
+        height = without.shape[0] - recurrent.LARGE_TILE * size[0] / (size[0] * size[1]) ** 0.5
+        assert abs(rows.mean() - height - (without.shape[0] - height) * 0.75) < 3
+        assert abs(columns.mean() - without.shape[1] * 0.25) < 3
+        assert rows.max() - rows.min() < 4 * recurrent.CROSS
+
+
 def test_an_empty_mask_is_named_and_not_numbered(said):
     internals = sequence(3)
     internals["masks"][1] = 0.4

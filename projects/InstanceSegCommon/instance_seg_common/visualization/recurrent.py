@@ -20,9 +20,11 @@ from .panels import CROWDED
 
 MASK_THRESHOLD = 0.5
 STOP = (255, 80, 80)
+CROSS_LINE = ("white cross: the point at which a step looks", None)
 LEGEND = [
     ("stop: the objectness, that an object is left, is below its threshold", STOP),
     ("masks: probability 0 dark, 1 bright, outlined at one half, tiny ones framed", None),
+    CROSS_LINE,
     ("white line: from object to object in the order of the steps", None),
 ]
 # Up to so many steps, tiles are large. Sides of a square tile in pixels; others have its area.
@@ -36,6 +38,7 @@ CAPTION_SIZE = 12
 FEW = 12
 # A mask with smaller sides on its tile, in pixels, gets a frame so many pixels away.
 TINY, FRAME = 16, 5
+CROSS = 4  # half the size of the cross at a point, in pixels of the tile
 # What is left of the image's brightness below a heat map, and how much a sure mask hides of that.
 DIMMED, HEAT_OPACITY = 0.6, 0.85
 
@@ -47,7 +50,8 @@ def draw_recurrent(image, internals, dataset_dict=None, name=""):
         image (ndarray): (H, W, 3) uint8 RGB; fitted to the network input.
         internals (dict[str, Tensor]): ``masks`` (T, h, w) in [0, 1], ``class_probabilities``
             (T, C), ``objectness`` (T,), ``count`` (): how many steps come before the end; the step
-            at ``count``, if there is one, is where the model has said stop.
+            at ``count``, if there is one, is where the model has said stop; optional ``points``
+            (T, 2), x and y on the masks' grid, at which the steps look.
         dataset_dict (dict or None): optional ``thing_classes``, the names of the classes.
         name (str): for the header.
 
@@ -66,7 +70,8 @@ def draw_recurrent(image, internals, dataset_dict=None, name=""):
         panels.append(("step after step", grid))
     height = max(len(panel) for _, panel in panels)
     panels = [(title, _padded(panel, height, panel.shape[1])) for title, panel in panels]
-    return drawing.side_by_side(panels, f"{name}   inside RecurrentInstanceSeg", LEGEND)
+    legend = LEGEND if "points" in parts else [line for line in LEGEND if line is not CROSS_LINE]
+    return drawing.side_by_side(panels, f"{name}   inside RecurrentInstanceSeg", legend)
 
 
 def _fitted_image(image, masks, scale):
@@ -200,6 +205,8 @@ def _tiles(image, parts, class_names):
         stops = step == count
         color = STOP if stops else instance_color(step + 1)
         picture = _framed(grey, mask) if stops else heat_tile(grey, mask, color)
+        if "points" in parts and not stops:
+            picture = _crossed(picture, parts["points"][step].tolist(), mask.shape)
         picture = _padded(picture, len(picture), max(NARROWEST, picture.shape[1]))
         lines = zip(_caption(parts, step, stops, class_names), (color, None))
         strips = [drawing.text_strip([line], picture.shape[1], CAPTION_SIZE) for line in lines]
@@ -251,6 +258,17 @@ def heat_tile(grey, mask, color=None):
         return picture
     box = [*np.maximum(low - FRAME, 0), *np.minimum(high + FRAME, size)]
     return drawing.draw_boxes(picture, [box], [color])
+
+
+def _crossed(picture, point, size):
+    """The tile of a mask of this size with a cross at x, y."""
+    x, y = point[0] * picture.shape[1] / size[1], point[1] * picture.shape[0] / size[0]
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    for color, width, reach in (((0, 0, 0), 3, CROSS + 1), ((255, 255, 255), 1, CROSS)):
+        draw.line([(x - reach, y), (x + reach, y)], fill=color, width=width)
+        draw.line([(x, y - reach), (x, y + reach)], fill=color, width=width)
+    return np.asarray(canvas)
 
 
 def _framed(grey, mask):
