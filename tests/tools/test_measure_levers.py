@@ -40,18 +40,8 @@ def test_training_ends_when_the_loss_is_low_or_the_time_is_over(monkeypatch):
 
 def test_figures_are_printed_and_written(tmp_path, capsys):
     target = tmp_path / "new" / "levers.json"
-    measure_levers.main(
-        [
-            "--levers",
-            "plain",
-            "guide, attention",
-            "--seconds",
-            "0.001",
-            "--json",
-            str(target),
-            *SMALL,
-        ]
-    )
+    names = ("plain", "guide, attention")
+    measure_levers.main(["--levers", *names, "--seconds", "0.001", "--json", str(target), *SMALL])
     figures = json.loads(target.read_text())
     assert tuple(figures) == names
     out = capsys.readouterr().out
