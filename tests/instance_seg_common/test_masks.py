@@ -6,11 +6,14 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from pycocotools import mask as mask_util
 
+from instance_seg_common.errors import UserError
 from instance_seg_common.masks import (
     annotations_to_label_map,
+    check_classes,
     instance_id_maps,
     instances_from_masks,
     instances_to_label_map,
+    targets_from_inputs,
     targets_from_instances,
 )
 
@@ -92,6 +95,27 @@ def test_ignored_pixels_are_not_valid():
     )
     assert not valid[0, 0].any()
     assert valid[0, 1:].all()
+
+
+def test_what_a_mapper_gives_may_say_which_pixels_do_not_count():
+    size = (4, 4)
+    instances = ground_truth([square(size, 2, 2, 2)], size)
+    sem_seg = torch.zeros(size, dtype=torch.int64)
+    sem_seg[0], sem_seg[1] = 255, 254  # other values are stuff, which counts
+    inputs = [{"instances": instances, "sem_seg": sem_seg}, {"instances": instances}]
+    masks, _, valid = targets_from_inputs(inputs, (4, 6))
+    assert valid[:, :, :4].sum(dim=(1, 2)).tolist() == [12, 16] and not valid[:, :, 4:].any()
+    assert not valid[0, 0].any() and [len(m) for m in masks] == [1, 1]
+
+
+@pytest.mark.parametrize("classes", [[], [0, 2, 1]])
+def test_classes_below_the_number_pass(classes):
+    check_classes(torch.tensor(classes, dtype=torch.int64), 3, "KEY")
+
+
+def test_a_class_too_many_is_a_sentence():
+    with pytest.raises(UserError, match=r"class 3 but MODEL\.KEY is 3: .* at least 4"):
+        check_classes(torch.tensor([[0], [3]]), 3, "MODEL.KEY")
 
 
 def test_id_maps_put_the_smaller_object_on_top():

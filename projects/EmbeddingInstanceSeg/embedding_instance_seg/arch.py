@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from instance_seg_common.masks import (
     instance_id_maps,
     instances_from_masks,
-    targets_from_instances,
+    targets_from_inputs,
 )
 
 from .bandwidth_losses import bandwidth_losses
@@ -34,7 +34,6 @@ from .semantics import (
     true_probabilities,
 )
 
-IGNORE = 255  # in `sem_seg`, what the stock mapper reads from `sem_seg_file_name`
 MONITORING_PERIOD = 20  # iterations, the period of Detectron2's writers
 
 
@@ -228,11 +227,8 @@ class EmbeddingInstanceSeg(nn.Module):
 
     def _targets(self, batched_inputs, images):
         """(B, H, W) int64 instance ids and class ids of the padded batch."""
-        ignore = [x["sem_seg"] == IGNORE if "sem_seg" in x else None for x in batched_inputs]
-        masks, classes, valid = targets_from_instances(
-            [x["instances"] for x in batched_inputs], images.tensor.shape[-2:], self.device, ignore
-        )
-        return instance_id_maps(masks, classes, valid)
+        size = images.tensor.shape[-2:]
+        return instance_id_maps(*targets_from_inputs(batched_inputs, size, self.device))
 
     def _losses(self, outputs, instance_ids, class_ids):
         s = self.head.decoder.output_stride

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from instance_seg_common.errors import UserError
+from instance_seg_common.masks import check_classes
 
 from .segments import segment_mean
 
@@ -30,12 +30,7 @@ def semantic_targets(instance_ids, class_ids, num_classes):
     Raises:
         UserError: a class that is not below C.
     """
-    largest = int(class_ids.max()) if class_ids.numel() else -1
-    if largest >= num_classes:
-        raise UserError(
-            f"The ground truth has class {largest} but MODEL.EMBEDDING_INSTANCE_SEG.NUM_CLASSES is "
-            f"{num_classes}: classes count from 0, so it must be at least {largest + 1}."
-        )
+    check_classes(class_ids, num_classes, "MODEL.EMBEDDING_INSTANCE_SEG.NUM_CLASSES")
     target = torch.where(instance_ids > 0, class_ids, torch.full_like(class_ids, num_classes))
     return target.masked_fill(instance_ids < 0, IGNORE)
 

@@ -15,6 +15,42 @@ from .errors import UserError
 
 # Masks resized at once; keeps the float intermediate of 400 full-size masks out of memory.
 CHUNK = 32
+IGNORED = 255  # in `sem_seg`, what the stock mapper reads from `sem_seg_file_name`
+
+
+def targets_from_inputs(batched_inputs, padded_size, device=None):
+    """Ground truth of what a data mapper gives.
+
+    Args:
+        batched_inputs (list[dict]): ``instances``, and optionally ``sem_seg`` (h, w), IGNORED where
+            pixels do not count.
+        padded_size, device: of :func:`targets_from_instances`.
+
+    Returns:
+        tuple: of :func:`targets_from_instances`.
+    """
+    ignore = [x["sem_seg"] == IGNORED if "sem_seg" in x else None for x in batched_inputs]
+    instances = [x["instances"] for x in batched_inputs]
+    return targets_from_instances(instances, padded_size, device, ignore)
+
+
+def check_classes(classes, num_classes, key):
+    """Refuse ground truth of more classes than the model has.
+
+    Args:
+        classes (Tensor): int64 of any shape, 0-based.
+        num_classes (int)
+        key (str): of the config, where ``num_classes`` stands.
+
+    Raises:
+        UserError: a class that is not below ``num_classes``.
+    """
+    largest = int(classes.max()) if classes.numel() else -1
+    if largest >= num_classes:
+        raise UserError(
+            f"The ground truth has class {largest} but {key} is {num_classes}: classes count from "
+            f"0, so it must be at least {largest + 1}."
+        )
 
 
 def targets_from_instances(instances, padded_size, device=None, ignore=None):

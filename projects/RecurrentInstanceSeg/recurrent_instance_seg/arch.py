@@ -13,7 +13,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import nn
 from torch.nn import functional as F
 
-from instance_seg_common.masks import instances_from_masks, targets_from_instances
+from instance_seg_common.masks import instances_from_masks, targets_from_inputs
 
 from .attention import points_of
 from .config import check_node
@@ -24,8 +24,6 @@ from .losses import sequence_losses
 from .rollout import Teacher, unroll, unroll_until_stop
 from .schedule import Schedule
 from .targets import hide_found, order_of, pad_targets
-
-IGNORE = 255  # in `sem_seg`, what the stock mapper reads from `sem_seg_file_name`
 
 
 @META_ARCH_REGISTRY.register()
@@ -236,10 +234,8 @@ class RecurrentInstanceSeg(nn.Module):
         return self.decoder.prepare(levels, images.image_sizes, size), images
 
     def _targets(self, batched_inputs, images):
-        ignore = [x["sem_seg"] == IGNORE if "sem_seg" in x else None for x in batched_inputs]
-        masks, classes, valid = targets_from_instances(
-            [x["instances"] for x in batched_inputs], images.tensor.shape[-2:], self.device, ignore
-        )
+        size = images.tensor.shape[-2:]
+        masks, classes, valid = targets_from_inputs(batched_inputs, size, self.device)
         # What the losses never see, no hint, order or box of the instances may show either.
         masks = [m & v for m, v in zip(masks, valid)]
         return pad_targets(masks, classes, valid, self.num_classes)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from instance_seg_common.errors import UserError
-from instance_seg_common.masks import tight_boxes
+from instance_seg_common.masks import check_classes, tight_boxes
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,7 @@ def pad_targets(masks, classes, valid, num_classes):
     seen = [(m & v).flatten(1).any(dim=1) for m, v in zip(masks, valid)]
     masks = [m[s] for m, s in zip(masks, seen)]
     classes = [c[s] for c, s in zip(classes, seen)]
-    largest = max((int(c.max()) for c in classes if len(c)), default=-1)
-    if largest >= num_classes:
-        raise UserError(
-            f"The ground truth has class {largest} but MODEL.RECURRENT_INSTANCE_SEG.NUM_CLASSES is "
-            f"{num_classes}: classes count from 0, so it must be at least {largest + 1}."
-        )
+    check_classes(torch.cat(classes), num_classes, "MODEL.RECURRENT_INSTANCE_SEG.NUM_CLASSES")
     return stack_targets(masks, classes, valid)
 
 
