@@ -228,7 +228,7 @@ def quarters_by_hand(x):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.no_grad()
 def test_ris_equals_the_plain_decoder(build_ris, pyramid, dtype):
-    decoder = build_ris(kernel_size=3, inhibition_bias=2.5).to(dtype)
+    decoder = build_ris(kernel_size=3, inhibition_bias=2.5, inhibition_gain=3.0).to(dtype)
     (x,), sizes, padded = pyramid(1, dtype)
     prepared, state = decoder.prepare([x], sizes, padded), None
     skip = decoder.project(x).clamp(min=0)
@@ -239,7 +239,7 @@ def test_ris_equals_the_plain_decoder(build_ris, pyramid, dtype):
         first = plain_cell(decoder.cells[0], [skip], first or [x.new_zeros(2, 5, 8, 12)] * 2)
         second = plain_cell(decoder.cells[1], [first[0]], second or [x.new_zeros(2, 3, 8, 12)] * 2)
         torch.testing.assert_close(state, [first, second], **tolerance)
-        raw = torch.einsum("bchw,c->bhw", second[0], decoder.mask.weight[0, :, 0, 0])
+        raw = 3 * torch.einsum("bchw,c->bhw", second[0], decoder.mask.weight[0, :, 0, 0])
         for image, size in enumerate(sizes):
             total = own_cells(raw[image], size, 4).exp().sum().log()
             torch.testing.assert_close(

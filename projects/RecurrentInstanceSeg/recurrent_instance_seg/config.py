@@ -22,7 +22,7 @@ DEFAULTS = {
     "FORGET_BIAS": 0.0,  # of the ConvLSTMs before training (ris: of all three gates)
     "INHIBITION": False,  # rsis: the pixels of a mask compete for it (ris: always)
     "INHIBITION_BIAS": 6.0,  # before training; masks of up to exp(bias) cells start above 0.5
-    # Of the logits that compete, with INHIBITION or ATTENTION: larger lets one object win earlier
+    # Of the logits that compete, with INHIBITION, ATTENTION or ris: larger lets one object win
     "INHIBITION_GAIN": 1.0,
     "RETURN_INHIBITION": 0.0,  # of the same: handicap of found pixels, before training
     "STOP_BIAS": 0.0,  # of the objectness before training; above 0 sequences start by going on

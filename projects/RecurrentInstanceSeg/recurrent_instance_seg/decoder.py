@@ -254,12 +254,13 @@ class RISDecoder(nn.Module):
         kernel_size (int): of the cells.
         gate_bias (float): of input, forget and output gates before training.
         inhibition_bias (float): before training.
+        inhibition_gain (float): of the logits that compete.
         stop_bias (float): before training.
     """
 
     def __init__(
         self, in_channels, hidden_channels, num_classes, stride, norm="", kernel_size=3,
-        gate_bias=1.0, inhibition_bias=1.0, stop_bias=10.0,
+        gate_bias=1.0, inhibition_bias=1.0, inhibition_gain=1.0, stop_bias=10.0,
     ):  # fmt: skip
         super().__init__()
         self.mask_stride = stride
@@ -271,7 +272,7 @@ class RISDecoder(nn.Module):
             for channels in zip(constant, below, hidden_channels)
         )
         self.mask = nn.Conv2d(hidden_channels[-1], 1, kernel_size=1)
-        self.inhibition = SpatialInhibition(inhibition_bias)
+        self.inhibition = SpatialInhibition(inhibition_bias, gain=inhibition_gain)
         self.classes = nn.Linear(4 * hidden_channels[-1], num_classes)
         self.stop = nn.Linear(4 * hidden_channels[-1], 1)
         nn.init.constant_(self.stop.bias, stop_bias)
