@@ -44,6 +44,7 @@ KINDS = {
     "first come": {**EVERY_PART, "STOP_BIAS": 20.0, "OVERLAP": "first"},
     "every class": {"STOP_BIAS": 20.0, "ALL_CLASSES": True, "SCORE": ["class"]},
     "ris": RIS,
+    "ris, mask pooling": {**RIS, "MASK_POOLING": True},
     "ris, curriculum": {**RIS, "CURRICULUM_START": 1, "STOP_BIAS": 20.0, "SCORE": []},
 }
 FOUR = [(2, 3, 12, 14), (15, 5, 28, 30), (2, 20, 10, 30), (14, 34, 20, 40)]

@@ -304,7 +304,8 @@ def _decoder(node, levels):
     if node.DECODER == "ris":
         return RISDecoder(
             channels[0], stride=stride, gate_bias=node.FORGET_BIAS,
-            inhibition_bias=node.INHIBITION_BIAS, inhibition_gain=node.INHIBITION_GAIN, **shared,
+            inhibition_bias=node.INHIBITION_BIAS, inhibition_gain=node.INHIBITION_GAIN,
+            mask_pooling=node.MASK_POOLING, **shared,
         )  # fmt: skip
     if node.DETAIL:
         channels, stride = [*channels, node.HIDDEN_CHANNELS[-1]], stride // 2

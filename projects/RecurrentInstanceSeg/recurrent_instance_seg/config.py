@@ -31,7 +31,7 @@ DEFAULTS = {
     "ATTENTION": False,
     "FEEDBACK": False,  # rsis: the ConvLSTMs see the union of the masks so far
     "COORDINATES": False,  # rsis: the ConvLSTMs see x and y, -1 to 1 over the image
-    "MASK_POOLING": False,  # rsis: classes also see the features' mean under the mask
+    "MASK_POOLING": False,  # classes also see the features' mean under the mask
     # With GUIDE_WEIGHT: pixels of the network input that make an offset of 1, and two bandwidths of
     # ATTENTION before training. About the radius of an object.
     "GUIDE_UNIT": 16.0,

@@ -230,7 +230,7 @@ class RSISDecoder(nn.Module):
         """(B, C) logits."""
         if not self.mask_pooling:
             return self.classes(maxima)
-        own = torch.sigmoid(masks.detach()) * prepared.mask_inside
+        own = _own(masks, prepared)
         under = _means_under(own, prepared.skips)
         classes = self.classes(torch.cat([maxima, under], dim=1))
         if self.votes:
@@ -256,11 +256,13 @@ class RISDecoder(nn.Module):
         inhibition_bias (float): before training.
         inhibition_gain (float): of the logits that compete.
         stop_bias (float): before training.
+        mask_pooling (bool): classes also see the features' mean under the mask.
     """
 
     def __init__(
         self, in_channels, hidden_channels, num_classes, stride, norm="", kernel_size=3,
         gate_bias=1.0, inhibition_bias=1.0, inhibition_gain=1.0, stop_bias=10.0,
+        mask_pooling=False,
     ):  # fmt: skip
         super().__init__()
         self.mask_stride = stride
@@ -273,7 +275,9 @@ class RISDecoder(nn.Module):
         )
         self.mask = nn.Conv2d(hidden_channels[-1], 1, kernel_size=1)
         self.inhibition = SpatialInhibition(inhibition_bias, gain=inhibition_gain)
-        self.classes = nn.Linear(4 * hidden_channels[-1], num_classes)
+        self.mask_pooling = mask_pooling
+        described = 4 * hidden_channels[-1] + mask_pooling * hidden_channels[0]
+        self.classes = nn.Linear(described, num_classes)
         self.stop = nn.Linear(4 * hidden_channels[-1], 1)
         nn.init.constant_(self.stop.bias, stop_bias)
 
@@ -295,7 +299,11 @@ class RISDecoder(nn.Module):
         pooled = torch.stack(
             [_quarters(x, inside) for x, inside in zip(hidden, prepared.mask_inside)]
         )
-        return Step(masks, self.classes(pooled), self.stop(pooled)[:, 0]), states
+        described = pooled
+        if self.mask_pooling:
+            under = _means_under(_own(masks, prepared), prepared.skips)
+            described = torch.cat([pooled, under], dim=1)
+        return Step(masks, self.classes(described), self.stop(pooled)[:, 0]), states
 
 
 def convolve_enlarged(conv, x, size):
@@ -389,6 +397,11 @@ def _quarters(hidden, inside):
     """(4 D,) maxima over the quarters of one image, without its padding."""
     height, width = int(inside.any(1).sum()), int(inside.any(0).sum())
     return F.adaptive_max_pool2d(hidden[:, :height, :width], 2).flatten()
+
+
+def _own(masks, prepared):
+    """(B, h, w) probabilities of a step's mask on the image, through which nothing is learned."""
+    return torch.sigmoid(masks.detach()) * prepared.mask_inside
 
 
 def _means_under(masks, features):
