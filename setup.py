@@ -35,4 +35,5 @@ setup(
     python_requires=">=3.9",
     packages=sorted(package_dirs()),
     package_dir=package_dirs(),
+    package_data={"instance_seg_common.evaluation": ["*.csv"]},
 )

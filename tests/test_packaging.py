@@ -49,6 +49,12 @@ def test_every_module_is_installed(installed):
         }
 
 
+def test_the_table_of_published_figures_is_installed(installed):
+    table = Path("instance_seg_common", "evaluation", "published.csv")
+    source = ROOT / packages()["instance_seg_common"] / "evaluation" / "published.csv"
+    assert (installed / table).read_text() == source.read_text()
+
+
 def test_every_folder_of_projects_is_listed():
     folders = {f.relative_to(ROOT).as_posix() for f in (ROOT / "projects").glob("*/*/")}
     sources = {f for f in folders if (ROOT / f / "__init__.py").is_file()}

@@ -12,6 +12,7 @@ from ways import load_cfg, run_tool
 from instance_seg_common.engine import InstanceSegTrainer
 from instance_seg_common.engine.checks import check_config
 from instance_seg_common.engine.trainer import write_results
+from instance_seg_common.evaluation.published import comparisons
 from instance_seg_common.visualization.predictor import build_predictor
 
 
@@ -29,11 +30,13 @@ def train_or_evaluate(args):
 
 
 def evaluate(cfg):
-    """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST`` and write results.json."""
+    """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST``, write results.json, print what compares."""
     check_config(cfg, training=False)
     results = InstanceSegTrainer.test(cfg, build_predictor(cfg))
     if comm.is_main_process():
         write_results(cfg, results, cfg.MODEL.WEIGHTS)
+        for table in comparisons(cfg.DATASETS.TEST, results):
+            print(table)
     return results
 
 

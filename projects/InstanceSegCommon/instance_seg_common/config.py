@@ -31,6 +31,7 @@ def add_common_config(cfg):
         PICTURES=4,  # images of DATASETS.TEST[0] drawn into TensorBoard at each evaluation
         LABEL_MAP_SCORE_THRESHOLD=0.5,  # least score of an instance in a label map, 0 to 1
         LABEL_MAP_MIN_AREA=0,  # least area of an instance in a label map, pixels
+        FOREGROUND_GIVEN=False,  # cut predictions to the foreground that the data set supplies
     )
     if "OTSU_WATERSHED" not in cfg.MODEL:
         cfg.MODEL.OTSU_WATERSHED = CfgNode()

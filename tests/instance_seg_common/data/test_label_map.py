@@ -96,6 +96,17 @@ def test_classes_of_a_class_folder_by_majority(fresh_name, folders, two_squares)
     assert [a["category_id"] for a in record["annotations"]] == [0, 1]
 
 
+@pytest.mark.parametrize("highest", [1, 20, 65535])
+def test_votes_on_classes_equal_counting_each_pair(highest):
+    generator = np.random.default_rng(highest)
+    labels = generator.integers(0, 5, (13, 17)).astype(np.uint16) * 1000
+    classes = generator.integers(0, 3, labels.shape).astype(np.uint16) * (highest // 2 or 1)
+    for record in label_map.encode_label_map(labels, np.minimum(classes, highest)):
+        inside = np.minimum(classes, highest)[labels == record["id"]].tolist()
+        votes = sorted({c: inside.count(c) for c in inside}.items(), key=lambda v: (-v[1], v[0]))
+        assert record["classes"] == [list(vote) for vote in votes]
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [

@@ -1,8 +1,10 @@
 """The data sets that the configs of this project name."""
 
-from . import coco, label_map
+from . import cityscapes, coco, label_map
+from .cvppp import register_cvppp
 from .registration import datasets_root
 from .synthetic import NAMED_SETS, register_synthetic_dataset
+from .voc import register_voc
 
 SPLITS = ("train", "val")
 UP_TO = 20  # most nuclei of an image in the dsb2018_*_upto20 sets
@@ -12,7 +14,9 @@ def register_builtin_datasets():
     """Register every named data set below ``$DETECTRON2_DATASETS``; nothing is read or rendered.
 
     Names: ``dsb2018_{train,val}``, ``dsb2018_{train,val}_upto20``, ``coco_mini_{train,val}``,
-    ``synthetic_{shapes,sticks}[_256]_{train,val}``. A second call changes nothing, unless
+    ``synthetic_{shapes,sticks}[_256]_{train,val}``, ``cityscapes_instance_{train,val,test}``,
+    ``voc_2012_instance_{train,val}``, ``voc_sbd_{train,val}``, ``cvppp_{A1..A4}`` and
+    ``cvppp_{A1..A4}_fold{0..4}_{train,val}``. A second call changes nothing, unless
     ``DETECTRON2_DATASETS`` has changed: then the sets move with it.
 
     Raises:
@@ -30,6 +34,16 @@ def register_builtin_datasets():
             hint=_hint(root, "coco_mini"),
         )
         coco.register_coco_source(source, replace=True)
+    for split in cityscapes.SPLITS:
+        source = cityscapes.make_cityscapes_source(
+            name=f"cityscapes_instance_{split}",
+            root=root / "cityscapes",
+            split=split,
+            hint=_hint(root, "cityscapes"),
+        )
+        label_map.register_label_map_source(source, replace=True)
+    register_voc(root)
+    register_cvppp(root)
     for name, parameters in NAMED_SETS.items():
         register_synthetic_dataset(name, **parameters)
 

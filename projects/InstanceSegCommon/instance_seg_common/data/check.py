@@ -4,13 +4,16 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ..errors import UserError
+from .check_cityscapes import check_stereo
 from .check_coco import check_coco, check_masks
 from .check_label_map import check_image, check_label_maps
 from .check_report import Report, listed
+from .cityscapes import CityscapesSource
 from .coco import CocoSource
 from .label_map import LabelMapSource
 from .registration import get_dataset_dicts, source_of
 from .segmentations import quoted
+from .voc import JoinedSource
 
 
 def check_dataset(name):
@@ -28,6 +31,11 @@ def check_dataset(name):
     source, report = source_of(name), Report(name)
     if isinstance(source, LabelMapSource):
         check_label_maps(source, report)
+        if isinstance(source, CityscapesSource):
+            check_stereo(source, report)
+    elif isinstance(source, JoinedSource):
+        for part in source.parts:
+            check_label_maps(part, report)
     elif isinstance(source, CocoSource):
         check_coco(source, report)
     else:

@@ -9,14 +9,17 @@ from PIL import Image
 
 from ..errors import UserError
 from .check_report import listed
-from .images import READ_ERRORS, read_ignore_map, require_8_bit
+from .images import READ_ERRORS, image_header, read_ignore_map, require_8_bit
 from .label_map import (
     class_index,
     encode_label_map,
     files_by_stem,
+    no_image_sentence,
     one_file,
-    read_label,
+    read_foreground,
+    read_labels,
     size_sentence,
+    unknown_ids_sentence,
 )
 from .registration import missing_sentence
 
@@ -33,45 +36,71 @@ def check_label_maps(source, report):
         report.error("folder missing", path, missing_sentence(source, key, path))
     if absent:
         return
-    files = {
-        "image": files_by_stem(source.image_dir, source.image_suffix),
-        "label": files_by_stem(source.label_dir, source.label_suffix),
-    }
+    try:
+        files = {"image": source.images(), "label": source.labels()}
+    except UserError as error:  # a list of images
+        report.error("list unusable", source.name, str(error))
+        return
     if source.class_dir:
         files["class image"] = files_by_stem(source.class_dir)
     if not files["image"]:
-        report.error("no images", source.image_dir, f"There is no image in {source.image_dir}.")
+        report.error("no images", source.image_dir, no_image_sentence(source))
     ignored = files_by_stem(source.ignore_dir) if source.ignore_dir else {}
+    foregrounds = source.foregrounds()
     for stem in sorted(set(files["image"]) | set(files["label"])):
         _check_stem(source, stem, files, ignored.get(stem, []), report)
+        if source.foreground_suffix is not None:
+            _check_foreground(source, stem, files["label"].get(stem, []), foregrounds, report)
 
 
 def _check_stem(source, stem, files, ignored, report):
     paths = {what: found.get(stem, []) for what, found in files.items()}
     _check_pairing(stem, paths, source, report)
     size = check_image(paths["image"][0], report) if paths["image"] else None
-    labels = _read(paths["label"], report)
+    labels, classes = _read_both(source, paths, report)
     if labels is None:
         return
     label_path = paths["label"][0]
     if size is not None and size != labels.shape:
         sentence = size_sentence("Image", paths["image"][0], size, labels.shape)
         report.error("sizes differ", paths["image"][0], sentence)
-    classes = _read(paths.get("class image", []), report)
-    if classes is not None and classes.shape != labels.shape:
-        class_path = paths["class image"][0]
-        sentence = size_sentence("Class image", class_path, classes.shape, labels.shape)
-        report.error("sizes differ", class_path, sentence)
-        classes = None
     _check_ignored(stem, ignored, labels.shape, source, report)
+    labels, regions = _check_ids(source, label_path, labels, report)
     records = encode_label_map(labels, classes)
     if source.max_instances is not None and len(records) > source.max_instances:
         return  # not part of the set
+    report.crowds += regions
     if classes is not None:
-        _check_class_image(source, paths["class image"][0], labels, classes, records, report)
+        class_path = paths.get("class image", paths["label"])[0]
+        _check_class_image(source, class_path, labels, classes, records, report)
     elif source.class_dir is None:
         _check_rule(source, label_path, records, report)
     _check_parts(label_path, labels, records, report)
+
+
+def _read_both(source, paths, report):
+    """Ids and classes (H, W) of one image; None what is absent or unusable."""
+    labels, classes = _read(paths["label"], report)
+    class_paths = paths.get("class image", [])
+    if labels is not None and class_paths:
+        classes, _ = _read(class_paths, report)
+        if classes is not None and classes.shape != labels.shape:
+            sentence = size_sentence("Class image", class_paths[0], classes.shape, labels.shape)
+            report.error("sizes differ", class_paths[0], sentence)
+            classes = None
+    if classes is not None and source.id_table is not None:
+        classes = source.id_table.without_ignored(classes)
+    return labels, classes
+
+
+def _check_foreground(source, stem, labels, foregrounds, report):
+    """Judge the foreground of an image that has a label, list of paths."""
+    try:
+        path = one_file(stem, foregrounds, source.label_dir, "foreground")
+        if labels:
+            read_foreground(path, image_header(labels[0])[0])
+    except UserError as error:
+        report.error("foreground unusable", source.label_dir / stem, str(error))
 
 
 def _check_ignored(stem, paths, size, source, report):
@@ -83,6 +112,20 @@ def _check_ignored(stem, paths, size, source, report):
         report.error("ignore map unusable", paths[0], str(error))
 
 
+def _check_ids(source, path, labels, report):
+    """Judge ids by the set's table: (H, W) objects alone, and the number of regions to ignore."""
+    table = source.id_table
+    if table is None:
+        return labels, 0
+    unknown = table.unknown_ids(labels)
+    if unknown:
+        report.error("unknown id", path, unknown_ids_sentence(path, unknown, table))
+    kept = table.select(labels)
+    ids = np.unique(kept)
+    regions = [i for i in ids.tolist() if i and table.ignores(i)]
+    return np.where(np.isin(kept, regions), 0, kept), len(regions)
+
+
 def _check_pairing(stem, paths, source, report):
     for what, found in paths.items():
         folder = {"image": source.image_dir, "label": source.label_dir}.get(what, source.class_dir)
@@ -91,7 +134,7 @@ def _check_pairing(stem, paths, source, report):
             sentence = f"In {folder} several files have the stem {stem!r}: {names}; keep one."
             report.error("duplicate stem", found[1], sentence)
         if not found:
-            other = next(path[0] for path in paths.values() if path)
+            other = next((path[0] for path in paths.values() if path), f"The list of {source.name}")
             sentence = (
                 f"{other} has no {what} of stem {stem!r} in {folder}; add it, or remove both."
             )
@@ -131,14 +174,17 @@ def check_image(path, report, size=None):
 
 
 def _read(paths, report):
-    """The first of the paths as integers (H, W), None if there is none or it is no id image."""
+    """Ids (H, W) of the first of the paths, and classes if they are in the same file.
+
+    None each if there is no path or it cannot be used.
+    """
     if not paths:
-        return None
+        return None, None
     try:
-        return read_label(paths[0])
+        return read_labels(paths[0])
     except UserError as error:
         report.error("label unusable", paths[0], str(error))
-        return None
+        return None, None
 
 
 def _check_class_image(source, path, labels, classes, records, report):

@@ -31,7 +31,7 @@ class Report:
         instances_per_image (list[int]): crowd regions not counted.
         areas (list[int]): of the instances, in pixels.
         classes (collections.Counter): instances per class name.
-        crowds (int): crowd regions.
+        crowds (int): regions to ignore: crowds and void.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Report:
         return "\n".join(lines)
 
     def _summary(self):
-        crowds = f", {self.crowds} crowd regions" if self.crowds else ""
+        crowds = f", {self.crowds} regions to ignore" if self.crowds else ""
         return (
             f"{len(self.instances_per_image)} images, {sum(self.instances_per_image)} "
             f"instances{crowds}"

@@ -1,20 +1,15 @@
 """Data sets in COCO's JSON format, read by Detectron2's own loader; its errors become sentences."""
 
-import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import pycocotools.mask as mask_util
 from detectron2.data.catalog import Metadata
 from detectron2.data.datasets.coco import load_coco_json
-from PIL import Image
 
 from ..errors import UserError
-from .cache import atomic_path, cache_root
-from .images import IGNORE_VALUE, check_readable_mode
+from .images import cached_ignore_map, check_readable_mode
 from .registration import (
     CONTENT_ERRORS,
     first_few,
@@ -238,25 +233,8 @@ def _hand_on_crowds(dicts):
         if crowds:
             size = record["height"], record["width"]
             record["sem_seg_file_name"] = str(
-                _ignore_image([a["segmentation"] for a in crowds], size)
+                cached_ignore_map([a["segmentation"] for a in crowds], size)
             )
-
-
-def _ignore_image(segmentations, size):
-    """Path of a cached 8 bit image (height, width): 255 inside the regions, 0 outside."""
-    height, width = size
-    regions = []
-    for segmentation in segmentations:
-        if isinstance(segmentation, list):
-            segmentation = mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
-        regions.append(segmentation)
-    region = mask_util.merge(regions)
-    key = hashlib.sha256(f"{height}x{width} ".encode() + region["counts"]).hexdigest()
-    path = cache_root() / "ignore_regions" / f"{key}.png"
-    if not path.exists():
-        with atomic_path(path) as temporary:
-            Image.fromarray(mask_util.decode(region) * np.uint8(IGNORE_VALUE)).save(temporary)
-    return path
 
 
 def _check_hint(source):

@@ -3,12 +3,16 @@
 Shapes: H, W height and width in pixels with EXIF orientation applied.
 """
 
+import hashlib
 import struct
 
+import numpy as np
+import pycocotools.mask as mask_util
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from ..errors import UserError
+from .cache import atomic_path, cache_root
 
 IGNORE_VALUE = 255  # of a pixel that counts neither as an object nor as background
 # What Pillow's decoders raise for files that are cut off, damaged or of another kind.
@@ -115,3 +119,28 @@ def read_ignore_map(path, size):
         raise UserError(
             f"The map of ignored regions {path} cannot be read ({error}); write it again."
         ) from error
+
+
+def cached_ignore_map(segmentations, size):
+    """A map of ignored regions in the cache, written unless it is there.
+
+    Args:
+        segmentations (list): the regions: polygons, or run-length encodings of the full image.
+        size (tuple[int, int]): (H, W) of the image that they belong to.
+
+    Returns:
+        pathlib.Path: an 8 bit image (H, W): 255 inside the regions, 0 outside.
+    """
+    height, width = size
+    regions = []
+    for segmentation in segmentations:
+        if isinstance(segmentation, list):
+            segmentation = mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
+        regions.append(segmentation)
+    region = mask_util.merge(regions)
+    key = hashlib.sha256(f"{height}x{width} ".encode() + region["counts"]).hexdigest()
+    path = cache_root() / "ignore_regions" / f"{key}.png"
+    if not path.exists():
+        with atomic_path(path) as temporary:
+            Image.fromarray(mask_util.decode(region) * np.uint8(IGNORE_VALUE)).save(temporary)
+    return path

@@ -25,8 +25,17 @@ from PIL import Image
 
 from ..errors import UserError
 from .cache import atomic_path, cache_root
-from .images import READ_ERRORS, check_ignore_map, image_header, require_8_bit
+from .check_report import listed
+from .images import (
+    READ_ERRORS,
+    cached_ignore_map,
+    check_ignore_map,
+    image_header,
+    require_8_bit,
+)
 from .registration import first_few, register_source, require_folder
+from .sbd import ENDING as SBD_ENDING
+from .sbd import read_sbd
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +45,7 @@ IMAGE_SUFFIXES = frozenset(
     for ending in ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "ppm", "pgm", "jp2")
 )
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP", "JPEG2000"})
+FEW = 3  # images without a label that are named one by one
 
 
 @dataclass(frozen=True)
@@ -65,8 +75,57 @@ class ClassRule:
 
 
 @dataclass(frozen=True)
+class IdTable:
+    """What the ids of a format mean that knows more than objects; ranges are (first, last).
+
+    Args:
+        known (tuple): ranges of the ids that may occur, 0 included; any other is an error.
+        kept (tuple): ranges of the ids whose masks are encoded: objects and regions to ignore.
+        ignored (tuple): ranges of those among them that are regions to ignore.
+        hint (str): what to do about an id that is not known.
+    """
+
+    known: tuple
+    kept: tuple
+    ignored: tuple = ()
+    hint: str = field(default="", compare=False)
+
+    def unknown_ids(self, labels):
+        """The ids of a label (H, W) that may not occur: list of int, ascending."""
+        present = np.unique(labels)
+        return present[~_within(present, self.known)].tolist()
+
+    def select(self, labels):
+        """A copy of a label (H, W) in which all ids that are not kept have become 0."""
+        return np.where(_within(labels, self.kept), labels, 0)
+
+    def without_ignored(self, values):
+        """A copy of ids or classes (H, W) in which what is ignored has become 0."""
+        return np.where(_within(values, self.ignored), 0, values)
+
+    def ignores(self, instance_id):
+        """Whether an id is a region to ignore."""
+        return bool(_within(np.array(instance_id), self.ignored))
+
+
+def _within(ids, ranges):
+    """Which ids lie in one of the ranges: an array of bool of their shape."""
+    found = np.zeros(ids.shape, dtype=bool)
+    for first, last in ranges:
+        found |= (ids >= first) & (ids <= last)
+    return found
+
+
+@dataclass(frozen=True)
 class LabelMapSource:
-    """Parameters of one data set of label maps, see :func:`register_label_map_dataset`."""
+    """Parameters of one data set of label maps, see :func:`register_label_map_dataset`.
+
+    The others serve formats with a fixed tree: ``in_subfolders``, whether images and labels lie one
+    folder deeper; ``id_table``, an :class:`IdTable`; ``selection``, which of the images belong to
+    the set (``selection.Listed`` or ``Fold``); ``label_ending``, ".mat" for the labels of SBD, ""
+    for images; ``foreground_suffix``, the end of the stems in ``label_dir`` of images that show the
+    foreground (not 0), handed on as ``foreground_file_name``; ``evaluator_type``.
+    """
 
     name: str
     image_dir: Path
@@ -78,12 +137,39 @@ class LabelMapSource:
     max_instances: Optional[int] = None
     image_suffix: str = ""
     label_suffix: str = ""
+    in_subfolders: bool = False
+    id_table: Optional[IdTable] = None
+    selection: Optional[object] = None
+    label_ending: str = ""
+    foreground_suffix: Optional[str] = None
+    evaluator_type: str = "coco"
     hint: str = field(default="", compare=False)
 
     def folders(self):
         """The folders in use: list of (parameter name, path)."""
         keys = ("image_dir", "label_dir", "class_dir", "ignore_dir")
         return [(key, getattr(self, key)) for key in keys if getattr(self, key) is not None]
+
+    def images(self):
+        """The image files by stem, see :func:`files_by_stem`; [] where a list names no file."""
+        found = files_by_stem(self.image_dir, self.image_suffix, self.in_subfolders)
+        if self.selection is None:
+            return found
+        return {stem: found.get(stem, []) for stem in self.selection.stems(found, self)}
+
+    def labels(self):
+        """The label files by stem, see :func:`files_by_stem`; those of a selection only."""
+        endings = (self.label_ending,) if self.label_ending else IMAGE_SUFFIXES
+        found = files_by_stem(self.label_dir, self.label_suffix, self.in_subfolders, endings)
+        if self.selection is None:
+            return found
+        return {stem: found[stem] for stem in self.images() if stem in found}
+
+    def foregrounds(self):
+        """The files that show the foreground by stem; {} where the set has none."""
+        if self.foreground_suffix is None:
+            return {}
+        return files_by_stem(self.label_dir, self.foreground_suffix)
 
 
 def register_label_map_dataset(
@@ -145,15 +231,26 @@ def register_label_map_source(source, replace=False):
     """Register a :class:`LabelMapSource`; ``replace`` as in ``registration.register_source``."""
     metadata = {
         "thing_classes": list(source.thing_classes),
-        "evaluator_type": "coco",
+        "evaluator_type": source.evaluator_type,
         "image_dir": str(source.image_dir),
         "label_dir": str(source.label_dir),
     }
     register_source(source, load_label_maps, metadata, replace=replace)
 
 
-def make_source(*, name, thing_classes=("object",), class_of_id=None, **parameters):
-    """A checked :class:`LabelMapSource` of the arguments of :func:`register_label_map_dataset`."""
+def make_source(
+    *, name, thing_classes=("object",), class_of_id=None, kind=LabelMapSource, **parameters
+):
+    """A checked source of the arguments of :func:`register_label_map_dataset`.
+
+    Args:
+        name, thing_classes, class_of_id: see there.
+        kind (type): :class:`LabelMapSource` or a subclass.
+        **parameters: the other fields of ``kind``.
+
+    Returns:
+        LabelMapSource: of the given kind.
+    """
     if isinstance(thing_classes, str) or not all(isinstance(c, str) for c in thing_classes):
         raise UserError(
             f"Data set {name!r}: the classes must be a list of names, not {thing_classes!r}."
@@ -161,7 +258,8 @@ def make_source(*, name, thing_classes=("object",), class_of_id=None, **paramete
     thing_classes = tuple(thing_classes)
     if class_of_id is not None and parameters.get("class_dir") is not None:
         raise UserError(f"Data set {name!r} has both class_dir and class_of_id; keep one of them.")
-    single = class_of_id is None and parameters.get("class_dir") is None
+    classless = parameters.get("label_ending") != SBD_ENDING
+    single = class_of_id is None and parameters.get("class_dir") is None and classless
     if single and len(thing_classes) != 1:
         raise UserError(
             f"Data set {name!r} has {len(thing_classes)} classes but nothing says which instance "
@@ -175,7 +273,7 @@ def make_source(*, name, thing_classes=("object",), class_of_id=None, **paramete
     for key in ("image_dir", "label_dir", "class_dir", "ignore_dir"):
         if parameters.get(key) is not None:
             parameters[key] = Path(parameters[key]).expanduser().resolve()
-    return LabelMapSource(
+    return kind(
         name=name,
         thing_classes=thing_classes,
         class_of_id=_class_rule(name, class_of_id, thing_classes),
@@ -245,20 +343,22 @@ def _function_key(function):
     return (code.co_code, code.co_consts, code.co_names, cells, function.__defaults__)
 
 
-def files_by_stem(folder, suffix=""):
+def files_by_stem(folder, suffix="", in_subfolders=False, endings=IMAGE_SUFFIXES):
     """The image files of a folder by their stem.
 
     Args:
         folder (pathlib.Path): searched at its first level only; hidden files are passed over.
         suffix (str): files whose stem does not end in it are passed over; it is cut off.
+        in_subfolders (bool): search the second level instead.
+        endings (collection of str): of the names, in small letters, with the dot.
 
     Returns:
         dict[str, list[pathlib.Path]]: sorted by stem; more than one file is a duplicate stem.
     """
     found = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob("*/*") if in_subfolders else folder.iterdir()):
         hidden = path.name.startswith(".")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.stem.endswith(suffix) and not hidden:
+        if path.suffix.lower() in endings and path.stem.endswith(suffix) and not hidden:
             found.setdefault(path.stem[: len(path.stem) - len(suffix)], []).append(path)
     return dict(sorted(found.items()))
 
@@ -364,31 +464,59 @@ def _class_votes(ids, labels, classes):
     """Per id the class ids of its pixels: [[class id, number of pixels], ...], most first."""
     inside = labels > 0
     index = np.searchsorted(ids, labels[inside])
-    pairs, votes = np.unique(np.stack([index, classes[inside]]), axis=1, return_counts=True)
+    # One number for a pair: np.unique of pairs takes twenty times as long.
+    span = int(classes.max(initial=0)) + 1
+    pairs, votes = np.unique(index * span + classes[inside], return_counts=True)
     per_id = [[] for _ in ids]
-    for (i, class_id), count in zip(pairs.T.tolist(), votes.tolist()):
-        per_id[i].append([class_id, count])
+    for pair, count in zip(pairs.tolist(), votes.tolist()):
+        per_id[pair // span].append([pair % span, count])
     return [sorted(found, key=lambda vote: (-vote[1], vote[0])) for found in per_id]
 
 
-def read_instances(label_path, class_path=None):
+def read_instances(label_path, class_path=None, id_table=None):
     """The encoded instances of one label file, without the cache.
 
     Args:
         label_path (pathlib.Path): instance ids.
         class_path (pathlib.Path): class ids of the same size, or None.
+        id_table (IdTable): which ids are encoded; None: all but 0.
 
     Returns:
         tuple[tuple[int, int], list[dict]]: (height, width), records of :func:`encode_label_map`.
 
     Raises:
+        UserError: a file that is unreadable or no id image, sizes that differ, or an id that is not
+            in the table.
+    """
+    labels, classes = read_labels(label_path, class_path)
+    if id_table is not None:
+        unknown = id_table.unknown_ids(labels)
+        if unknown:
+            raise UserError(unknown_ids_sentence(label_path, unknown, id_table))
+        labels = id_table.select(labels)
+    return labels.shape, encode_label_map(labels, classes)
+
+
+def read_labels(label_path, class_path=None):
+    """The ids of the instances of one image and, where the format has them, the classes.
+
+    Args:
+        label_path (pathlib.Path): an image of ids, or a ``.mat`` of SBD, which has the classes too.
+        class_path (pathlib.Path): class ids of the same size, or None.
+
+    Returns:
+        tuple[ndarray, ndarray or None]: (H, W) integers each.
+
+    Raises:
         UserError: a file that is unreadable or no id image, or sizes that differ.
     """
+    if label_path.suffix.lower() == SBD_ENDING:
+        return read_sbd(label_path)
     labels = read_label(label_path)
     classes = None if class_path is None else read_label(class_path)
     if classes is not None and classes.shape != labels.shape:
         raise UserError(size_sentence("Class image", class_path, classes.shape, labels.shape))
-    return labels.shape, encode_label_map(labels, classes)
+    return labels, classes
 
 
 def size_sentence(what, path, size, label_size):
@@ -399,9 +527,19 @@ def size_sentence(what, path, size, label_size):
     )
 
 
-def cached_instances(label_path, class_path=None):
+def unknown_ids_sentence(path, unknown, id_table):
+    """The sentence for ids (list of int) that a label has and its table has not."""
+    ranges = ", ".join(f"{first} to {last}" for first, last in id_table.known)
+    return (
+        f"Label {path} has {'ids' if len(unknown) > 1 else 'the id'} {listed(unknown)}, but the "
+        f"format has only {ranges}. {id_table.hint}".rstrip()
+    )
+
+
+def cached_instances(label_path, class_path=None, id_table=None):
     """:func:`read_instances` through a cache whose key is the content of the files."""
-    key = hashlib.sha256(f"label maps {CACHE_FORMAT}".encode())
+    use = "" if id_table is None else f", ids {id_table.known} {id_table.kept}"
+    key = hashlib.sha256(f"label maps {CACHE_FORMAT}{use}".encode())
     for path in filter(None, (label_path, class_path)):
         try:
             key.update(hashlib.sha256(path.read_bytes()).digest())
@@ -416,7 +554,7 @@ def cached_instances(label_path, class_path=None):
             logger.warning(
                 "Cache entry %s is broken (%s); encoding %s anew.", entry, error, label_path
             )
-    size, records = read_instances(label_path, class_path)
+    size, records = read_instances(label_path, class_path, id_table)
     with atomic_path(entry) as path:
         path.write_text(json.dumps([size, records], separators=(",", ":")))
     return size, records
@@ -435,9 +573,12 @@ def class_index(source, record):
     Raises:
         UserError: a class that the set does not have.
     """
-    if source.class_dir is not None:
-        index = record["classes"][0][0] - 1
-        index = None if index < 0 else index
+    ignores = source.id_table.ignores if source.id_table is not None else lambda value: False
+    if ignores(record["id"]):
+        return None
+    if "classes" in record:
+        class_id = record["classes"][0][0]
+        index = None if class_id == 0 or ignores(class_id) else class_id - 1
     elif source.class_of_id is not None:
         index = source.class_of_id(record["id"])
         index = None if index is None else int(index)
@@ -458,28 +599,27 @@ def load_label_maps(source):
         source (LabelMapSource): what to load.
 
     Returns:
-        list[dict]: file_name, height, width, image_id (the stem), annotations, and
-        sem_seg_file_name where there is a file in ``ignore_dir``; sorted by stem.
+        list[dict]: file_name, height, width, image_id (the stem), annotations,
+        sem_seg_file_name where there is a file in ``ignore_dir`` or an id that is ignored, and
+        foreground_file_name where the source has a ``foreground_suffix``; sorted by stem.
 
     Raises:
         UserError: names the first files that cannot be used.
     """
     for key, folder in source.folders():
         require_folder(source, key, folder)
-    images = files_by_stem(source.image_dir, source.image_suffix)
+    images, labels = source.images(), source.labels()
     if not images:
-        raise UserError(f"Data set {source.name!r}: there is no image in {source.image_dir}.")
-    labels = files_by_stem(source.label_dir, source.label_suffix)
+        raise UserError(no_image_sentence(source))
+    _require_labels(source, images, labels)
     classes = files_by_stem(source.class_dir) if source.class_dir else None
     ignored = files_by_stem(source.ignore_dir) if source.ignore_dir else {}
+    foregrounds = source.foregrounds()
     dicts, problems = [], []
     for stem, paths in images.items():
         try:
             record = _load_one(source, stem, paths, labels, classes)
-            if stem in ignored:
-                ignore_path = one_file(stem, ignored, source.ignore_dir, "ignore map")
-                check_ignore_map(ignore_path, (record["height"], record["width"]))
-                record["sem_seg_file_name"] = str(ignore_path)
+            _add_maps(source, record, ignored, foregrounds)
         except UserError as error:
             problems.append(str(error))
             continue
@@ -492,6 +632,64 @@ def load_label_maps(source):
     _warn_of_unused(source, images, labels)
     limit = source.max_instances
     return dicts if limit is None else [d for d in dicts if len(d["annotations"]) <= limit]
+
+
+def _add_maps(source, record, ignored, foregrounds):
+    """Enter the maps of what is ignored and of the foreground into a data set dict."""
+    stem, size = record["image_id"], (record["height"], record["width"])
+    if stem in ignored:
+        path = one_file(stem, ignored, source.ignore_dir, "ignore map")
+        check_ignore_map(path, size)
+        record["sem_seg_file_name"] = str(path)
+    if source.foreground_suffix is not None:
+        path = one_file(stem, foregrounds, source.label_dir, "foreground")
+        check_foreground(path, size)
+        record["foreground_file_name"] = str(path)
+
+
+def no_image_sentence(source):
+    """The sentence for a set whose folder of images has none."""
+    pattern = "*/" * source.in_subfolders + f"*{source.image_suffix}.*"
+    where = f"Data set {source.name!r}: there is no image {pattern} in {source.image_dir}."
+    return f"{where} {source.hint}".rstrip()
+
+
+def _require_labels(source, images, labels):
+    """Raise a sentence at once, before anything is decoded, if many labels are absent."""
+    missing = [stem for stem in images if stem not in labels]
+    if len(missing) > FEW:
+        raise UserError(
+            f"Data set {source.name!r} is incomplete: {len(missing)} of the {len(images)} images "
+            f"in {source.image_dir} have no label in {source.label_dir}; the first is for "
+            f"{missing[0]!r}. Complete the labels, or remove the images."
+        )
+
+
+def check_foreground(path, size):
+    """Raise unless a file can show the foreground of an image of a size (height, width).
+
+    Only the header is read.
+    """
+    found, _ = image_header(path)
+    if found != tuple(size):
+        raise UserError(size_sentence("Foreground", path, found, size))
+
+
+def read_foreground(path, size):
+    """The foreground of an image that a data set supplies.
+
+    Args:
+        path (pathlib.Path or str): one channel, not 0 = foreground.
+        size (tuple[int, int]): height and width of its image.
+
+    Returns:
+        ndarray: (height, width) bool.
+
+    Raises:
+        UserError: unreadable, or of another size.
+    """
+    check_foreground(path, size)
+    return read_label(Path(path)) != 0
 
 
 def _warn_of_unused(source, images, labels):
@@ -518,12 +716,17 @@ def one_file(stem, files, folder, what):
 
 
 def _load_one(source, stem, image_paths, labels, classes):
+    if not image_paths:
+        raise UserError(
+            f"{source.image_dir} has no image {stem!r}, which the set's list names; unpack the "
+            "whole archive again."
+        )
     image_path = one_file(stem, {stem: image_paths}, source.image_dir, "image")
     label_path = one_file(stem, labels, source.label_dir, "label")
     class_path = None
     if classes is not None:
         class_path = one_file(stem, classes, source.class_dir, "class image")
-    (height, width), records = cached_instances(label_path, class_path)
+    (height, width), records = cached_instances(label_path, class_path, source.id_table)
     image_size, mode = image_header(image_path)
     require_8_bit(image_path, mode)
     if image_size != (height, width):
@@ -532,13 +735,18 @@ def _load_one(source, stem, image_paths, labels, classes):
         annotations = to_annotations(source, records, (height, width))
     except UserError as error:
         raise UserError(f"In label {label_path}, {error}.") from error
-    return {
+    loaded = {
         "file_name": str(image_path),
         "height": height,
         "width": width,
         "image_id": stem,
         "annotations": annotations,
     }
+    ignored = [r for r in records if source.id_table and source.id_table.ignores(r["id"])]
+    if ignored:
+        regions = [{"size": [height, width], "counts": record["counts"]} for record in ignored]
+        loaded["sem_seg_file_name"] = str(cached_ignore_map(regions, (height, width)))
+    return loaded
 
 
 def to_annotations(source, records, size):

@@ -144,6 +144,20 @@ def _taken(earlier, source):
     )
 
 
+def first_existing(root, folders):
+    """The first of some folders that exists, else where the first would be.
+
+    Args:
+        root (pathlib.Path): what the folders are relative to.
+        folders (sequence of str): in the order of preference.
+
+    Returns:
+        pathlib.Path
+    """
+    paths = [root / folder for folder in folders]
+    return next((path for path in paths if path.is_dir()), paths[0])
+
+
 def require_folder(source, key, path):
     """Raise a sentence unless ``path`` is a folder.
 

@@ -10,6 +10,7 @@ from detectron2.utils import comm
 from ..data.registration import get_dataset_dicts
 from ..errors import UserError
 from ..evaluation.build import RESULT_GROUPS, check_evaluator_type
+from ..evaluation.cut import no_foreground_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def check_config(cfg, training=True):
         _check_training(cfg, dicts)
     for name in cfg.DATASETS.TEST:
         check_evaluator_type(name)
+        _check_foreground(cfg, dicts[name])
         _warn_if_crowded(cfg, name, dicts[name])
     return {name: len(found) for name, found in dicts.items()}
 
@@ -147,6 +149,12 @@ def _check_training(cfg, dicts):
             "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN, which cannot learn. "
             "Use GN or BN to train from scratch."
         )
+
+
+def _check_foreground(cfg, dicts):
+    bare = [d["file_name"] for d in dicts if "foreground_file_name" not in d]
+    if cfg.TEST.FOREGROUND_GIVEN and bare:
+        raise UserError(no_foreground_sentence(bare[0]))
 
 
 def _warn_if_crowded(cfg, name, dicts):

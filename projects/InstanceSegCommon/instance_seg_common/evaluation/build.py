@@ -4,12 +4,19 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluators
 
 from ..errors import UserError
+from .cityscapes import CityscapesEvaluator, check_cityscapes
 from .coco import InstanceCOCOEvaluator
+from .cut import cut_to_what_is_judged
 from .label_map import LabelMapEvaluator
+from .region_ap import RegionAPEvaluator
 
 
 def coco_and_label_map(cfg, dataset_name, output_dir):
     """The evaluators of every instance data set: COCO AP, matching scores, SBD, DiC."""
+    return cut_to_what_is_judged(cfg, dataset_name, _common(cfg, dataset_name, output_dir))
+
+
+def _common(cfg, dataset_name, output_dir):
     return [
         InstanceCOCOEvaluator(
             dataset_name,
@@ -25,12 +32,26 @@ def coco_and_label_map(cfg, dataset_name, output_dir):
     ]
 
 
+def with_region_ap(cfg, dataset_name, output_dir):
+    """The evaluators of every set, and AP_r and AP_vol, all without the void pixels."""
+    evaluators = [*_common(cfg, dataset_name, output_dir), RegionAPEvaluator(dataset_name)]
+    return cut_to_what_is_judged(cfg, dataset_name, evaluators)
+
+
+def with_cityscapes(cfg, dataset_name, output_dir):
+    """The evaluators of every set, and Cityscapes' own score."""
+    common = coco_and_label_map(cfg, dataset_name, output_dir)
+    return [*common, CityscapesEvaluator(dataset_name)]
+
+
 # evaluator_type -> function (cfg, dataset_name, output_dir) that returns a list of evaluators.
-EVALUATORS = {"coco": coco_and_label_map}
+EVALUATORS = {"coco": coco_and_label_map, "cityscapes": with_cityscapes, "voc": with_region_ap}
+# evaluator_type -> function (dataset_name) that raises a sentence if its score cannot be computed.
+CHECKS = {"cityscapes": check_cityscapes}
 
 
 # What the results of an evaluation are grouped by.
-RESULT_GROUPS = ("bbox", "segm", "matching", "sbd", "dic")
+RESULT_GROUPS = ("bbox", "segm", "matching", "sbd", "dic", "cityscapes", "voc")
 
 
 def check_evaluator_type(dataset_name):
@@ -40,7 +61,8 @@ def check_evaluator_type(dataset_name):
         dataset_name (str): its metadata's ``evaluator_type`` decides ("coco" if unset).
 
     Raises:
-        UserError: an evaluator_type that is not known.
+        UserError: an evaluator_type that is not known, or files that its score needs are not as
+            they should be.
     """
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     if kind not in EVALUATORS:
@@ -48,6 +70,8 @@ def check_evaluator_type(dataset_name):
             f"Data set '{dataset_name}' has evaluator_type '{kind}', which is not supported. "
             f"Set one of: {', '.join(sorted(EVALUATORS))}."
         )
+    if kind in CHECKS:
+        CHECKS[kind](dataset_name)
     return EVALUATORS[kind]
 
 
@@ -61,7 +85,8 @@ def build_evaluator(cfg, dataset_name, output_dir=None):
 
     Returns:
         DatasetEvaluators: ``evaluate()`` gives a nested dict of floats: "bbox" and "segm" in
-        percent, "matching", "sbd" and "dic" as :class:`.label_map.LabelMapEvaluator` has them.
+        percent, "matching", "sbd" and "dic" as :class:`.label_map.LabelMapEvaluator` has them, and
+        "cityscapes" or "voc" in percent for a data set of that kind.
 
     Raises:
         UserError: an evaluator_type that is not known.

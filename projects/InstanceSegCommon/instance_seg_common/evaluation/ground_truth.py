@@ -27,7 +27,8 @@ class GroundTruth:
         self._name = dataset_name
         self._records = {record["image_id"]: record for record in get_dataset_dicts(dataset_name)}
 
-    def _record(self, image_id):
+    def record(self, image_id):
+        """The data set dict of an image; a UserError if the data set has none of this id."""
         record = self._records.get(image_id)
         if record is None:
             raise UserError(
@@ -48,7 +49,7 @@ class GroundTruth:
         Raises:
             UserError: the data set has no such image; the ignore map cannot be used.
         """
-        labels, ignore = labels_and_ignored(self._record(image_id))
+        labels, ignore = labels_and_ignored(self.record(image_id))
         return relabel(labels), ignore
 
     def void_region(self, image_id):
@@ -63,7 +64,7 @@ class GroundTruth:
         Raises:
             UserError: the data set has no such image; the ignore map cannot be used.
         """
-        record = self._record(image_id)
+        record = self.record(image_id)
         if "sem_seg_file_name" not in record:
             return None
         labels, _ = annotations_to_label_map(

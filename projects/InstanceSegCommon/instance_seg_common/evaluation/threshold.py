@@ -7,12 +7,13 @@ from operator import add
 
 import numpy as np
 from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
-from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators, inference_on_dataset
 from detectron2.utils import comm
 from tabulate import tabulate
 
 from ..data.loader import build_test_mapper
 from .checks import check_prediction
+from .cut import cut_to_what_is_judged
 from .ground_truth import GroundTruth
 from .label_map import gather_list, predicted_label_map
 from .matching import match_label_maps
@@ -104,7 +105,8 @@ def sweep_score_threshold(cfg, model, dataset_name, max_images=None, thresholds=
         records, mapper=build_test_mapper(cfg), num_workers=cfg.DATALOADER.NUM_WORKERS
     )
     sweep = ScoreThresholdSweep(dataset_name, thresholds, cfg.TEST.LABEL_MAP_MIN_AREA)
-    pooled = inference_on_dataset(model, loader, sweep)
+    evaluators = DatasetEvaluators(cut_to_what_is_judged(cfg, dataset_name, [sweep]))
+    pooled = inference_on_dataset(model, loader, evaluators)
     if comm.is_main_process():
         _warn_of_doubtful_best(pooled)
     return pooled

@@ -1,0 +1,147 @@
+"""Pascal VOC 2012 and the Semantic Boundaries Dataset (SBD), from their released trees.
+
+    VOCdevkit/VOC2012/  JPEGImages/*.jpg  SegmentationObject/*.png  SegmentationClass/*.png
+                        ImageSets/Segmentation/{train,val}.txt
+    benchmark_RELEASE/dataset/  img/*.jpg  inst/*.mat  train.txt  val.txt
+
+VOC's label images have a palette: 0 = background, 1.. = instances (classes in SegmentationClass),
+255 = void, which is neither an object nor background and is handed on as a region to ignore.
+
+Convention of ``voc_sbd_train``, often called "trainaug": the images of VOC's train list with VOC's
+labels, and those of SBD's train and val lists with SBD's labels, without all images of VOC's val
+list. ``voc_sbd_val`` is VOC's val list with VOC's labels, as RSIS and its peers report on it.
+"""
+
+from dataclasses import dataclass, field
+
+from detectron2.data.datasets.pascal_voc import CLASS_NAMES
+
+from ..errors import UserError
+from . import label_map, sbd
+from .label_map import IdTable
+from .registration import first_existing, register_source
+from .selection import Listed
+
+VOID = 255
+ID_TABLE = IdTable(known=((0, VOID),), kept=((1, VOID),), ignored=((VOID, VOID),))
+VOC_FOLDERS = ("VOCdevkit/VOC2012", "VOC2012")  # the second is where Detectron2 looks
+SBD_FOLDER = "benchmark_RELEASE/dataset"
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class JoinedSource:
+    """A data set that is several sets of label maps, one after the other.
+
+    Args:
+        name (str): the data set.
+        parts (tuple[LabelMapSource]): of the same classes; no stem may be in two of them.
+    """
+
+    name: str
+    parts: tuple
+    hint: str = field(default="", compare=False)
+
+
+def register_voc(root):
+    """Register ``voc_2012_instance_{train,val}`` and ``voc_sbd_{train,val}``; nothing is read yet.
+
+    Args:
+        root (pathlib.Path): what ``DETECTRON2_DATASETS`` names.
+
+    Raises:
+        UserError: one of the names is taken by other code.
+    """
+    for split in SPLITS:
+        source = voc_source(f"voc_2012_instance_{split}", root, split)
+        label_map.register_label_map_source(source, replace=True)
+    source = voc_source("voc_sbd_val", root, "val")
+    label_map.register_label_map_source(source, replace=True)
+    parts = (voc_source("voc_sbd_train", root, "train"), sbd_source("voc_sbd_train", root))
+    metadata = {"thing_classes": list(CLASS_NAMES), "evaluator_type": "voc"}
+    register_source(JoinedSource("voc_sbd_train", parts), load_joined, metadata, replace=True)
+
+
+def voc_source(name, root, split):
+    """One of VOC 2012's lists for segmentation with VOC's own labels.
+
+    Args:
+        name (str): of the data set.
+        root (pathlib.Path): what ``DETECTRON2_DATASETS`` names.
+        split (str): train or val.
+
+    Returns:
+        LabelMapSource
+    """
+    tree = first_existing(root, VOC_FOLDERS)
+    return label_map.make_source(
+        name=name,
+        image_dir=tree / "JPEGImages",
+        label_dir=tree / "SegmentationObject",
+        class_dir=tree / "SegmentationClass",
+        thing_classes=CLASS_NAMES,
+        id_table=ID_TABLE,
+        selection=Listed((_list_of(tree, split),)),
+        evaluator_type="voc",
+        hint=_hint(root, "VOCdevkit/VOC2012"),
+    )
+
+
+def sbd_source(name, root):
+    """SBD's images that are in neither of VOC 2012's lists, with SBD's labels.
+
+    Args:
+        name (str): of the data set.
+        root (pathlib.Path): what ``DETECTRON2_DATASETS`` names.
+
+    Returns:
+        LabelMapSource
+    """
+    tree, voc = root / SBD_FOLDER, first_existing(root, VOC_FOLDERS)
+    return label_map.make_source(
+        name=name,
+        image_dir=tree / "img",
+        label_dir=tree / "inst",
+        label_ending=sbd.ENDING,
+        thing_classes=CLASS_NAMES,
+        id_table=ID_TABLE,
+        selection=Listed(
+            tuple(tree / f"{split}.txt" for split in SPLITS),
+            exclude=tuple(_list_of(voc, split) for split in SPLITS),
+        ),
+        evaluator_type="voc",
+        hint=_hint(root, SBD_FOLDER),
+    )
+
+
+def load_joined(source):
+    """Detectron2's standard dicts of all parts.
+
+    Args:
+        source (JoinedSource): what to load.
+
+    Returns:
+        list[dict]: as ``label_map.load_label_maps`` returns them, part after part.
+
+    Raises:
+        UserError: a part cannot be used, or an image is in two of them.
+    """
+    dicts = [record for part in source.parts for record in label_map.load_label_maps(part)]
+    stems = {record["image_id"] for record in dicts}
+    if len(stems) < len(dicts):
+        raise UserError(
+            f"Data set {source.name!r}: {len(dicts) - len(stems)} images are in two of its parts; "
+            "unpack the lists of images again."
+        )
+    return dicts
+
+
+def _list_of(tree, split):
+    return tree / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def _hint(root, folder):
+    return (
+        f"Set DETECTRON2_DATASETS (now {root}) to the folder that contains {folder}/, and unpack "
+        "the whole archive there; datasets/README.md shows the expected trees."
+    )

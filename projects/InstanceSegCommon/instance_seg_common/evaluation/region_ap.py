@@ -1,0 +1,231 @@
+"""AP_r and AP_vol of SDS: average precision of masks by all-point interpolation, in percent.
+
+Detections of a class are taken by falling score. Each claims the true object of its class and image
+with which its mask has the largest IoU among those that are still free; it is right if that IoU is
+at least the threshold, and wrong otherwise: a second detection of an object is wrong. AP_r at a
+threshold is the area under the precision-recall curve, precision at a recall being the best one at
+this or any larger recall. AP_vol is the mean of AP_r at 0.1, 0.2 ... 0.9. Figures of a data set are
+means over the classes that have an object in it.
+
+Source: Hariharan et al., Simultaneous detection and segmentation, 2014, section 2, and its release.
+Deviates: there an IoU must exceed the threshold; here it may equal it, as in COCO and Pascal VOC.
+
+Shape shorthand in this module:
+    H, W: image   N: predictions of an image   G: its true objects   T: IoU thresholds
+"""
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from pycocotools import mask as mask_util
+from tabulate import tabulate
+
+from ..data.segmentations import to_rle
+from .checks import check_prediction
+from .ground_truth import GroundTruth
+from .label_map import gather_list
+
+IOU_THRESHOLDS = tuple(k / 10 for k in range(1, 10))  # AP_vol is the mean over them
+SHOWN = (0.5, 0.6, 0.7, 0.8, 0.9)  # of these, AP_r is a result of its own
+
+
+class Detection(NamedTuple):
+    """A judged prediction: ``category`` 0-based, ``score``, ``right`` T bools."""
+
+    category: int
+    score: float
+    right: tuple
+
+
+def judge(iou, scores, iou_thresholds=IOU_THRESHOLDS):
+    """Which predictions of one class in one image are right.
+
+    Args:
+        iou (ndarray): (N, G) float, with the true objects of the same class.
+        scores (ndarray): (N,) float; of equal ones, the first comes first.
+        iou_thresholds (sequence of float): T of them.
+
+    Returns:
+        ndarray: (N, T) bool.
+    """
+    right = np.zeros((len(scores), len(iou_thresholds)), dtype=bool)
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    for column, threshold in enumerate(iou_thresholds):
+        free = np.ones(iou.shape[1], dtype=bool)
+        for row in order:
+            if not free.any():
+                break
+            best = int(np.argmax(np.where(free, iou[row], -1)))
+            if iou[row, best] >= threshold:
+                right[row, column], free[best] = True, False
+    return right
+
+
+def average_precision(scores, right, num_objects):
+    """Area under the interpolated precision-recall curve of one class.
+
+    Args:
+        scores (ndarray): (N,) float; of equal ones, the first comes first.
+        right (ndarray): (N,) bool.
+        num_objects (int): true objects of the class.
+
+    Returns:
+        float: in [0, 1]; nan where there are no objects.
+    """
+    if num_objects == 0:
+        return float("nan")
+    right = np.asarray(right, dtype=bool)[np.argsort(-np.asarray(scores), kind="stable")]
+    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+    # Recall rises by 1 / num_objects at each right detection and nowhere else.
+    return float(best_from_here[right].sum()) / num_objects
+
+
+class RegionAPEvaluator(DatasetEvaluator):
+    """AP_r at IoU 0.5 to 0.9, and AP_vol, over a data set and for each class.
+
+    Results, in percent, under "voc": ``AP_r50`` ... ``AP_r90``, ``AP_vol``, and each of them with
+    "-" and the name of a class; nan where a class, or the data set, has no objects. Predictions are
+    taken as they are: :class:`.cut.CutPredictions` takes void pixels off them before. Crowds of the
+    data set are no objects.
+    """
+
+    def __init__(self, dataset_name, distributed=True):
+        """
+        Args:
+            dataset_name (str): registered, with ``thing_classes``.
+            distributed (bool): gather the detections of all processes.
+        """
+        self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
+        self._ground_truth = GroundTruth(dataset_name)
+        self._distributed = distributed
+        self._logger = logging.getLogger(__name__)
+        self.reset()
+
+    def reset(self):
+        """Forget all detections."""
+        self._detections = []
+        self._num_objects = []
+
+    def process(self, inputs, outputs):
+        """Judge a batch.
+
+        Args:
+            inputs (list[dict]): ``image_id``, ``file_name``, ``height``, ``width``.
+            outputs (list[dict]): ``instances`` with ``pred_masks`` (N, H, W) bool, ``scores`` and
+                ``pred_classes`` (N,).
+
+        Raises:
+            UserError: predictions that cannot be compared with the ground truth.
+        """
+        for record, output in zip(inputs, outputs):
+            instances = output["instances"].to("cpu")
+            check_prediction(record, instances, len(self._class_names))
+            annotations = self._ground_truth.record(record["image_id"]).get("annotations", [])
+            objects = [a for a in annotations if not a.get("iscrowd", 0)]
+            self._num_objects += [a["category_id"] for a in objects]
+            self._detections += judge_image(instances, objects)
+
+    def evaluate(self):
+        """
+        Returns:
+            dict: {"voc": {...}}, all floats, in the main process; {} in the others.
+        """
+        detections, objects = self._detections, self._num_objects
+        if self._distributed:
+            detections, objects = gather_list(detections), gather_list(objects)
+            if not comm.is_main_process():
+                return {}
+        figures = summarize(detections, objects, self._class_names)
+        self._logger.info("Region AP (percent): \n" + figures_table(figures, self._class_names))
+        return {"voc": figures}
+
+
+def judge_image(instances, annotations):
+    """The detections of one image, right or wrong.
+
+    Args:
+        instances (Instances): ``pred_masks`` (N, H, W) bool, ``scores``, ``pred_classes``, on CPU.
+        annotations (list[dict]): G of Detectron2's format, no crowds.
+
+    Returns:
+        list[Detection]: N of them, class by class.
+    """
+    if len(instances) == 0:
+        return []
+    masks = instances.pred_masks.numpy().transpose(1, 2, 0)
+    predicted = mask_util.encode(np.asfortranarray(masks, dtype=np.uint8))
+    scores, classes = instances.scores.numpy(), instances.pred_classes.numpy()
+    detections = []
+    for category in np.unique(classes).tolist():
+        rows = np.flatnonzero(classes == category)
+        same_class = [a["segmentation"] for a in annotations if a["category_id"] == category]
+        true = [to_rle(segmentation, instances.image_size)[0] for segmentation in same_class]
+        iou = np.zeros((len(rows), len(true)))
+        if true:
+            iou = mask_util.iou([predicted[i] for i in rows], true, [0] * len(true))
+        right = judge(iou, scores[rows])
+        detections += [
+            Detection(category, float(scores[row]), tuple(flags))
+            for row, flags in zip(rows, right.tolist())
+        ]
+    return detections
+
+
+def summarize(detections, objects, class_names):
+    """Figures of a data set.
+
+    Args:
+        detections (list[Detection]): of all images, in their order.
+        objects (list[int]): the class of each true object.
+        class_names (list[str])
+
+    Returns:
+        dict[str, float]: see :class:`RegionAPEvaluator`.
+    """
+    per_class = np.full((len(class_names), len(IOU_THRESHOLDS)), np.nan)
+    for category in range(len(class_names)):
+        own = [d for d in detections if d.category == category]
+        scores = np.array([d.score for d in own])
+        right = np.array([d.right for d in own], dtype=bool).reshape(len(own), len(IOU_THRESHOLDS))
+        for column, flags in enumerate(right.T):
+            ap = average_precision(scores, flags, objects.count(category))
+            per_class[category, column] = 100 * ap
+    figures = _figures(per_class)
+    result = {name: _mean(values) for name, values in figures.items()}
+    for name, values in figures.items():
+        result.update({f"{name}-{c}": float(v) for c, v in zip(class_names, values)})
+    return result
+
+
+def _figures(per_class):
+    """{name: (classes,) percent} of (classes, T) percent."""
+    columns = {f"AP_r{100 * t:.0f}": per_class[:, IOU_THRESHOLDS.index(t)] for t in SHOWN}
+    return {**columns, "AP_vol": per_class.mean(axis=1)}
+
+
+def _mean(values):
+    """Mean without nan; nan of nothing else."""
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else float("nan")
+
+
+def figures_table(figures, class_names):
+    """The results as a text table: a row for each class that has objects, then the mean.
+
+    Args:
+        figures (dict): of :func:`summarize`.
+        class_names (list[str])
+
+    Returns:
+        str
+    """
+    columns = [name for name in figures if "-" not in name]
+    rows = [[c] + [figures[f"{name}-{c}"] for name in columns] for c in class_names]
+    rows = [row for row in rows if not np.isnan(row[-1])]
+    rows.append(["mean"] + [figures[name] for name in columns])
+    return tabulate(rows, ["class", *columns], tablefmt="pipe", floatfmt=".1f")
