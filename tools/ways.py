@@ -36,6 +36,13 @@ DEMO = [
         ("SOLVER.MAX_ITER", "700", "SOLVER.BASE_LR", "0.002", "TEST.EVAL_PERIOD", "0"),
         trained=True,
     ),
+    DemoWay(
+        "recurrent",
+        "configs/Synthetic/recurrent_R18_shapes.yaml",
+        ("SOLVER.MAX_ITER", "30", "SOLVER.BASE_LR", "0.0002", "TEST.EVAL_PERIOD", "0"),
+        trained=True,
+        weights="weights/recurrent_R18_shapes.pth",
+    ),
 ]
 # Importing these registers the baselines that come with the common package.
 BASELINES = ("instance_seg_common.classical",)

@@ -17,7 +17,7 @@ UNTRAINED = (
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    for name in ("tools", "configs"):
+    for name in ("tools", "configs", "weights"):
         (tmp_path / name).symlink_to(demo.ROOT / name)
     monkeypatch.setattr(demo, "ROOT", tmp_path)
     monkeypatch.setattr(demo, "PICTURES", 1)
