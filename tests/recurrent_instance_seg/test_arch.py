@@ -142,6 +142,20 @@ def test_internals(kind):
         assert (found["objectness"][count:] < 0.5).all()
 
 
+@torch.no_grad()
+def test_points_are_where_the_scores_are_highest():
+    model = build_tiny(**ATTENTION, STOP_BIAS=20.0).eval()
+    inputs = [item(30, 90)]
+    prepared, _ = model._network(inputs)
+    state, expected = None, []
+    for _ in range(model.max_steps):
+        step, state = model.decoder(prepared, state)
+        rows, columns = torch.nonzero(step.attention[0] == step.attention[0].max()).unbind(1)
+        expected.append([4 * columns[0] + 2, 4 * rows[0] + 2])
+    points = model.internals(inputs)[0]["points"]
+    assert points.tolist() == expected
+
+
 # A decoder that knows the truth.
 
 
@@ -363,7 +377,8 @@ def test_dense_maps_learn_from_all_instances(all_found):
     hinted, plain = build_tiny(**kind, RANDOM_PREFIX=True), build_tiny(**kind)
     losses, wanted = hinted([item()]), plain([item()])
     assert losses["loss_mask"] == 0
-    assert torch.equal(losses["loss_guide"], wanted["loss_guide"])
+    for name in ("loss_guide", "loss_vote"):
+        assert torch.equal(losses[name], wanted[name]) and losses[name] > 0
 
 
 # What must not count.
