@@ -45,6 +45,7 @@ SMALLER = {
     r"visualize\.py": f" --max-images 2 {NUCLEI}",
     r"select_threshold\.py": f" --max-images 2 {NUCLEI}",
     r"compare_pooling\.py": "",
+    r"measure_levers\.py": " --levers plain --seconds 1" + rendered("shapes"),
     r"analyze_neighbours\.py": " --output neighbours --opts" + rendered("sticks"),
     r"ablate_oracle\.py": f" {NUCLEI}",
     r"benchmark\.py": " --repeats 1",
