@@ -160,8 +160,8 @@ class RecurrentInstanceSeg(nn.Module):
             steps, targets, self.loss_weights, self.loss_options["stride"],
             self.loss_options["balanced"], teacher and teacher.matches(),
         )  # fmt: skip
-        if "loss_guide" in self.loss_weights:
-            guide = self.decoder.guide
+        guide = self.decoder.guide if "loss_guide" in self.loss_weights else None
+        if guide is not None:
             losses["loss_guide"] = guide_loss(prepared.guide, everything, guide.stride, guide.unit)
         if "loss_vote" in self.loss_weights:
             losses["loss_vote"] = vote_loss(prepared.guide, everything, guide.stride)

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .guide import foreground_of
+
 MAPS = 3  # channels of what a step sees
 OUTSIDE = -1e4  # score of padding
 GAIN = 8.0  # of these channels in the finest cell, to be heard among a hundred
@@ -55,11 +57,10 @@ class PointAttention(nn.Module):
             object's centre x and y; in units.
         """
         guide = guide.float()
-        foreground = 1 - guide[:, :-2].softmax(dim=1)[:, -1:]
         y, x = (torch.arange(n, device=guide.device).to(guide) for n in guide.shape[-2:])
         here = torch.stack(torch.meshgrid(x, y, indexing="xy")) * (stride / unit)
         here = here.expand(len(guide), -1, -1, -1)
-        return torch.cat([foreground, here, here + guide[:, -2:]], dim=1)
+        return torch.cat([foreground_of(guide), here, here + guide[:, -2:]], dim=1)
 
     def forward(self, hidden, prepared, inside, memory):
         """Choose a point.

@@ -199,12 +199,13 @@ class RSISDecoder(nn.Module):
         for level, (cell, gates) in enumerate(zip(self.cells, prepared.gates)):
             size = gates.shape[-2:]
             inputs = [_enlarge(states[-1][0], size)] if states else []
+            looks = prepared.focus is not None and level == len(self.cells) - 1
+            found = _memory_at(memory, gates) if self.feedback or looks else None
             if self.feedback:
-                inputs.append(_memory_at(memory, gates) * MEMORY_GAIN)
-            if prepared.focus is not None and level == len(self.cells) - 1:
-                found = _memory_at(memory, gates)[:, 0]
+                inputs.append(found * MEMORY_GAIN)
+            if looks:
                 scores, spot = self.attention(
-                    states[-1][0], prepared.focus, prepared.inside[-1], found
+                    states[-1][0], prepared.focus, prepared.inside[-1], found[:, 0]
                 )
                 inputs.append(spot.to(gates.dtype) * point_attention.GAIN)
             states.append(cell(gates, inputs, state[level] if state else None))

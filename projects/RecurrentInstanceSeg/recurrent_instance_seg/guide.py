@@ -49,6 +49,11 @@ class Guide(nn.Module):
         return self.last(self.hidden(features))
 
 
+def foreground_of(raw):
+    """(B, C + 3, h, w) of :class:`Guide` -> (B, 1, h, w): probability of an object of any class."""
+    return 1 - raw[:, :-2].softmax(dim=1)[:, -1:]
+
+
 def maps_of(raw, positions, sizes, unit):
     """What the ConvLSTMs read.
 
@@ -63,7 +68,7 @@ def maps_of(raw, positions, sizes, unit):
         units of ``positions``; all but the first 0 on background.
     """
     raw = raw.detach()
-    foreground = 1 - raw[:, :-2].softmax(dim=1)[:, -1:]
+    foreground = foreground_of(raw)
     offsets = raw[:, -2:]
     extent = torch.tensor([[w, h] for h, w in sizes], dtype=raw.dtype, device=raw.device)
     centers = positions + 2 * unit * offsets / extent[:, :, None, None]

@@ -219,10 +219,11 @@ def sequence_losses(steps, targets, names, stride=1, balanced=True, matches=None
             logits, compared.valid.shape[-2:], mode="bilinear", align_corners=False
         )
     kinds = {"iou"} | {kind for kind in ("bce", "dice", "position") if f"loss_{kind}" in names}
-    costs = overlap_costs(logits, compared.masks, compared.valid, kinds)
-    if "position" in kinds and steps.attention is not None:
+    of_points = {"position"} & kinds if steps.attention is not None else set()
+    costs = overlap_costs(logits, compared.masks, compared.valid, kinds - of_points)
+    if of_points:
         level = targets.at(targets.valid.shape[-1] // steps.attention.shape[-1])
-        costs |= overlap_costs(steps.attention, level.masks, level.valid, ("position",))
+        costs |= overlap_costs(steps.attention, level.masks, level.valid, of_points)
     if matches is None:
         matches = match_instances(costs["iou"], targets.counts)
     losses = {

@@ -5,7 +5,7 @@ Shape shorthand in this module:
     h, w: H and W over a stride
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.nn import functional as F
@@ -25,11 +25,18 @@ class Targets:
     classes: torch.Tensor
     valid: torch.Tensor
     counts: list
+    # By stride: several losses and the teacher ask for the same grids.
+    _coarser: dict = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, stride):
         """The same on a grid that is coarser by the factor ``stride`` (int)."""
         if stride == 1:
             return self
+        if stride not in self._coarser:
+            self._coarser[stride] = self._pooled(stride)
+        return self._coarser[stride]
+
+    def _pooled(self, stride):
         valid = F.avg_pool2d(self.valid[:, None].float(), stride)[:, 0] >= 0.5
         masks = self.masks
         shape = (*masks.shape[:2], *valid.shape[-2:])
