@@ -2,7 +2,7 @@
 
 from . import cityscapes, coco, label_map
 from .cvppp import register_cvppp
-from .registration import datasets_root
+from .registration import datasets_root, placement_hint
 from .synthetic import NAMED_SETS, register_synthetic_dataset
 from .voc import register_voc
 
@@ -31,7 +31,7 @@ def register_builtin_datasets():
             name=f"coco_mini_{split}",
             json_file=root / "coco_mini" / "annotations" / f"instances_{split}2017.json",
             image_root=root / "coco_mini" / f"{split}2017",
-            hint=_hint(root, "coco_mini"),
+            hint=placement_hint(root, "coco_mini/"),
         )
         coco.register_coco_source(source, replace=True)
     for split in cityscapes.SPLITS:
@@ -39,7 +39,7 @@ def register_builtin_datasets():
             name=f"cityscapes_instance_{split}",
             root=root / "cityscapes",
             split=split,
-            hint=_hint(root, "cityscapes"),
+            hint=placement_hint(root, "cityscapes/"),
         )
         label_map.register_label_map_source(source, replace=True)
     register_voc(root)
@@ -55,13 +55,6 @@ def _register_nuclei(root, name, split, max_instances):
         label_dir=root / "dsb2018" / split / "labels",
         thing_classes=("nucleus",),
         max_instances=max_instances,
-        hint=_hint(root, "dsb2018"),
+        hint=placement_hint(root, "dsb2018/"),
     )
     label_map.register_label_map_source(source, replace=True)
-
-
-def _hint(root, folder):
-    return (
-        f"Set DETECTRON2_DATASETS (now {root}) to the folder that contains {folder}/; "
-        "datasets/README.md shows the expected trees."
-    )

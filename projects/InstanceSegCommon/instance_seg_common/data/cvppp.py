@@ -12,7 +12,7 @@ images: ``cvppp_A1_fold0_val`` and so on, of FOLDS folds by a fixed seed.
 """
 
 from . import label_map
-from .registration import first_existing
+from .registration import first_existing, placement_hint
 from .selection import Fold
 
 SUBSETS = ("A1", "A2", "A3", "A4")
@@ -50,7 +50,6 @@ def _register(root, name, folder, fold):
         foreground_suffix="_fg",
         thing_classes=("leaf",),
         selection=fold,
-        hint=f"Set DETECTRON2_DATASETS (now {root}) to the folder that contains cvppp/ or "
-        f"{_ARCHIVE}/; datasets/README.md shows the expected trees.",
+        hint=placement_hint(root, f"cvppp/ or {_ARCHIVE}/"),
     )
     label_map.register_label_map_source(source, replace=True)

@@ -158,6 +158,22 @@ def first_existing(root, folders):
     return next((path for path in paths if path.is_dir()), paths[0])
 
 
+def placement_hint(root, what):
+    """What to do about a folder that is missing.
+
+    Args:
+        root (pathlib.Path): what ``DETECTRON2_DATASETS`` names.
+        what (str): what it should contain.
+
+    Returns:
+        str: a sentence.
+    """
+    return (
+        f"Set DETECTRON2_DATASETS (now {root}) to the folder that contains {what}; "
+        "datasets/README.md shows the expected trees."
+    )
+
+
 def require_folder(source, key, path):
     """Raise a sentence unless ``path`` is a folder.
 

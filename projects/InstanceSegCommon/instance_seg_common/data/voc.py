@@ -19,7 +19,7 @@ from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 from ..errors import UserError
 from . import label_map, sbd
 from .label_map import IdTable
-from .registration import first_existing, register_source
+from .registration import first_existing, placement_hint, register_source
 from .selection import Listed
 
 VOID = 255
@@ -27,6 +27,7 @@ ID_TABLE = IdTable(known=((0, VOID),), kept=((1, VOID),), ignored=((VOID, VOID),
 VOC_FOLDERS = ("VOCdevkit/VOC2012", "VOC2012")  # the second is where Detectron2 looks
 SBD_FOLDER = "benchmark_RELEASE/dataset"
 SPLITS = ("train", "val")
+WHOLE = ", and unpack the whole archive there"  # to a hint
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def voc_source(name, root, split):
         id_table=ID_TABLE,
         selection=Listed((_list_of(tree, split),)),
         evaluator_type="voc",
-        hint=_hint(root, "VOCdevkit/VOC2012"),
+        hint=placement_hint(root, f"VOCdevkit/VOC2012/{WHOLE}"),
     )
 
 
@@ -110,7 +111,7 @@ def sbd_source(name, root):
             exclude=tuple(_list_of(voc, split) for split in SPLITS),
         ),
         evaluator_type="voc",
-        hint=_hint(root, SBD_FOLDER),
+        hint=placement_hint(root, f"{SBD_FOLDER}/{WHOLE}"),
     )
 
 
@@ -138,10 +139,3 @@ def load_joined(source):
 
 def _list_of(tree, split):
     return tree / "ImageSets" / "Segmentation" / f"{split}.txt"
-
-
-def _hint(root, folder):
-    return (
-        f"Set DETECTRON2_DATASETS (now {root}) to the folder that contains {folder}/, and unpack "
-        "the whole archive there; datasets/README.md shows the expected trees."
-    )
