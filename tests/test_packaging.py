@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import make_env
 import pytest
@@ -99,6 +100,15 @@ def test_only_what_does_not_import_is_installed(tmp_path):
     file = tmp_path / "r.txt"
     file.write_text("numpy==0.0.1\nopencv-python-headless==9  # import cv2\nno-such-thing==1\n")
     assert make_env.missing(sys.executable, file) == ["no-such-thing==1"]
+
+
+def test_a_full_disk_is_a_sentence_before_anything_is_made(tmp_path, monkeypatch):
+    usage = SimpleNamespace(free=10**9)
+    monkeypatch.setattr(make_env.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(make_env, "can_import", lambda python, module: False)
+    with pytest.raises(SystemExit, match=r"1\.0 GB are free where .* 8 are needed"):
+        make_env.make(tmp_path / "env")
+    assert not (tmp_path / "env").exists()
 
 
 def test_requirements_name_modules_that_import_here():

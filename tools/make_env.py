@@ -21,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 WHEEL = "sal-detectron2==0.7.2"
+# The environment takes 6.1 GB (torch with its CUDA libraries), and pip unpacks beside it.
+REQUIRED_GB = 8
 WHEEL_SHA256 = "491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561"
 
 
@@ -96,6 +98,16 @@ def pure_python_wheel(python, wheel):
     return next(wheel.parent.glob("*.whl"))
 
 
+def check_space(folder):
+    """End the program with a sentence if the disk cannot hold the environment."""
+    free = shutil.disk_usage(Path(folder).resolve().parent).free / 1e9
+    if free < REQUIRED_GB:
+        sys.exit(
+            f"error: {free:.1f} GB are free where {folder} would be made, {REQUIRED_GB} are needed "
+            "for torch and its libraries. Free some, or name another folder: make VENV=FOLDER."
+        )
+
+
 def create(folder):
     """Make a virtual environment; a half one is not left behind."""
     try:
@@ -132,6 +144,8 @@ def make(folder):
         sys.exit(f"error: the pinned versions need Python 3.11; this is {sys.version.split()[0]}.")
     python = str(Path(folder) / "bin" / "python")
     if not Path(python).exists():
+        if not own_detectron2:
+            check_space(folder)
         print(f"making {folder} with Python {sys.version.split()[0]}", flush=True)
         create(folder)
     if own_detectron2:
