@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from ..engine.validation_loss import build_validation_inputs
 from ..errors import UserError
-from ..evaluation.build import check_evaluator_type
+from ..evaluation.build import evaluators_for
 
 FLAGS = ("true_semantics", "true_centers")
 # (true_semantics, true_centers) of the rows, in the order of the paper's table.
@@ -78,7 +78,7 @@ def ablate_oracle(cfg, model, dataset_name, max_images=None):
     segmentation, mean shift or true centres).
     """
     check_predict(model)
-    build = check_evaluator_type(dataset_name)
+    build = evaluators_for(dataset_name)
     evaluators = [build(cfg, dataset_name, None) for _ in ROWS]
     for evaluator in (e for row in evaluators for e in row):
         evaluator.reset()

@@ -54,25 +54,42 @@ CHECKS = {"cityscapes": check_cityscapes}
 RESULT_GROUPS = ("bbox", "segm", "matching", "sbd", "dic", "cityscapes", "voc")
 
 
-def check_evaluator_type(dataset_name):
+def evaluators_for(dataset_name):
     """The function of ``EVALUATORS`` for a registered data set.
 
     Args:
         dataset_name (str): its metadata's ``evaluator_type`` decides ("coco" if unset).
 
     Raises:
-        UserError: an evaluator_type that is not known, or files that its score needs are not as
-            they should be.
+        UserError: an evaluator_type that is not known.
     """
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+    kind = _evaluator_type(dataset_name)
     if kind not in EVALUATORS:
         raise UserError(
             f"Data set '{dataset_name}' has evaluator_type '{kind}', which is not supported. "
             f"Set one of: {', '.join(sorted(EVALUATORS))}."
         )
+    return EVALUATORS[kind]
+
+
+def check_evaluator_type(dataset_name):
+    """Make sure, before training, that a data set can be scored.
+
+    Args:
+        dataset_name (str): registered.
+
+    Raises:
+        UserError: an evaluator_type that is not known, or files that its score needs are not as
+            they should be.
+    """
+    evaluators_for(dataset_name)
+    kind = _evaluator_type(dataset_name)
     if kind in CHECKS:
         CHECKS[kind](dataset_name)
-    return EVALUATORS[kind]
+
+
+def _evaluator_type(dataset_name):
+    return MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
 
 
 def build_evaluator(cfg, dataset_name, output_dir=None):
@@ -91,5 +108,5 @@ def build_evaluator(cfg, dataset_name, output_dir=None):
     Raises:
         UserError: an evaluator_type that is not known.
     """
-    evaluators = check_evaluator_type(dataset_name)
+    evaluators = evaluators_for(dataset_name)
     return DatasetEvaluators(evaluators(cfg, dataset_name, output_dir))
