@@ -1,11 +1,22 @@
-"""Registration of small data sets, undone after each test."""
+"""A config, and registration of small data sets, undone after each test."""
 
 import itertools
 
 import pytest
+from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from instance_seg_common.config import add_common_config
+
 _NUMBER = itertools.count()
+
+
+@pytest.fixture
+def cfg():
+    """Detectron2's defaults with the common keys."""
+    config = get_cfg()
+    add_common_config(config)
+    return config
 
 
 @pytest.fixture

@@ -4,21 +4,12 @@ import tempfile
 
 import numpy as np
 import pytest
-from detectron2.config import get_cfg
 from detectron2.evaluation import print_csv_format
 from square_sets import grid_masks, make_instances, make_record, run
 
-from instance_seg_common.config import add_common_config
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation import build_evaluator
 from instance_seg_common.evaluation.build import EVALUATORS
-
-
-@pytest.fixture
-def cfg():
-    config = get_cfg()
-    add_common_config(config)
-    return config
 
 
 @pytest.fixture

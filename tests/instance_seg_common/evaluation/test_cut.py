@@ -4,22 +4,13 @@ import numpy as np
 import pytest
 import torch
 import voc_cvppp_trees as trees
-from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog
 from square_sets import grid_masks, make_instances, make_record, run
 
-from instance_seg_common.config import add_common_config
 from instance_seg_common.data import register_builtin_datasets
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation import build_evaluator
 from instance_seg_common.evaluation.cut import cut_to
-
-
-@pytest.fixture
-def cfg():
-    config = get_cfg()
-    add_common_config(config)
-    return config
 
 
 @pytest.fixture
