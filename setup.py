@@ -35,5 +35,8 @@ setup(
     python_requires=">=3.9",
     packages=sorted(package_dirs()),
     package_dir=package_dirs(),
-    package_data={"instance_seg_common.evaluation": ["*.csv"]},
+    package_data={
+        "instance_seg_common.evaluation": ["*.csv"],
+        "instance_seg_common.visualization": ["templates/*.j2"],
+    },
 )

@@ -1,0 +1,147 @@
+"""tools/compare.py on a tiny data set, with untrained models."""
+
+import json
+import re
+
+import compare
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from PIL import Image
+from ways import load_cfg
+
+from instance_seg_common.data import register_label_map_dataset
+from instance_seg_common.errors import UserError
+
+NAME = "test_compare_squares"
+OPTIONS = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "TEST.DETECTIONS_PER_IMAGE", "10"]
+OPTIONS += ["TEST.LABEL_MAP_SCORE_THRESHOLD", "0.05", "MODEL.RPN.POST_NMS_TOPK_TEST", "30"]
+OPTIONS += ["MODEL.RECURRENT_INSTANCE_SEG.MAX_STEPS", "3"]
+KINDS = ("mask_rcnn", "embedding", "recurrent")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Three images of one, two and three squares; the last image file is broken."""
+    root = tmp_path_factory.mktemp("compare_data")
+    for folder in ("images", "labels"):
+        (root / folder).mkdir()
+    for index in range(3):
+        labels = np.zeros((64, 64), dtype=np.uint16)
+        for k in range(index + 1):
+            labels[4 + 20 * k : 20 + 20 * k, 8:30] = k + 1
+        image = np.repeat((labels[..., None] > 0) * np.uint8(150), 3, axis=2)
+        Image.fromarray(labels).save(root / "labels" / f"cell{index}.png")
+        Image.fromarray(image).save(root / "images" / f"cell{index}.png")
+    register_label_map_dataset(NAME, root / "images", root / "labels", ("cell",))
+    return root
+
+
+@pytest.fixture(scope="module")
+def ways(repository_root, tmp_path_factory):
+    """Configs and weights of the three ways, untrained."""
+    folder = tmp_path_factory.mktemp("compare_weights")
+    configs, weights = [], []
+    for kind in KINDS:
+        configs.append(str(repository_root / f"configs/Synthetic/{kind}_R18_sticks.yaml"))
+        torch.manual_seed(0)
+        model = build_model(load_cfg(configs[-1], OPTIONS))
+        weights.append(str(folder / f"{kind}.pth"))
+        torch.save({"model": model.state_dict()}, weights[-1])
+    return configs, weights
+
+
+@pytest.fixture(scope="module")
+def output(dataset, ways, tmp_path_factory):
+    """(exit status, folder) of one run, with a broken image."""
+    folder = tmp_path_factory.mktemp("compare_output")
+    broken = dataset / "images" / "cell2.png"
+    good = broken.read_bytes()
+    broken.write_bytes(good[: len(good) // 2])
+    configs, weights = ways
+    arguments = ["--configs", *configs, "--weights", *weights, "--dataset", NAME]
+    try:
+        status = compare.main([*arguments, "--output", str(folder), "--opts", *OPTIONS])
+    finally:
+        broken.write_bytes(good)
+    return status, folder
+
+
+def test_all_ways_and_baselines_are_measured(output):
+    _, folder = output
+    result = json.loads((folder / "comparison.json").read_text())
+    names = [f"{kind}_R18_sticks" for kind in KINDS]
+    names += ["connected components of embedding_R18_sticks", "Otsu + watershed"]
+    assert [way["way"] for way in result["ways"]] == names
+    for way in result["ways"]:
+        assert 0 <= way["SBD"] <= 1 and 0 <= way["accuracy"] <= 1
+        assert way["network_seconds"] + way["post_seconds"] == pytest.approx(way["seconds"])
+    classical = result["ways"][-1]
+    assert classical["AP50"] == pytest.approx(100) and classical["accuracy"] == 1
+    assert classical["parameters_million"] == 0
+    assert [image["objects"] for image in result["images"]] == [1, 2]
+    assert sum(b["objects"] for b in result["bins"]["size"]) == 3
+    for entry in result["bins"]["crowding"]:
+        assert entry["found"]["Otsu + watershed"] == entry["objects"]
+
+
+def test_an_image_that_fails_is_reported_and_the_others_go_on(output):
+    status, folder = output
+    page = (folder / "index.html").read_text()
+    assert status == 1
+    failures = json.loads((folder / "comparison.json").read_text())["failures"]
+    assert len(failures) == 1 and "cell2.png" in failures[0]
+    assert "1 image could not be done" in page and "cell2.png" in page.split('id="failures"')[1]
+    assert page.count("<article") == 2
+
+
+def test_page_is_complete_and_asks_for_nothing(output):
+    page = (output[1] / "index.html").read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
+    assert len(sources) > 20
+    assert {source[:5] for source in sources} <= {"data:", "#fail"}
+    assert "http" not in re.sub(r"data:[^\")]*", "", page)
+    assert page.count("Inside mask_rcnn_R18_sticks on cell") == 2
+    assert not re.findall(r"<img(?![^>]*alt=)", page)
+
+
+def test_picture_for_papers(output):
+    picture = Image.open(output[1] / "comparison.png")
+    assert picture.width > 2000
+
+
+def test_the_first_images_only_and_no_baselines(dataset, ways, tmp_path):
+    configs, weights = ways
+    arguments = ["--configs", configs[0], "--weights", weights[0], "--dataset", NAME]
+    arguments += ["--output", str(tmp_path), "--max-images", "1", "--internals", "0"]
+    assert compare.main([*arguments, "--no-baselines", "--opts", *OPTIONS]) == 0
+    result = json.loads((tmp_path / "comparison.json").read_text())
+    assert len(result["ways"]) == len(result["images"]) == 1
+    assert "Inside the models" not in (tmp_path / "index.html").read_text()
+
+
+def test_wrong_arguments_are_sentences(ways, tmp_path):
+    configs, weights = ways
+    start = ["--configs", *configs, "--output", str(tmp_path)]
+    with pytest.raises(UserError, match="3 configs and 2 weights"):
+        compare.parse_args([*start, "--weights", *weights[:2]])
+    with pytest.raises(UserError, match="--max-images is 0; use 1 or more"):
+        compare.parse_args([*start, "--max-images", "0"])
+
+
+def test_weights_default_to_those_of_the_training(ways, tmp_path):
+    opts = ["OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", "a.pth"]
+    assert compare.default_weights(ways[0][0], opts) == "a.pth"
+    (tmp_path / "model_final.pth").write_bytes(b"")
+    assert compare.default_weights(ways[0][0], opts) == str(tmp_path / "model_final.pth")
+
+
+def test_classical_config_of_the_data_set_or_a_plain_one(repository_root, ways):
+    config = str(repository_root / "configs/Nuclei/mask_rcnn_R18.yaml")
+    cfg = load_cfg(config)
+    found = compare.classical_cfg(config, cfg, "dsb2018_val_upto20")
+    assert found.DATASETS.TEST == ("dsb2018_val",)
+    plain = compare.classical_cfg(config, cfg, "synthetic_shapes_val")
+    assert plain.MODEL.META_ARCHITECTURE == "OtsuWatershed" and plain.MODEL.WEIGHTS == ""
+    assert plain.INPUT.MIN_SIZE_TEST == cfg.INPUT.MIN_SIZE_TEST
