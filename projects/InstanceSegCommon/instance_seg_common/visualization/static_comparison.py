@@ -60,12 +60,12 @@ def _draw_row(row, card):
 
 
 def decoded(uri):
-    """The picture of a data URI: (h, w, 3 or 4) uint8."""
+    """The picture of a data URI: (h, w, 4) uint8 RGBA."""
     data = base64.b64decode(uri.split(",", 1)[1])
-    return np.asarray(Image.open(io.BytesIO(data)))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
 
 
 def laid_over(ground, layer):
-    """A transparent picture (h, w, 4) on an image (h, w, 3), both uint8: (h, w, 3) uint8."""
+    """A transparent picture (h, w, 4) on an image (h, w, 3 or 4), uint8: (h, w, 3) uint8."""
     alpha = layer[..., 3:].astype(float) / 255
     return np.round(ground[..., :3] * (1 - alpha) + layer[..., :3] * alpha).astype(np.uint8)
