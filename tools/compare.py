@@ -77,7 +77,7 @@ def default_weights(config, opts):
     return str(trained) if trained.is_file() else cfg.MODEL.WEIGHTS
 
 
-def classical_cfg(config, cfg, dataset):
+def classical_cfg(config, cfg, dataset, opts=()):
     """A config of the classical baseline for a data set.
 
     Args:
@@ -85,12 +85,13 @@ def classical_cfg(config, cfg, dataset):
             set is the data set or one whose name starts alike.
         cfg (CfgNode): of that way, from which the rest is taken otherwise.
         dataset (str): registered.
+        opts (list[str]): keys and values in turn, for the leaf.
 
     Returns:
         CfgNode
     """
     for leaf in sorted(Path(config).parent.glob("classical*.yaml")):
-        found = load_cfg(str(leaf))
+        found = load_cfg(str(leaf), opts)
         if found.DATASETS.TEST and dataset.startswith(found.DATASETS.TEST[0]):
             return found
     cfg = cfg.clone()
@@ -117,7 +118,7 @@ def build_ways(args):
     components = [comparison.components_way(way) for way in ways]
     ways += [way for way in components if way is not None]
     if CLASSICAL not in kinds.values():
-        cfg = classical_cfg(args.configs[0], ways[0].cfg, dataset)
+        cfg = classical_cfg(args.configs[0], ways[0].cfg, dataset, args.opts)
         ways.append(comparison.Way("Otsu + watershed", cfg, build_predictor(cfg), "classical"))
     return ways, dataset
 
@@ -165,7 +166,7 @@ def inside(contest, way, record):
     architecture = way.cfg.MODEL.META_ARCHITECTURE
     image = panels.load_image(record["file_name"])
     picture = internals_panel(architecture, image, internals, record, f"{way.name}   {name}")
-    return page.internals_layer(picture, way.name, name)
+    return page.internals_layer(picture, way, name)
 
 
 def machine():

@@ -102,7 +102,7 @@ def test_page_is_complete_and_asks_for_nothing(output):
     assert len(sources) > 20
     assert {source[:5] for source in sources} <= {"data:", "#fail"}
     assert "http" not in re.sub(r"data:[^\")]*", "", page)
-    assert page.count("Inside mask_rcnn_R18_sticks on cell") == 2
+    assert page.count('alt="Inside mask_rcnn_R18_sticks on cell') == 2
     assert not re.findall(r"<img(?![^>]*alt=)", page)
 
 

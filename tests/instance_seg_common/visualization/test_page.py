@@ -17,7 +17,11 @@ from instance_seg_common.masks import instances_from_masks
 from instance_seg_common.visualization import page, panels
 from instance_seg_common.visualization.colors import instance_colors
 from instance_seg_common.visualization.error_kinds import classify_errors
-from instance_seg_common.visualization.static_comparison import decoded, laid_over
+from instance_seg_common.visualization.static_comparison import (
+    decoded,
+    laid_over,
+    static_comparison,
+)
 
 NAME = "test_page_squares"
 OBJECTS = (2, 4, 1, 3)
@@ -39,6 +43,23 @@ class Bright(torch.nn.Module):
         return [{"instances": instances_from_masks(masks, ones, 0 * ones, labels.shape, size)}]
 
 
+class Nothing(torch.nn.Module):
+    """Predicts nothing."""
+
+    def forward(self, items):
+        size = (items[0]["height"], items[0]["width"])
+        none = torch.zeros(0, *size)
+        return [{"instances": instances_from_masks(none, none[:, 0, 0], none[:, 0, 0], size, size)}]
+
+
+def small_cfg():
+    """What the ways of these tests need of a config."""
+    cfg = get_cfg()
+    add_common_config(cfg)
+    cfg.INPUT.MIN_SIZE_TEST, cfg.MODEL.DEVICE = 64, "cpu"
+    return cfg
+
+
 @pytest.fixture(scope="module")
 def contest_and_cards(tmp_path_factory):
     """Two ways on images of two, four, one and three squares; the second loses some."""
@@ -53,13 +74,13 @@ def contest_and_cards(tmp_path_factory):
         Image.fromarray(labels).save(root / "labels" / f"cell{index}.png")
         Image.fromarray(image).save(root / "images" / f"cell{index}.png")
     register_label_map_dataset(NAME, root / "images", root / "labels", ("cell",))
-    cfg = get_cfg()
-    add_common_config(cfg)
-    cfg.INPUT.MIN_SIZE_TEST, cfg.MODEL.DEVICE = 64, "cpu"
+    cfg = small_cfg()
     ways = [comparison.Way("all <of> them", cfg, Bright()), comparison.Way("few", cfg, Bright(2))]
     contest = comparison.Contest(ways, NAME)
     cards = [page.image_card(contest.add(r), ways) for r in DatasetCatalog.get(NAME)]
-    cards[0]["internals"] = [page.internals_layer(np.zeros((50, 900, 3), np.uint8), "few", "a.png")]
+    cards[0]["internals"] = [
+        page.internals_layer(np.zeros((50, 5200, 3), np.uint8), ways[1], "a.png")
+    ]
     return contest, cards
 
 
@@ -150,6 +171,23 @@ def test_cards_that_do_not_fit_are_those_on_which_the_ways_differ_least(contest_
     chosen = page.choose_cards(cards, limit=sizes[1] + sizes[3])
     assert [card["name"] for card in chosen] == ["cell1.png", "cell3.png"]
     assert page.choose_cards(cards) == cards
+
+
+def test_images_without_objects_make_a_page(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        empty = np.zeros((32, 32), np.uint16 if folder == "labels" else np.uint8)
+        Image.fromarray(empty).save(tmp_path / folder / "empty.png")
+    register_label_map_dataset("test_page_empty", tmp_path / "images", tmp_path / "labels", ("a",))
+    way = comparison.Way("none", small_cfg(), Nothing())
+    contest = comparison.Contest([way], "test_page_empty")
+    card = page.image_card(contest.add(DatasetCatalog.get("test_page_empty")[0]), [way])
+    summaries = [contest.summary(way, memory=False)]
+    assert page.figures_of(summaries[0])["AP"] is None and page.table_rows(summaries)
+    context = page.context("Empty", [card], summaries, contest.bins(), [], "this machine")
+    assert "Ground truth of empty.png: 0 objects" in page.render(context)
+    static_comparison([card], summaries, tmp_path / "a.png", "Empty")
+    assert (tmp_path / "a.png").is_file()
 
 
 def test_names_are_escaped(page_file):
@@ -286,7 +324,8 @@ def test_inside_the_models(opened):
     details = opened.find_element("css selector", "details.internals")
     details.find_element("css selector", "summary").click()
     image = details.find_element("css selector", "img")
-    assert image.is_displayed() and image.get_attribute("alt") == "Inside few on a.png"
+    assert image.is_displayed() and image.get_attribute("alt").startswith("Inside few on a.png")
+    assert image.get_property("naturalWidth") == 2600
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -396,13 +396,8 @@ class Contest:
         edges = size_edges(size)
         return {
             "size": bins_of(size, edges, size_names(edges), found),
-            "crowding": bins_of(crowding, CROWDING_EDGES, ("0", "1", "2 or 3", "4 or more"), found),
-            "occlusion": bins_of(
-                occlusion,
-                OCCLUSION_EDGES,
-                ("none", "below 10 %", "10 to 30 %", "above 30 %"),
-                found,
-            ),
+            "crowding": bins_of(crowding, CROWDING_EDGES, CROWDING_NAMES, found),
+            "occlusion": bins_of(occlusion, OCCLUSION_EDGES, OCCLUSION_NAMES, found),
         }
 
 

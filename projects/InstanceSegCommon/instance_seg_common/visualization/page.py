@@ -24,7 +24,15 @@ from .colors import instance_colors
 TEMPLATES = Path(__file__).parent / "templates"
 # The longer side of a stored image in pixels: larger ones shrink, small ones grow.
 SIDES = (256, 480)
-INTERNALS_WIDTH = 1400
+# The most that a picture of the insides takes, height and width in pixels; wide ones scroll.
+INTERNALS_SIZE = (520, 2600)
+# What these pictures show, by meta-architecture.
+INSIDES = {
+    "EmbeddingInstanceSeg": "semantic output, embedding in the colours of its principal "
+    "components, its pixels along two of them, and clusters",
+    "GeneralizedRCNN": "proposals, detections before and after NMS, objects lost to NMS",
+    "RecurrentInstanceSeg": "the sequence of steps, one object after the other, to the stop",
+}
 TINT = 0.4
 BASELINES = ("classical", "components")
 # Okabe and Ito's colours, told apart by colour-blind readers; dark enough for lines on white.
@@ -194,14 +202,15 @@ def image_card(image, ways):
         "name": name,
         "image_id": record["image_id"],
         "objects": objects,
+        "count": _count(objects),
         "width": small.shape[1],
         "height": small.shape[0],
-        "alt": f"Input image {name}, with {objects} annotated objects"
+        "alt": f"Input image {name}, annotated: {_count(objects)}"
         + (", shown brighter than it is" if changed else ""),
         "input": webp(small, quality=80),
         "truth": Layer(
             webp(instance_layer(truth.labels, colors, scale), lossless=True),
-            f"Ground truth of {name}: {objects} objects",
+            f"Ground truth of {name}: {_count(objects)}",
         ),
         "spread": spread[0],
         "sbd_spread": spread[1],
@@ -223,7 +232,7 @@ def way_card(image, way, name, scale):
         "predicted": outcome.scores.n_pred,
         "mask": Layer(
             webp(instance_layer(outcome.prediction.labels, colors, scale), lossless=True),
-            f"{way.name} on {name}: {outcome.scores.n_pred} objects predicted, {matching.tp} of "
+            f"{way.name} on {name}: {_count(outcome.scores.n_pred)} predicted, {matching.tp} of "
             f"{matching.tp + matching.fn} found",
         ),
         "errors": Layer(
@@ -231,6 +240,10 @@ def way_card(image, way, name, scale):
             f"Errors of {way.name} on {name}: {error_words(outcome.errors)}",
         ),
     }
+
+
+def _count(objects):
+    return "1 object" if objects == 1 else f"{objects} objects"
 
 
 def error_counts(errors):
@@ -257,11 +270,21 @@ def card_bytes(card):
     return len(card["input"]) + sum(len(x.uri) + len(x.alt) for x in layers) + 2000
 
 
-def internals_layer(picture, way_name, name):
-    """The picture of a model's insides (H, W, 3), small enough for the page."""
-    scale = min(1.0, INTERNALS_WIDTH / picture.shape[1])
+def internals_layer(picture, way, name):
+    """The picture of a model's insides, small enough for the page.
+
+    Args:
+        picture (ndarray): (H, W, 3) uint8.
+        way (Way): of which they are.
+        name (str): of the image.
+
+    Returns:
+        Layer
+    """
+    scale = min(1.0, *(most / side for most, side in zip(INTERNALS_SIZE, picture.shape)))
     small = drawing.resize_image(picture, scale) if scale < 1 else picture
-    return Layer(webp(small, quality=78), f"Inside {way_name} on {name}")
+    shown = INSIDES.get(way.cfg.MODEL.META_ARCHITECTURE, "what its internals hold")
+    return Layer(webp(small, quality=75), f"Inside {way.name} on {name}: {shown}")
 
 
 def choose_cards(cards, limit=GALLERY_BYTES):
@@ -322,7 +345,8 @@ def recall_plot(bins, axis):
     axes.set_ylabel("recall at IoU 0.5")
     axes.set_ylim(-0.02, 1.04)
     axes.grid(alpha=0.3, axis="y")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    if ways:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return _svg(figure)
 
 

@@ -48,8 +48,7 @@ def _broken(name):
 
 def _draw_row(row, card):
     ground = decoded(card["input"])
-    truth = f"{card['objects']} objects"
-    layers = [(None, card["name"][:24]), (card["truth"].uri, truth)]
+    layers = [(None, card["name"][:24]), (card["truth"].uri, card["count"])]
     for way in card["ways"]:
         layers.append((way["mask"].uri, f"{way['found']} found, accuracy {way['accuracy']:.2f}"))
     for axes, (uri, text) in zip(row, layers):
