@@ -4,12 +4,15 @@ python tools/visualize.py --config-file F --source annotation|dataloader|predict
 """
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
+from tqdm import tqdm
 from ways import config_parser, get_cfg_with_plugins, load_cfg, run_tool
 
+from instance_seg_common.data.images import image_header
 from instance_seg_common.data.loader import build_train_mapper
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.errors import UserError
@@ -33,7 +36,9 @@ def parse_args(argv=None):
     )
     parser.add_argument("--dataset", help="default: DATASETS.TEST[0]; dataloader: TRAIN[0]")
     parser.add_argument("--weights", help="a checkpoint; default: MODEL.WEIGHTS")
-    parser.add_argument("--images", nargs="+", metavar="FILE", help="predict these files instead")
+    parser.add_argument(
+        "--images", nargs="+", metavar="PATH", help="predict these files, or all of a folder"
+    )
     parser.add_argument("--output", default=None, help="default: OUTPUT_DIR/pictures/SOURCE")
     parser.add_argument("--max-images", type=int, help=f"default: {DEFAULT_IMAGES}; files: all")
     parser.add_argument(
@@ -66,11 +71,8 @@ def check_args(args):
         raise UserError(f"{given[0]} needs --source prediction, not {args.source}.")
     if args.sort and args.images:
         raise UserError("--sort needs a data set with annotations; leave out --images.")
-    if args.compare and (args.images or args.internals or args.sort or args.save):
-        raise UserError(
-            "--compare draws the images of a data set; leave out --images, --internals, --sort "
-            "and --save."
-        )
+    if args.compare and (args.internals or args.sort or args.save):
+        raise UserError("--compare draws predictions only; leave out --internals, --sort, --save.")
     allowed = {"prediction": ("label-map", "coco-json"), "annotation": ("label-map",)}
     if args.save and args.save not in allowed.get(args.source, ()):
         raise UserError(f"--save {args.save} is not possible with --source {args.source}.")
@@ -116,7 +118,7 @@ class Writer:
         try:
             function(*args)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            tqdm.write(f"error: {error}", file=sys.stderr)  # above the progress bar
             self.failures += 1
 
     def finish(self, save):
@@ -206,24 +208,32 @@ def draw_comparison(cfg, args, writer):
         other = load_cfg(config_file, args.opts)
         other.MODEL.WEIGHTS = weights
         cfgs.append(other)
-    names = [Path(file).stem for file in (args.config_file, *next(zip(*args.compare)))]
+    titles = model_titles([(args.config_file, cfg.MODEL.WEIGHTS), *args.compare])
+    dicts, metadata = images_to_predict(cfg, args)
+    class_names = metadata.get("thing_classes", ()) if metadata else ()
     models = [build_predictor(c) for c in cfgs]
-    dataset = args.dataset or next(iter(cfg.DATASETS.TEST), None)
-    dicts = dataset_dicts(dataset)
-    class_names = MetadataCatalog.get(dataset).get("thing_classes", ())
 
     def draw(item):
         image = panels.load_image(item["file_name"])
         predictions = []
-        for name, one, model in zip(names, cfgs, models):
+        for title, one, model in zip(titles, cfgs, models):
             instances = predict(one, model, image, item["file_name"])
             limits = one.TEST.LABEL_MAP_SCORE_THRESHOLD, one.TEST.LABEL_MAP_MIN_AREA
-            predictions.append((name, panels.prediction_of(instances, *limits)))
+            predictions.append((title, panels.prediction_of(instances, *limits)))
         picture = panels.comparison_panel(item, predictions, class_names)
         writer.picture(picture, writer.name(item["file_name"]))
 
-    for item in dicts[: args.max_images or DEFAULT_IMAGES]:
+    for item in progress(dicts):
         writer.attempt(draw, item)
+
+
+def model_titles(models):
+    """Names of (config, weights): that of the config, and of the weights where it is not enough."""
+    stems = [Path(config).stem for config, _ in models]
+    return [
+        f"{stem}, {Path(weights).stem}" if stems.count(stem) > 1 and weights else stem
+        for stem, (_, weights) in zip(stems, models)
+    ]
 
 
 def draw_predictions(cfg, args, writer):
@@ -231,21 +241,93 @@ def draw_predictions(cfg, args, writer):
     if args.compare:
         draw_comparison(cfg, args, writer)
         return
-    name = args.dataset or next(iter(cfg.DATASETS.TEST), None)
-    if args.images:
-        metadata = readable_metadata(name)
-        dicts = [{"file_name": path, "image_id": Path(path).name} for path in args.images]
-        limit = args.max_images or len(dicts)
-    else:
-        dicts = dataset_dicts(name)
-        metadata = MetadataCatalog.get(name)
-        limit = args.max_images or DEFAULT_IMAGES
+    dicts, metadata = images_to_predict(cfg, args)
     drawer = PredictionDrawer(cfg, args, writer, metadata)
     if args.sort:
-        draw_worst(drawer, dicts, limit)
+        draw_worst(drawer, dicts, args.max_images or DEFAULT_IMAGES)
         return
-    for item in dicts[:limit]:
+    for item in progress(dicts):
         writer.attempt(drawer.draw, item)
+
+
+def images_to_predict(cfg, args):
+    """What to predict: --images, or a data set; as many as --max-images, to sort all of them.
+
+    Args:
+        cfg (CfgNode): names the data set if ``args`` do not.
+        args (Namespace): of :func:`parse_args`.
+
+    Returns:
+        tuple: list[dict] with ``file_name`` and ``image_id``, of a data set also with its
+        annotations; Metadata of the data set, or None.
+    """
+    name = args.dataset or next(iter(cfg.DATASETS.TEST), None)
+    if args.images:
+        paths = image_paths(args.images)[: args.max_images]
+        names = Counter(path.name for path in paths)
+        dicts = [
+            # The ids of saved detections: names, and paths where names do not tell files apart.
+            {"file_name": str(p), "image_id": p.name if names[p.name] == 1 else str(p)}
+            for p in paths
+        ]
+        return dicts, readable_metadata(name)
+    dicts = dataset_dicts(name)
+    limit = None if args.sort else args.max_images or DEFAULT_IMAGES
+    return dicts[:limit], MetadataCatalog.get(name)
+
+
+def image_paths(paths):
+    """The files among some paths as they are, and the images of the folders among them.
+
+    Args:
+        paths (list[str]): files and folders.
+
+    Returns:
+        list[Path]: of each folder the images directly in it, by name.
+
+    Raises:
+        UserError: a folder without images.
+    """
+    found = []
+    for path in map(Path, paths):
+        found += images_in(path) if path.is_dir() else [path]
+    return found
+
+
+def images_in(folder):
+    """The images of one folder; how many other files it has is said."""
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise UserError(f"The folder {folder} of --images cannot be read: {error}.") from error
+    images = [path for path in files if is_image(path)]
+    others = len(files) - len(images)
+    if not images:
+        raise UserError(
+            f"The folder {folder} of --images has no image that can be read (other files: "
+            f"{others}); give a folder that has images directly in it."
+        )
+    if others:
+        skipped = next(path.name for path in files if path not in images)
+        said = f"{folder}: files that are no images, left out: {others}, such as {skipped}"
+        print(said, file=sys.stderr)
+    return images
+
+
+def is_image(path):
+    """Whether the header of a file is that of an image."""
+    try:
+        image_header(path)
+    except UserError:
+        return False
+    return True
+
+
+def progress(items, what="images"):
+    """The items, with a bar on stderr if that is a terminal and TQDM_DISABLE is not set."""
+    # Saying disable=False would overrule TQDM_DISABLE.
+    off = {} if sys.stderr.isatty() else {"disable": True}
+    return tqdm(items, desc=what, unit="image", **off)
 
 
 def readable_metadata(name):
@@ -264,9 +346,10 @@ def readable_metadata(name):
 def draw_worst(drawer, dicts, limit):
     """Score all images, then draw the ``limit`` worst, numbered from the worst on."""
     scored = []
-    for index, item in enumerate(dicts):
+    for index, item in enumerate(progress(dicts, "scores")):
         drawer.writer.attempt(lambda i, x: scored.append((*drawer.score(x), i)), index, item)
-    for rank, (accuracy, sbd, index) in enumerate(sorted(scored)[:limit], start=1):
+    worst = sorted(scored)[:limit]
+    for rank, (accuracy, sbd, index) in enumerate(progress(worst), start=1):
         note = f"number {rank} from the worst: accuracy {accuracy:.2f}, SBD {sbd:.2f}"
         drawer.writer.attempt(drawer.draw, dicts[index], f"{rank:03d}_", note)
 
@@ -284,7 +367,7 @@ def draw_annotations(cfg, args, writer):
         if args.save:
             writer.label_map(panels.truth_of(item).labels, stem)
 
-    for item in dicts[: args.max_images or DEFAULT_IMAGES]:
+    for item in progress(dicts[: args.max_images or DEFAULT_IMAGES]):
         writer.attempt(draw, item)
 
 
@@ -299,7 +382,7 @@ def draw_dataloader(cfg, args, writer):
         picture = panels.dataloader_panel(mapper(item), cfg.INPUT.FORMAT, class_names)
         writer.picture(picture, writer.name(item["file_name"]))
 
-    for item in dicts[: args.max_images or DEFAULT_IMAGES]:
+    for item in progress(dicts[: args.max_images or DEFAULT_IMAGES]):
         writer.attempt(draw, item)
 
 

@@ -1,4 +1,8 @@
+import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import compare_pooling
@@ -150,6 +154,101 @@ def test_several_models_in_one_picture(config, dataset, weights, tmp_path):
     assert status == 0 and files == ["cell0.png", "cell1.png"]
     # Four panels in place of three.
     assert Image.open(tmp_path / "out" / files[0]).width == pytest.approx(4 / 3 * widths[0], 0.05)
+
+
+def test_several_models_on_a_folder(config, dataset, weights, tmp_path):
+    _, root = dataset
+    other = str(Path(config).with_name("classical_shapes.yaml"))
+    arguments = ["--source", "prediction", "--weights", weights, "--compare", other, ""]
+    status, files = run(config, tmp_path, *arguments, "--images", str(root / "images"))
+    assert status == 0 and files == ["cell0.png", "cell1.png", "cell2.png"]
+    panel = visualize.panels.drawing.display_scale(64, 64) * 64
+    width = Image.open(tmp_path / "out" / "cell0.png").width
+    assert width == 3 * panel + 2 * visualize.panels.drawing.GAP
+
+
+def test_titles_tell_models_apart():
+    models = [("a/x.yaml", "one.pth"), ("b/x.yaml", "two.pth"), ("y.yaml", "one.pth")]
+    assert visualize.model_titles(models) == ["x, one", "x, two", "y"]
+    assert visualize.model_titles([("x.yaml", ""), ("x.yaml", "a.pth")]) == ["x", "x, a"]
+
+
+@pytest.fixture
+def folder(dataset, tmp_path):
+    """Two images under names out of order, a file that is none, and a folder."""
+    path = tmp_path / "folder"
+    (path / "below").mkdir(parents=True)
+    for name, index in (("b.png", 0), ("a.tif", 1)):
+        Image.open(dataset[1] / "images" / f"cell{index}.png").save(path / name)
+    (path / "notes.txt").write_text("no image")
+    return path
+
+
+def test_folders_are_their_images_by_name(folder, dataset, capsys):
+    single = str(dataset[1] / "images" / "cell2.png")
+    paths = visualize.image_paths([single, str(folder), "absent.png"])
+    assert [path.name for path in paths] == ["cell2.png", "a.tif", "b.png", "absent.png"]
+    said = capsys.readouterr().err
+    assert "files that are no images, left out: 1, such as notes.txt" in said
+    visualize.image_paths([str(dataset[1] / "images")])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_without_images_is_a_sentence(config, weights, tmp_path):
+    (tmp_path / "empty").mkdir()
+    arguments = ["--source", "prediction", "--weights", weights, "--images"]
+    with pytest.raises(UserError, match=r"empty of --images has no image .* \(other files: 0"):
+        run(config, tmp_path, *arguments, str(tmp_path / "empty"))
+
+
+def test_prediction_on_a_folder(config, folder, weights, tmp_path, capsys):
+    arguments = ["--source", "prediction", "--weights", weights, "--max-images", "1", "--images"]
+    status, files = run(config, tmp_path, *arguments, str(folder))
+    assert status == 0 and files == ["a.png"]
+    assert "|" not in capsys.readouterr().err  # no bar where nobody looks
+
+
+def test_images_of_one_name_keep_their_ids_apart(config, dataset, folder):
+    Image.open(dataset[1] / "images" / "cell0.png").save(folder / "cell0.png")
+    images = [str(folder), str(dataset[1] / "images" / "cell0.png")]
+    start = ["--config-file", config, "--source", "prediction"]
+    args = visualize.parse_args([*start, "--images", *images])
+    dicts, _ = visualize.images_to_predict(load_cfg(config, OPTIONS), args)
+    ids = [item["image_id"] for item in dicts]
+    assert ids == ["a.tif", "b.png", str(folder / "cell0.png"), images[1]]
+
+
+class Terminal(io.StringIO):
+    """A stream to which somebody looks."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_bar_at_a_terminal(monkeypatch):
+    monkeypatch.setattr(visualize.sys, "stderr", Terminal())
+    assert list(visualize.progress([1, 2, 3])) == [1, 2, 3]
+    assert "3/3" in visualize.sys.stderr.getvalue()
+    monkeypatch.setattr(visualize.sys, "stderr", io.StringIO())
+    assert list(visualize.progress([1, 2, 3])) == [1, 2, 3]
+    assert visualize.sys.stderr.getvalue() == ""
+
+
+def test_the_bar_can_be_switched_off():
+    """In a process of its own: tqdm reads its environment when it is imported."""
+    code = (
+        "import sys; sys.path.insert(0, 'tools'); import visualize; sys.stderr.isatty = lambda: 1;"
+        "list(visualize.progress([1, 2])); list(visualize.tqdm([1, 2, 3], disable=False))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(visualize.__file__).parents[1],
+        env={**os.environ, "TQDM_DISABLE": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stderr
+    assert "2/2" not in said and "3/3" in said
 
 
 def test_internals_of_an_unknown_way_are_refused_at_once(repository_root, tmp_path):

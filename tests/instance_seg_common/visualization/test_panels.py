@@ -54,6 +54,60 @@ def test_prediction_of_nothing_has_a_color_of_its_own(squares):
     assert tuple(table[1]) == instance_color(5) and tuple(table[3]) == instance_color(3)
 
 
+def colors_in(picture, columns, index):
+    """The colours of whole pixels in one of several panels of equal width."""
+    width = (picture.shape[1] - (columns - 1) * panels.drawing.GAP) // columns
+    left = index * (width + panels.drawing.GAP)
+    pixels = picture[50:, left : left + width].reshape(-1, 3)
+    return {tuple(color) for color in np.unique(pixels, axis=0).tolist()}
+
+
+def prediction(labels):
+    """Of one class, without doubt."""
+    ids = [int(i) for i in np.unique(labels) if i]
+    return panels.Prediction(labels, dict.fromkeys(ids, 0), dict.fromkeys(ids, 1.0))
+
+
+def test_without_annotations_the_first_prediction_gives_the_colors(squares):
+    first = squares["labels"]
+    second = np.where(first == 2, 0, first)
+    second = np.where(second > 0, 5 - second, 0)  # ids 1, 2, 4 are the first's 4, 3, 1
+    record = {"file_name": squares["file_name"]}
+    predictions = [("one", prediction(first)), ("two", prediction(second))]
+    picture = panels.comparison_panel(record, predictions)
+    everywhere = [colors_in(picture, 3, index) for index in range(3)]
+    assert not everywhere[0] & {instance_color(i) for i in range(1, 9)}
+    assert {instance_color(i) for i in range(1, 5)} <= everywhere[1]
+    assert {instance_color(i) for i in (1, 3, 4)} <= everywhere[2]
+    assert instance_color(2) not in everywhere[2]
+    with_truth = panels.comparison_panel(squares, predictions)
+    assert instance_color(2) in colors_in(with_truth, 3, 0)
+
+
+def test_what_several_models_invent_has_one_color(squares):
+    labels = squares["labels"]
+    maps = [labels.copy() for _ in range(3)]
+    maps[0][25:35, 20:30] = 5
+    maps[1][58:63, 55:65] = 5
+    maps[1][25:35, 21:30] = 6
+    maps[2][58:63, 56:65] = 7
+    numbers = panels._shared_ids(labels, maps)
+    assert [n[i] for n, i in zip(numbers, (5, 6, 7))] == [5, 5, 6] and numbers[1][5] == 6
+    assert all(n[i] == i for n in numbers for i in range(1, 5))
+
+
+def test_one_color_is_not_given_twice_in_a_map(squares):
+    """Two pieces of what an earlier model invented in one: the larger has its colour."""
+    nothing = np.zeros_like(squares["labels"])
+    whole, halves = nothing.copy(), nothing.copy()
+    whole[10:30, 10:50] = 1
+    halves[10:30, 10:35], halves[10:30, 35:50] = 1, 2
+    numbers = panels._shared_ids(nothing, [whole, halves, halves])
+    assert numbers == [{1: 1}, {1: 1, 2: 2}, {1: 1, 2: 2}]
+    empty = panels._color_tables(nothing, [nothing])
+    assert len(empty) == 1 and empty[0].shape == (1, 3)
+
+
 def test_prediction_panel_colors_each_kind(squares, make_instances):
     labels = squares["labels"].copy()
     labels[4:20, 4:52] = 1  # merges 1 and 2

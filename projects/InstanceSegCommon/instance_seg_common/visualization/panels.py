@@ -16,21 +16,23 @@ from ..evaluation.ground_truth import drop_ignored, labels_and_ignored
 from ..evaluation.label_map import predicted_label_map
 from ..masks import instance_id_maps, instances_to_label_map, targets_from_instances
 from . import drawing
-from .colors import instance_color, instance_colors
+from .colors import OKABE_ITO, instance_color, instance_colors, lightened
 from .error_kinds import classify_errors, same_object
 
 # With more instances than this, texts would hide what they name.
 MAX_TAGS = 20
 # From this many instances on, contours are one pixel wide.
 CROWDED = 40
+# Steps of lightness were chosen so that the kinds stay apart under colour vision deficiencies, and
+# from the white seams. What is right has an outline only, so it differs from errors in form too.
 ERROR_COLORS = {
-    "matched": (90, 200, 110),
-    "missed": (255, 70, 70),
-    "invented": (255, 170, 0),
-    "merged": (240, 80, 240),
-    "split": (0, 205, 255),
-    "poor": (140, 140, 255),
-    "wrong class": (255, 255, 120),
+    "matched": lightened(OKABE_ITO["green"], -0.15),
+    "missed": OKABE_ITO["vermillion"],
+    "invented": OKABE_ITO["orange"],
+    "merged": lightened(OKABE_ITO["purple"], -0.15),
+    "split": lightened(OKABE_ITO["sky"], 0.3),
+    "poor": lightened(OKABE_ITO["blue"], 0.3),
+    "wrong class": lightened(OKABE_ITO["yellow"], 0.15),
 }
 
 
@@ -251,25 +253,38 @@ def plain_prediction_panel(image, instances, name, class_names=(), score_thresho
 def comparison_panel(dataset_dict, predictions, class_names=()):
     """Ground truth | one prediction after the other; an object keeps its colour throughout.
 
+    Without annotations: image | predictions, the colours those of the first prediction. What the
+    first panel with objects does not have keeps its colour from one prediction to the next.
+
     Args:
-        dataset_dict (dict): see :func:`truth_of`; its image is read from ``file_name``.
-        predictions (list[tuple[str, Prediction]]): titles and predictions at the image's size.
+        dataset_dict (dict): see :func:`truth_of`; its image is read from ``file_name``, and
+            ``annotations``, ``height`` and ``width`` may be missing.
+        predictions (list[tuple[str, Prediction]]): titles and predictions at the image's size, at
+            least one.
         class_names (sequence[str]): of the data set; shown when there are two or more.
 
     Returns:
         ndarray: (H', W', 3) uint8 RGB.
     """
-    image = _checked_image(dataset_dict)
-    truth = truth_of(dataset_dict)
+    annotated = "annotations" in dataset_dict
+    image = _checked_image(dataset_dict) if annotated else load_image(dataset_dict["file_name"])
     frame = _Frame(image)
-    title = f"ground truth: {_count(truth.classes)}{frame.note}"
-    panels = [(title, frame.truth(truth, class_names))]
-    for name, prediction in predictions:
-        colors = _prediction_colors(truth.labels, prediction.labels)
+    maps = [prediction.labels for _, prediction in predictions]
+    legend = None
+    if annotated:
+        truth = truth_of(dataset_dict)
+        legend = _ignore_legend(truth.ignore)
+        title = f"ground truth: {_count(truth.classes)}{frame.note}"
+        panels = [(title, frame.truth(truth, class_names))]
+        tables = _color_tables(truth.labels, maps)
+    else:
+        panels = [("image" + frame.note, frame.image)]
+        tables = _color_tables(maps[0], maps)
+    for (name, prediction), colors in zip(predictions, tables):
         texts = _tag_texts(prediction.classes, prediction.scores, class_names)
         overlay = frame.overlay(prediction.labels, colors, texts)
         panels.append((f"{name}: {_count(prediction.classes)}", overlay))
-    return drawing.side_by_side(panels, _header(dataset_dict, image), _ignore_legend(truth.ignore))
+    return drawing.side_by_side(panels, _header(dataset_dict, image), legend)
 
 
 class _Frame:
@@ -332,16 +347,49 @@ def _tag_texts(classes, scores, class_names):
 
 def _prediction_colors(gt, pred):
     """Colour table of predicted ids: that of its object, or one that no object has."""
-    owner = same_object(gt, pred)
-    free = int(gt.max(initial=0))
-    table = instance_colors(int(pred.max(initial=0)))
-    for label in range(1, len(table)):
-        if label in owner:
-            table[label] = instance_color(owner[label])
-        else:
-            free += 1
-            table[label] = instance_color(free)
-    return table
+    return _color_tables(gt, [pred])[0]
+
+
+def _color_tables(reference, maps):
+    """Colour tables of several label maps: one colour for one object, wherever it appears.
+
+    Args:
+        reference (ndarray): (H, W) int; its ids have their own colours.
+        maps (list[ndarray]): (H, W) int each.
+
+    Returns:
+        list[ndarray]: (K + 1, 3) uint8 each.
+    """
+    tables = []
+    for labels, shared in zip(maps, _shared_ids(reference, maps)):
+        table = instance_colors(int(labels.max(initial=0)))
+        for label, number in shared.items():
+            table[label] = instance_color(number)
+        tables.append(table)
+    return tables
+
+
+def _shared_ids(reference, maps):
+    """{id of the map: common id} of each map, after the reference and the maps before it.
+
+    What the reference does not have is looked up among the like of earlier maps, and else gets the
+    next free number.
+    """
+    taken = free = int(reference.max(initial=0))
+    strangers, result = [], []
+    for labels in maps:
+        shared = same_object(reference, labels)
+        for earlier, numbers in strangers:
+            for label, other in same_object(earlier, labels).items():
+                if label not in shared and numbers.get(other, 0) not in {0, *shared.values()}:
+                    shared[label] = numbers[other]
+        for label in np.unique(labels[labels > 0]).tolist():
+            if label not in shared:
+                free += 1
+                shared[label] = free
+        strangers.append((labels, {k: v for k, v in shared.items() if v > taken}))
+        result.append(shared)
+    return result
 
 
 def _errors_overlay(frame, truth, pred, errors):
