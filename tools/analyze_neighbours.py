@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
-from ways import load_cfg, run_tool, warn_of_choice_on_test_set
+from ways import common_test_set, run_tool, warn_of_choice_on_test_set
+from ways import load_ways as ways_of_configs
 
 from instance_seg_common.analysis import neighbours
 from instance_seg_common.data.registration import get_dataset_dicts
-from instance_seg_common.errors import UserError
 from instance_seg_common.visualization.predictor import build_predictor
 
 # The architectures whose boxes go through MODEL.ROI_HEADS.NMS_THRESH_TEST.
@@ -42,23 +42,14 @@ def parse_args(argv=None):
     parser.add_argument(
         "--opts", nargs="*", default=[], metavar="KEY VALUE", help="override keys of all configs"
     )
-    args = parser.parse_args(argv)
-    if len(args.configs) != len(args.weights):
-        raise UserError(
-            f"There are {len(args.configs)} configs and {len(args.weights)} weights; give as many "
-            'of one as of the other, "" for a way without weights.'
-        )
-    return args
+    return parser.parse_args(argv)
 
 
 def load_ways(args):
     """{way: cfg}, with a way of its own for each NMS threshold; the data set of all of them."""
     ways = {}
-    for config, weights in zip(args.configs, args.weights):
-        name = Path(config).stem
-        if name in ways:
-            name = f"{name} ({weights})"
-        cfg = ways[name] = load_cfg(config, ["MODEL.WEIGHTS", weights, *args.opts])
+    for name, cfg in ways_of_configs(args.configs, args.weights, args.opts).items():
+        ways[name] = cfg
         for threshold in args.nms_thresholds if has_nms(cfg) else ():
             variant = ways[f"{name}, NMS {threshold:g}"] = cfg.clone()
             variant.MODEL.ROI_HEADS.NMS_THRESH_TEST = threshold
@@ -68,18 +59,6 @@ def load_ways(args):
 def has_nms(cfg):
     """Whether the way removes boxes by NMS."""
     return cfg.MODEL.META_ARCHITECTURE in WITH_NMS
-
-
-def common_test_set(cfgs):
-    """The first of DATASETS.TEST, which must be the same in all configs."""
-    datasets = {next(iter(cfg.DATASETS.TEST), "") for cfg in cfgs}
-    if len(datasets) > 1:
-        raise UserError(
-            f"The configs test on different data sets ({', '.join(sorted(datasets))}); their "
-            "objects cannot be compared. Name one with --dataset, or give configs with the same "
-            "DATASETS.TEST[0]."
-        )
-    return datasets.pop()
 
 
 def to_json(dataset, ways, results):

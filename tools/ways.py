@@ -91,6 +91,53 @@ def load_cfg(config_file, opts=()):
     return fit_to_machine(cfg)
 
 
+def load_ways(configs, weights, opts=()):
+    """The configs of several ways, each under a name of its own.
+
+    Args:
+        configs (list[str]): files, for ``load_cfg``.
+        weights (list[str]): as many; "" for a way without weights.
+        opts (list[str]): ``KEY VALUE`` pairs for all of them.
+
+    Returns:
+        dict[str, CfgNode]: by the config's file name without suffix, with the weights where two
+        are the same.
+
+    Raises:
+        UserError: not as many weights as configs, or a config that cannot be used.
+    """
+    if len(configs) != len(weights):
+        raise UserError(
+            f"There are {len(configs)} configs and {len(weights)} weights; give as many "
+            'of one as of the other, "" for a way without weights.'
+        )
+    ways = {}
+    for config, file in zip(configs, weights):
+        name = Path(config).stem
+        name = f"{name} ({file})" if name in ways else name
+        ways[name] = load_cfg(config, ["MODEL.WEIGHTS", file, *opts])
+    return ways
+
+
+def common_test_set(cfgs):
+    """The first of DATASETS.TEST, which must be the same in all configs.
+
+    Args:
+        cfgs (collection[CfgNode])
+
+    Raises:
+        UserError: it is not.
+    """
+    datasets = {next(iter(cfg.DATASETS.TEST), "") for cfg in cfgs}
+    if len(datasets) > 1:
+        raise UserError(
+            f"The configs test on different data sets ({', '.join(sorted(datasets))}); their "
+            "objects cannot be compared. Name one with --dataset, or give configs with the same "
+            "DATASETS.TEST[0]."
+        )
+    return datasets.pop()
+
+
 def config_parser(description):
     """Arguments of every tool that takes a config.
 
