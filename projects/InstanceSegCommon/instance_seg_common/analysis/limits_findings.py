@@ -1,0 +1,203 @@
+"""Which of the claims about proposal-based models hold on a data set, in sentences.
+
+A claim is held against the figures of ``limits.figures_of``. It can fail, and where there are too
+few objects to tell, that is what is said.
+"""
+
+from typing import NamedTuple, Optional
+
+from .limits import wilson_interval
+from .limits_ways import DETECTIONS, MaskRCNNWay
+
+PROPOSAL_BASED = "GeneralizedRCNN"
+APART, TOGETHER = 0.3, 0.7  # box IoU: no neighbour worth the name; nearly one box
+ENOUGH_OBJECTS = 20  # in a bin, for a verdict
+NOTABLE = 0.05  # difference in recall that counts
+LEAST_AP = 5.0  # percent; below it, no sweep and no limit tells anything
+NOTABLE_SHARE = 0.01  # of the claimed pixels
+VERDICTS = {True: "holds", False: "does not hold", None: "cannot be told"}
+
+
+class Finding(NamedTuple):
+    """limit: 1 to 4; claim; holds: None where the data do not tell; sentence."""
+
+    limit: int
+    claim: str
+    holds: Optional[bool]
+    sentence: str
+
+
+def findings(figures):
+    """The four findings.
+
+    Args:
+        figures (dict[str, dict]): way -> ``limits.figures_of``, of any architectures.
+
+    Returns:
+        list[Finding]: four.
+    """
+    detector = next((w for w in figures if figures[w]["architecture"] == PROPOSAL_BASED), None)
+    if detector is None:
+        nothing = "no proposal-based model (GeneralizedRCNN) was given"
+        return [_finding(n, claim, None, nothing) for n, claim in enumerate(CLAIMS, start=1)]
+    rules = (shared_boxes, threshold, double_claims, capacity)
+    return [
+        _finding(n, claim, *rule(figures, detector))
+        for n, (claim, rule) in enumerate(zip(CLAIMS, rules), start=1)
+    ]
+
+
+CLAIMS = (
+    "box NMS loses objects that share a box with a neighbour",
+    "the result hangs on the NMS threshold more than other ways' on their knobs",
+    "instances of a proposal-based model claim the same pixels",
+    "more objects than proposals are not found",
+)
+
+
+def _finding(limit, claim, holds, facts):
+    return Finding(limit, claim, holds, f"Limit {limit} ({claim}) {VERDICTS[holds]}: {facts}.")
+
+
+def part_of(curve, low=0.0, high=1.0):
+    """(recall or None, objects, interval) of the bins of a neighbour curve within bounds."""
+    bins = [b for b in curve if b["low"] >= low and b["high"] <= high]
+    objects, found = sum(b["objects"] for b in bins), sum(b["found"] for b in bins)
+    return found / objects if objects else None, objects, wilson_interval(found, objects)
+
+
+def shared_boxes(figures, detector):
+    """Limit 1: (holds, facts)."""
+    rules = figures[detector]["neighbours"]
+    curve = next(iter(rules.values()))["bins"]
+    (_, apart, _), (_, together, _) = part_of(curve, high=APART), part_of(curve, low=TOGETHER)
+    facts = (
+        f"recall of masks at box IoU below {APART:g} with the nearest neighbour ({apart} objects) "
+        f"and from {TOGETHER:g} on ({together}), and of boxes in brackets: "
+        + "; ".join(_recalls(figures))
+    )
+    if "no NMS" not in rules:
+        return None, f"{detector} could not be run without NMS; {facts}"
+    if together < ENOUGH_OBJECTS or not apart:
+        return None, f"too few objects for a verdict; {facts}"
+    of_masks, of_boxes = (loses(rules, kind) for kind in ("bins", "box_bins"))
+    if of_boxes and not of_masks:
+        facts = f"for boxes only, the masks are not found without NMS, either; {facts}"
+    return of_masks or of_boxes, facts
+
+
+def loses(rules, kind):
+    """Whether recall falls where boxes coincide, and without NMS would fall less.
+
+    Args:
+        rules (dict): ``limits.neighbour_figures`` of a way with "box NMS" and "no NMS".
+        kind (str): "bins" for masks, "box_bins" for boxes.
+
+    Returns:
+        bool
+    """
+    curve = rules["box NMS"][kind]
+    apart, together = part_of(curve, high=APART), part_of(curve, low=TOGETHER)
+    without = part_of(rules["no NMS"][kind], low=TOGETHER)
+    falls = apart[0] - together[0] > NOTABLE and apart[2][0] > together[2][1]
+    return falls and without[0] - together[0] > NOTABLE
+
+
+def _recalls(figures):
+    """A text for each way and rule."""
+    for way, figure in figures.items():
+        for rule, found in figure["neighbours"].items():
+            apart, together, box_apart, box_together = (
+                _two(part_of(found[kind], **bounds)[0])
+                for kind in ("bins", "box_bins")
+                for bounds in ({"high": APART}, {"low": TOGETHER})
+            )
+            name = f"{way}, {rule}" if rule else way
+            yield f"{name} {apart} and {together} ({box_apart} and {box_together})"
+
+
+def threshold(figures, detector):
+    """Limit 2: (holds, facts)."""
+    sweeps = {way: f["sweep"] for way, f in figures.items() if f["sweep"]}
+    spreads = {way: sweep["AP_spread"]["all"] for way, sweep in sweeps.items()}
+    if spreads.get(detector) is None:
+        return None, f"no sweep of {detector}'s NMS threshold"
+    best = max(v for v in sweeps[detector]["AP"]["all"] if v is not None)
+    parts = [
+        f"{way}'s {sweep['name']} from {sweep['values'][0]:g} to {sweep['values'][-1]:g} moves AP "
+        f"by {_one(spreads[way])} and the count error by "
+        f"{_two(sweep['count_error_spread']['all'])}"
+        for way, sweep in sweeps.items()
+    ]
+    lost = max(sweeps[detector]["lost_by_one_value"].values(), default=0.0)
+    parts.append(f"one NMS threshold for all crowdings costs a group at most {_one(lost)} AP")
+    others = [value for way, value in spreads.items() if way != detector and value is not None]
+    facts = "; ".join(parts)
+    if best < LEAST_AP:
+        return None, f"{detector} has an AP of {_one(best)} at best, too little to lose; {facts}"
+    return (spreads[detector] > max(others) if others else None), facts
+
+
+def double_claims(figures, detector):
+    """Limit 3: (holds, facts)."""
+    shares = {way: f["claims"]["share_twice"] for way, f in figures.items()}
+    facts = "of the pixels that a way claims, two or more instances claim, and for different " + (
+        "objects: "
+    )
+    facts += "; ".join(
+        f"{way} {_percent(f['claims']['share_twice'])}, {_percent(f['claims']['share_disputed'])}"
+        for way, f in figures.items()
+    )
+    if shares[detector] is None:
+        return None, facts
+    others = [s for way, s in shares.items() if s is not None and way != detector]
+    return shares[detector] > max([NOTABLE_SHARE, *others]), facts
+
+
+def capacity(figures, detector):
+    """Limit 4: (holds, facts)."""
+    rows, holds = [], None
+    for way, figure in figures.items():
+        for key, found in figure["capacity"].items():
+            if key == DETECTIONS and len(figure["capacity"]) > 1:
+                continue  # the way's own limit says more
+            ample, scarce, over = (pooled(found["curve"], *bounds) for bounds in _REGIONS)
+            rows.append(
+                f"{way} ({key.rsplit('.', 1)[-1]} {found['config']}, which "
+                f"{found['images_above_config']} images exceed) {_two(ample[0])}, "
+                f"{_two(scarce[0])} and {_two(over[0])}, where {_two(over[1])} is possible"
+            )
+            if way == detector and key == MaskRCNNWay.PROPOSALS and over[0] is not None:
+                holds = None if (ample[0] or 0) <= NOTABLE else ample[0] - over[0] > NOTABLE
+    facts = "recall with 4 times as many places as objects or more, with 1 to 2 times, with fewer: "
+    return holds, facts + "; ".join(rows)
+
+
+# Objects / limit: many more places than objects, about as many, fewer.
+_REGIONS = ((0.0, 0.25), (0.5, 1.0), (1.0, None))
+
+
+def pooled(curve, low, high):
+    """(recall, largest recall possible) of a capacity curve's bins; None without objects."""
+    bins = [
+        b
+        for b in curve
+        if b["low"] >= low and (high is None or (b["high"] is not None and b["high"] <= high))
+    ]
+    objects = sum(b["objects"] for b in bins)
+    if not objects:
+        return None, None
+    reach = sum(b["bound"] * b["objects"] for b in bins if b["objects"])
+    return sum(b["found"] for b in bins) / objects, reach / objects
+
+
+def _two(value):
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _one(value):
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _percent(share):
+    return "-" if share is None else f"{100 * share:.1f} %"
