@@ -183,17 +183,18 @@ def test_inference_row_compares_what_it_says(monkeypatch):
 def test_memory_of_steps_of_known_size(monkeypatch):
     def step(cfg, model, batch, num_steps):
         assert len(batch) == 1
-        size = num_steps * (1 if model.checkpointing else 8) * 2**20
+        # Large against the megabyte or so by which a process's peak differs from run to run.
+        size = num_steps * (8 if model.checkpointing else 32) * 2**20
         return lambda: torch.ones(size, dtype=torch.uint8).max()
 
     monkeypatch.setattr(measure_recurrent, "training_step", step)
     figures = measure_recurrent.memory_figures((2, 4, 10), count=1, size=64, objects=(2, 2))
     assert figures["steps"] == [2, 4, 10]
-    for name, size in (("kept", 8), ("checkpointing", 1)):
+    for name, size in (("kept", 32), ("checkpointing", 8)):
         slope = measure_recurrent.slope((2, 4, 10), figures[name]) / 2**20
         assert slope == pytest.approx(size, 0.1)
     last = measure_recurrent.memory_table(figures).splitlines()[-1].split("|")
-    assert [float(cell) for cell in last[2:4]] == pytest.approx([8, 1], rel=0.15)
+    assert [float(cell) for cell in last[2:4]] == pytest.approx([32, 8], rel=0.15)
 
 
 def test_slope_is_that_of_a_line():
