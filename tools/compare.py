@@ -14,11 +14,10 @@ import time
 from pathlib import Path
 
 import torch
-from analyze_neighbours import load_ways
 from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
-from ways import load_cfg, run_tool
+from ways import common_test_set, load_cfg, load_ways, run_tool
 
 from instance_seg_common.analysis import comparison
 from instance_seg_common.data.registration import get_dataset_dicts
@@ -55,18 +54,12 @@ def parse_args(argv=None):
     parser.add_argument(
         "--opts", nargs="*", default=[], metavar="KEY VALUE", help="override keys of all configs"
     )
-    parser.set_defaults(nms_thresholds=())
     args = parser.parse_args(argv)
     for name in ("max_images", "internals"):
         value, least = getattr(args, name), 1 if name == "max_images" else 0
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} is {value}; use {least} or more.")
     args.weights = args.weights or [default_weights(c, args.opts) for c in args.configs]
-    if len(args.configs) != len(args.weights):
-        raise UserError(
-            f"There are {len(args.configs)} configs and {len(args.weights)} weights; give as many "
-            'of one as of the other, "" for a way without weights.'
-        )
     return args
 
 
@@ -104,7 +97,8 @@ def classical_cfg(config, cfg, dataset, opts=()):
 
 def build_ways(args):
     """The ways of the arguments and their baselines; the data set."""
-    cfgs, dataset = load_ways(args)
+    cfgs = load_ways(args.configs, args.weights, args.opts)
+    dataset = args.dataset or common_test_set(cfgs.values())
     get_dataset_dicts(dataset)  # fills the metadata of some sets
     kinds = {name: cfg.MODEL.META_ARCHITECTURE for name, cfg in cfgs.items()}
     ways = [

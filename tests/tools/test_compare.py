@@ -125,7 +125,7 @@ def test_wrong_arguments_are_sentences(ways, tmp_path):
     configs, weights = ways
     start = ["--configs", *configs, "--output", str(tmp_path)]
     with pytest.raises(UserError, match="3 configs and 2 weights"):
-        compare.parse_args([*start, "--weights", *weights[:2]])
+        compare.main([*start, "--weights", *weights[:2]])
     with pytest.raises(UserError, match="--max-images is 0; use 1 or more"):
         compare.parse_args([*start, "--max-images", "0"])
 

@@ -197,6 +197,8 @@ def image_card(image, ways):
     small = drawing.resize_image(bright, scale)
     name, objects = Path(record["file_name"]).name, len(image.area)
     colors = instance_colors(int(truth.labels.max(initial=0)))
+    maps = [image.outcomes[way.name].prediction.labels for way in ways]
+    tables = panels._color_tables(truth.labels, maps)
     spread = image.spread([w.name for w in ways if w.kind == "trained"] or [w.name for w in ways])
     return {
         "name": name,
@@ -214,16 +216,15 @@ def image_card(image, ways):
         ),
         "spread": spread[0],
         "sbd_spread": spread[1],
-        "ways": [way_card(image, way, name, scale) for way in ways],
+        "ways": [way_card(image, *pair, name, scale) for pair in zip(ways, tables)],
         "internals": [],
     }
 
 
-def way_card(image, way, name, scale):
+def way_card(image, way, colors, name, scale):
     """One way on one image, for :func:`image_card`."""
-    outcome, labels = image.outcomes[way.name], image.truth.labels
+    outcome = image.outcomes[way.name]
     matching = outcome.scores.matchings[0]
-    colors = panels._prediction_colors(labels, outcome.prediction.labels)
     return {
         "name": way.name,
         "accuracy": matching.accuracy,

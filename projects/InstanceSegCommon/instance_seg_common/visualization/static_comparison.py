@@ -28,9 +28,10 @@ def static_comparison(cards, summaries, path, title="", rows=ROWS):
 
     chosen = sorted(cards, key=lambda card: -card["spread"])[:rows]
     columns = 2 + len(summaries)
-    figure = Figure(figsize=(2 * columns, 2.35 * len(chosen) + 0.7), layout="constrained")
+    heights = [2 * card["height"] / card["width"] + 0.35 for card in chosen]
+    figure = Figure(figsize=(2 * columns, sum(heights) + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(chosen), columns, squeeze=False)
+    grid = figure.subplots(len(chosen), columns, squeeze=False, height_ratios=heights)
     for axes_row, card in zip(grid, chosen):
         _draw_row(axes_row, card)
     for axes, name in zip(
