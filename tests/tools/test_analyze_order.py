@@ -1,0 +1,174 @@
+"""The tool on untrained models: the figures need sequences, not good ones."""
+
+import json
+from pathlib import Path
+
+import analyze_order
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from PIL import Image
+from ways import load_cfg
+
+from instance_seg_common.errors import UserError
+
+OPTIONS = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "SEED", "11"]
+NODE = "MODEL.RECURRENT_INSTANCE_SEG"
+OPTIONS += [f"{NODE}.MAX_STEPS", "4", f"{NODE}.STOP_THRESHOLD", "0.0"]
+BLOCKS = ["f0 res5", "f1 res4", "f2 res3", "f3 res2", "f4 stem", "p5", "p4", "p3", "p2"]
+
+
+@pytest.fixture(scope="module")
+def config(repository_root):
+    return str(repository_root / "configs" / "Synthetic" / "recurrent_R18_shapes.yaml")
+
+
+@pytest.fixture(scope="module")
+def weights(config, tmp_path_factory):
+    """A model that finds something at every step, and its encoder's weights alone."""
+    torch.manual_seed(0)
+    model = build_model(load_cfg(config, OPTIONS))
+    folder = tmp_path_factory.mktemp("order_weights")
+    state = model.state_dict()
+    torch.save({"model": state}, folder / "model.pth")
+    bottom_up = {k: v for k, v in state.items() if k.startswith("backbone.bottom_up.")}
+    torch.save({"model": bottom_up}, folder / "encoder.pth")
+    del bottom_up["backbone.bottom_up.stem.conv1.weight"]
+    torch.save({"model": bottom_up}, folder / "part.pth")
+    return folder
+
+
+@pytest.fixture
+def run(config, weights, tiny_cfg, tmp_path):
+    """run(*arguments, score=0.0) -> the JSON."""
+
+    def call(*arguments, score="0.0"):
+        folder = tmp_path / "out"
+        analyze_order.main([
+            "--config-file", config, "--weights", str(weights / "model.pth"),
+            "--dataset", tiny_cfg.DATASETS.TEST[0], "--output", str(folder), *arguments,
+            *OPTIONS, "TEST.LABEL_MAP_SCORE_THRESHOLD", score,
+        ])  # fmt: skip
+        return json.loads((folder / "order.json").read_text())
+
+    return call
+
+
+class Script(torch.nn.Module):
+    """A model whose steps find scripted masks, in place of a trained one."""
+
+    def __init__(self, backbone, areas):
+        super().__init__()
+        self.backbone, self.areas = backbone, areas
+        self.in_features = ["p5", "p4", "p3", "p2"]
+        self.inference = {
+            "overlap": "first", "mask_threshold": 0.5, "min_area": 2, "score": ["objectness"]
+        }  # fmt: skip
+
+    def internals(self, inputs):
+        self.backbone(torch.zeros(1, 3, 64, 64))
+        masks = torch.zeros(len(self.areas), 64, 64)
+        for step, (top, left, bottom, right) in enumerate(self.areas):
+            masks[step, top:bottom, left:right] = 0.9
+        objectness = torch.full((len(masks),), 0.8)
+        objectness[2] = 0.2
+        classes = torch.tensor([[0.1, 0.9]]).repeat(len(masks), 1)
+        count = torch.tensor(len(masks) - 1)
+        return [
+            {"masks": masks, "class_probabilities": classes, "objectness": objectness,
+             "count": count}
+        ]  # fmt: skip
+
+
+def test_sequence_is_that_of_the_kept_steps(config, weights, tmp_path, monkeypatch):
+    areas = [
+        (0, 40, 10, 60),  # right
+        (0, 30, 10, 50),  # of which the first step keeps the half
+        (20, 50, 30, 60),  # too unsure
+        (30, 0, 31, 1),  # too small
+        (40, 0, 60, 20),  # left and below
+        (50, 50, 60, 60),  # after the end
+    ]
+    cfg = load_cfg(config, [*OPTIONS, "MODEL.WEIGHTS", str(weights / "model.pth")])
+    script = Script(build_model(cfg).backbone.eval(), areas)
+    monkeypatch.setattr(analyze_order, "build_predictor", lambda cfg: script)
+    Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    reader = analyze_order.OrderReader(cfg, {})
+    found, activations = reader.read(str(tmp_path / "a.png"))
+    np.testing.assert_allclose(found.centers * 64, [(50, 5), (35, 5), (10, 50)])
+    np.testing.assert_allclose(found.areas * 64 * 64, [200, 100, 400])
+    assert found.classes.tolist() == [1, 1, 1] and reader.left_out == 2
+    assert list(activations["after"]) == BLOCKS
+    assert all(values.shape == (3,) for values in activations["after"].values())
+
+
+def test_data_set(run, tmp_path, capsys):
+    result = run("--fresh", "2", "--max-images", "5")
+    assert result["images"] == len(result["sequences"]) == 5
+    assert list(result["activations"]) == BLOCKS and set(result["orders"]) == {"r2l", "b2t", "l2s"}
+    assert result["before"] == ["fresh, seed 11", "fresh, seed 12"]
+    assert [len(taus["before"]) for taus in result["activations"].values()] == [2] * 9
+    first = result["activations"]["f0 res5"]["before"]
+    assert first[0] != first[1]
+    taus = [s["tau"]["r2l"] for s in result["sequences"] if s["tau"]["r2l"] is not None]
+    assert result["orders"]["r2l"]["mean"] == pytest.approx(np.mean(taus))
+    assert result["pairs"][0]["pairs"] == sum(
+        max(len(s["areas"]) - 1, 0) for s in result["sequences"]
+    )
+    printed = capsys.readouterr().out
+    assert all(sentence in printed for sentence in result["sentences"])
+    for name in ("tau.png", "pairs.png", "discoveries.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 5000
+
+
+def test_encoder_before_training_from_a_file(run, weights):
+    activations = run("--before", str(weights / "encoder.pth"), "--max-images", "3")["activations"]
+    for block in BLOCKS[:5]:
+        assert activations[block]["before"] == [activations[block]["after"]]
+    assert all(activations[block]["before"] == [] for block in BLOCKS[5:])
+    with pytest.raises(UserError, match="part.pth of --before do not fit.*stem.conv1"):
+        run("--before", str(weights / "part.pth"))
+    with pytest.raises(UserError, match="no weights file absent.pth"):
+        run("--before", "absent.pth")
+
+
+@pytest.mark.parametrize(("opts", "given", "expected"), [
+    ([], ["--weights", "b.pth"], ("b.pth", "")),
+    (["MODEL.WEIGHTS", "a.pth"], ["--weights", "b.pth"], ("b.pth", "a.pth")),
+    (["MODEL.WEIGHTS", "a.pth"], [], ("a.pth", "")),
+    (["MODEL.WEIGHTS", "a.pth"], ["--weights", "b.pth", "--before", ""], ("b.pth", "")),
+])  # fmt: skip
+def test_what_training_began_with(config, opts, given, expected):
+    args = analyze_order.parse_args(["--config-file", config, *given, *OPTIONS, *opts])
+    cfg, before = analyze_order.load_configs(args)
+    assert (cfg.MODEL.WEIGHTS, before) == expected
+
+
+def test_images_without_annotations(run, tmp_path, capsys):
+    (tmp_path / "pictures").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        pixels = rng.integers(255, size=(64, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{index}.png")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not an image")
+    result = run("--images", str(tmp_path / "pictures"), str(broken), "--fresh", "0")
+    assert [Path(s["file"]).name for s in result["sequences"]] == ["0.png", "1.png"]
+    assert "broken.png" in capsys.readouterr().err
+    with pytest.raises(UserError, match="No image could be read"):
+        run("--images", str(broken), "--fresh", "0")
+
+
+def test_nothing_found_is_a_sentence(run):
+    result = run("--max-images", "2", "--fresh", "1", score="1.1")
+    assert result["sentences"][-1] == "No object is found."
+    assert result["orders"]["r2l"]["mean"] is None and result["pairs"][0]["pairs"] == 0
+
+
+def test_only_a_recurrent_model_has_an_order(repository_root, config):
+    other = str(repository_root / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml")
+    with pytest.raises(UserError, match="GeneralizedRCNN, which finds all objects at once"):
+        analyze_order.main(["--config-file", other, "--weights", "a.pth"])
+    with pytest.raises(UserError, match="--max-images is 0"):
+        analyze_order.main(["--config-file", config, "--max-images", "0"])
