@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train, evaluate and draw every way on rendered images, with the commands a user types.
 
-Ends with a table and the pictures to look at; exit 1 if a way stays below segm AP50 40.
+Ends with a table and a page to look at; exit 1 if a way stays below segm AP50 40.
 """
 
 import json
@@ -63,36 +63,35 @@ def run_way(way):
 
 
 def compare(ways):
-    """Draw the same images by every trained way, side by side.
+    """Put the ways on one page, on the same images.
 
     Args:
         ways (list[DemoWay]): that were run; fewer than two make no comparison.
 
     Returns:
-        Path or None: the folder of the pictures.
+        Path or None: the page.
     """
     if len(ways) < 2:
         return None
-    first, *others = [(way.config, str(OUTPUT / way.name / "model_final.pth")) for way in ways]
-    folder = OUTPUT / "side_by_side"
+    weights = [str(OUTPUT / way.name / "model_final.pth") if way.trained else "" for way in ways]
+    folder = OUTPUT / "comparison"
     call(
-        "visualize.py", "--config-file", first[0], "--source", "prediction",
-        "--weights", first[1], "--max-images", str(PICTURES), "--output", str(folder),
-        *(part for other in others for part in ("--compare", *other)), *ways[0].opts,
+        "compare.py", "--configs", *(way.config for way in ways), "--weights", *weights,
+        "--output", str(folder), "--opts", *ways[0].opts,
     )  # fmt: skip
-    return folder
+    return folder / "index.html"
 
 
 def main():
     """Run all ways and print the table."""
     rows = [run_way(way) for way in DEMO]
     trained = [row for row, way in zip(rows, DEMO) if way.trained]
-    pictures = compare([way for way in DEMO if way.trained])
+    page = compare(DEMO)
     print()
     print(tabulate(rows, headers="keys", floatfmt=("", ".1f", ".1f", ".3f", ".2f", ".0f")))
     print("AP in percent, SBD from 0 to 1, DiC in instances an image, on the fixed validation set.")
-    if pictures:
-        print(f"The trained ways side by side, on the same images: {pictures}")
+    if page:
+        print(f"All ways side by side on one page, to be opened in a browser: {page}")
     weak = [row["way"] for row in trained if row["AP50"] < REQUIRED_AP50]
     if weak:
         print(f"error: segm AP50 below {REQUIRED_AP50:.0f}: {', '.join(weak)}.", file=sys.stderr)

@@ -33,7 +33,9 @@ def test_a_way_that_has_not_learned_fails_the_demo(checkout, monkeypatch, capsys
         assert any(line.startswith(way.name) for line in out.splitlines())
         assert list((checkout / "output" / "demo" / way.name / "pictures").glob("*.png"))
     assert "below 40: mask_rcnn, embedding" in err
-    assert list((checkout / "output" / "demo" / "side_by_side").glob("*.png"))
+    page = checkout / "output" / "demo" / "comparison" / "index.html"
+    assert all(way.config.split("/")[-1][:-5] in page.read_text() for way in rows)
+    assert str(page.relative_to(checkout)) in out
 
 
 def test_the_baseline_alone_passes(checkout, monkeypatch):

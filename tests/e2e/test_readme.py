@@ -44,6 +44,7 @@ SMALLER = {
     r"visualize\.py.*--images": "",
     r"visualize\.py": f" --max-images 2 {NUCLEI}",
     r"select_threshold\.py": f" --max-images 2 {NUCLEI}",
+    r"compare\.py": " --max-images 2 --internals 1",
     r"compare_pooling\.py": "",
     r"measure_levers\.py": " --levers plain --seconds 1" + rendered("shapes"),
     r"analyze_neighbours\.py": " --output neighbours --opts" + rendered("sticks"),
