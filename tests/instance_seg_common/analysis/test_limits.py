@@ -119,6 +119,7 @@ def test_capacity_curve():
 
 
 def test_sensitivity():
+    assert limits.middle(list(range(9))) == [2, 3, 4, 5, 6] and limits.middle([1]) == [1]
     assert limits.spread([None, 3, 1]) == 2 and limits.spread([None]) is None
     assert limits.best_of((0.1, 0.2, 0.3), [1, None, 1]) == 0.1
     assert limits.best_of((0.1,), [None]) is None
@@ -155,13 +156,15 @@ def rule_figures(apart, together, box_apart=None, box_together=None):
     return {"bins": bins(apart, together), "box_bins": boxes}
 
 
-def way_figures(architecture, neighbours, ap_spread, twice, recall_over):
+def way_figures(architecture, neighbours, ap_spread, twice, recall_over, middle_spread=0.5):
     """Figures of one way that say what the arguments say."""
     key = "MODEL.RPN.POST_NMS_TOPK_TEST" if "no NMS" in neighbours else "STEPS"
     curve = limits.capacity_curve({1: [outcome(recall_over, 4)], 16: [outcome(4, 4)]})
     sweep = {
         "name": "knob", "values": [0.1, 0.9], "AP": {"all": [30.0, 30.0 - ap_spread]},
-        "AP_spread": {"all": ap_spread}, "count_error_spread": {"all": 1.0},
+        "AP_spread": {"all": ap_spread},
+        "AP_spread_middle": {"all": middle_spread}, "best_value": {"all": 0.1, "few": 0.9},
+        "count_error_spread": {"all": 1.0},
         "lost_by_one_value": {"few": 0.5},
     }  # fmt: skip
     return {
@@ -173,7 +176,7 @@ def way_figures(architecture, neighbours, ap_spread, twice, recall_over):
 
 def verdicts(detector, ap_spread=10.0, twice=0.1, recall_over=1, other_spread=2.0):
     figures = {
-        "detector": way_figures("GeneralizedRCNN", detector, ap_spread, twice, recall_over),
+        "detector": way_figures("GeneralizedRCNN", detector, ap_spread, twice, recall_over, 1.0),
         "other": way_figures("Other", {"": rule_figures(90, 90)}, other_spread, 0.0, 1),
     }
     return limits_findings.findings(figures)
@@ -184,7 +187,7 @@ def test_claims_hold():
     found = verdicts(rules)
     assert [f.holds for f in found] == [True] * 4 and [f.limit for f in found] == [1, 2, 3, 4]
     assert "detector, box NMS 0.90 and 0.40" in found[0].sentence
-    assert "other's knob from 0.1 to 0.9 moves AP by 2.0" in found[1].sentence
+    assert "other's knob from 0.1 to 0.9 moves AP by 2.0 (0.5 in" in found[1].sentence
     assert "detector 10.0 %, 0.0 %" in found[2].sentence
     assert "detector (POST_NMS_TOPK_TEST 16, which 0 images exceed) 1.00" in found[3].sentence
 
@@ -196,6 +199,15 @@ def test_claims_fail():
     assert [f.holds for f in found] == [False] * 4
     level = {"box NMS": rule_figures(90, 88), "no NMS": rule_figures(95, 95)}
     assert verdicts(level)[0].holds is False
+
+
+def test_sensitive_at_the_ends_only():
+    sweeps = {
+        "a": {"AP_spread": {"all": 9.0}, "AP_spread_middle": {"all": 0.5}},
+        "b": {"AP_spread": {"all": 2.0}, "AP_spread_middle": {"all": 1.0}},
+    }
+    assert limits_findings.most_sensitive(sweeps, "a") is False
+    assert limits_findings.most_sensitive({"a": sweeps["a"]}, "a") is None
 
 
 def test_masks_that_are_lost_anyway():

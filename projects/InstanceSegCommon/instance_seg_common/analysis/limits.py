@@ -445,6 +445,7 @@ def sweep_figures(measured, scene):
         "knob": knob.key, "name": knob.name, "config": knob.default, "values": list(knob.values),
         "AP": dict(ap), "count_error": dict(error),
         "AP_spread": {name: spread(values) for name, values in ap.items()},
+        "AP_spread_middle": {name: spread(middle(values)) for name, values in ap.items()},
         "count_error_spread": {name: spread(values) for name, values in error.items()},
         "best_value": {name: best_of(knob.values, values) for name, values in ap.items()},
         "lost_by_one_value": lost_by_one_value(ap),
@@ -459,6 +460,12 @@ def spread(values):
     """
     known = [value for value in values if value is not None]
     return max(known) - min(known) if known else None
+
+
+def middle(values):
+    """The middle half of a sweep, without the ends, at which few would put a knob."""
+    cut = len(values) // 4
+    return values[cut : len(values) - cut]
 
 
 def best_of(settings, values):

@@ -125,17 +125,38 @@ def threshold(figures, detector):
     best = max(v for v in sweeps[detector]["AP"]["all"] if v is not None)
     parts = [
         f"{way}'s {sweep['name']} from {sweep['values'][0]:g} to {sweep['values'][-1]:g} moves AP "
-        f"by {_one(spreads[way])} and the count error by "
-        f"{_two(sweep['count_error_spread']['all'])}"
+        f"by {_one(spreads[way])} ({_one(sweep['AP_spread_middle']['all'])} in its middle half) "
+        f"and the count error by {_two(sweep['count_error_spread']['all'])}"
         for way, sweep in sweeps.items()
     ]
     lost = max(sweeps[detector]["lost_by_one_value"].values(), default=0.0)
-    parts.append(f"one NMS threshold for all crowdings costs a group at most {_one(lost)} AP")
-    others = [value for way, value in spreads.items() if way != detector and value is not None]
+    bests = {n: v for n, v in sweeps[detector]["best_value"].items() if n != "all"}
+    parts.append(
+        f"the best NMS threshold is {', '.join(f'{_one(v)} for {n}' for n, v in bests.items())}, "
+        f"and one for all costs a group at most {_one(lost)} AP"
+    )
     facts = "; ".join(parts)
     if best < LEAST_AP:
         return None, f"{detector} has an AP of {_one(best)} at best, too little to lose; {facts}"
-    return (spreads[detector] > max(others) if others else None), facts
+    return most_sensitive(sweeps, detector), facts
+
+
+def most_sensitive(sweeps, way):
+    """Whether AP moves most with one way's knob, over the sweep and over its middle half.
+
+    Args:
+        sweeps (dict[str, dict]): way -> ``limits.sweep_figures``.
+        way (str): one of them.
+
+    Returns:
+        bool or None: None without another way to compare with.
+    """
+    verdicts = []
+    for key in ("AP_spread", "AP_spread_middle"):
+        spreads = {w: sweep[key]["all"] for w, sweep in sweeps.items()}
+        others = [value for w, value in spreads.items() if w != way and value is not None]
+        verdicts.append(spreads[way] > max(others) if others else None)
+    return None if None in verdicts else all(verdicts)
 
 
 def double_claims(figures, detector):

@@ -45,15 +45,21 @@ def neighbours_plot(figures, path, title=""):
     }
     for axis, kind, name in zip(axes, ("bins", "box_bins"), ("masks", "boxes")):
         for index, (label, found) in enumerate(rules.items()):
-            _recall_line(axis, found[kind], index, len(rules), label)
-        bins = next(iter(rules.values()))[kind]
+            _recall_line(axis, _occupied(found[kind]), index, len(rules), label)
+        bins = _occupied(next(iter(rules.values()))[kind])
         ticks = [f"{b['low']:g} to {b['high']:g}\n{b['objects']} objects" for b in bins]
         axis.set_xticks(range(len(ticks)), ticks, fontsize=9)
+        axis.set_xlim(-0.5, max(len(ticks), 1) - 0.5)
         axis.set_xlabel("box IoU with the nearest neighbour")
         axis.set_ylabel(f"recall of {name} at IoU 0.5 (bars: 95 % interval)")
         axis.set_ylim(0, 1.05)
         axis.grid(alpha=0.3, axis="y")
     _finish(figure, path, title, axes[0].get_legend_handles_labels(), columns=3)
+
+
+def _occupied(bins):
+    """The bins that have objects."""
+    return [b for b in bins if b["objects"]]
 
 
 def _recall_line(axis, bins, index, number, label):
@@ -85,6 +91,7 @@ def sweep_plot(figures, path, title=""):
     # A knob at its end can split every object; the interesting part is near the minimum.
     axes[1, 0].set_yscale("symlog", linthresh=1)
     axes[1, 0].set_ylim(bottom=0)
+    axes[1, 0].yaxis.set_major_formatter("{x:g}")
     _finish(figure, path, title, axes[0, 0].get_legend_handles_labels(), columns=4)
     return True
 
