@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 from ways import load_cfg
 
+from instance_seg_common.analysis import order
 from instance_seg_common.errors import UserError
 
 OPTIONS = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "SEED", "11"]
@@ -172,3 +173,20 @@ def test_only_a_recurrent_model_has_an_order(repository_root, config):
         analyze_order.main(["--config-file", other, "--weights", "a.pth"])
     with pytest.raises(UserError, match="--max-images is 0"):
         analyze_order.main(["--config-file", config, "--max-images", "0"])
+
+
+def test_objects_are_those_of_the_prediction(config, weights, tiny_cfg):
+    opts = [*OPTIONS, "MODEL.WEIGHTS", str(weights / "model.pth"), f"{NODE}.ALL_CLASSES", "False"]
+    cfg = load_cfg(config, [*opts, f"{NODE}.MIN_AREA", "5", "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.0"])
+    cfg.DATASETS.TEST = tiny_cfg.DATASETS.TEST
+    reader, total = analyze_order.OrderReader(cfg, {}), 0
+    for record in analyze_order.dataset_dicts(cfg.DATASETS.TEST[0])[:4]:
+        found, _ = reader.read(record["file_name"])
+        item = analyze_order.model_input(cfg, analyze_order.load_image(record["file_name"]))
+        instances = reader.model([item])[0]["instances"]
+        expected = order.describe_masks(instances.pred_masks, instances.pred_classes)
+        for ours, theirs in zip(found, expected):
+            rows = [np.sort(part.reshape(len(part), -1), axis=0) for part in (ours, theirs)]
+            np.testing.assert_allclose(*rows)
+        total += len(found.areas)
+    assert total

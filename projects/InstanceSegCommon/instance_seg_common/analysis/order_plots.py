@@ -308,6 +308,7 @@ def pair_figure(pairs, class_names, path, title=""):
         axes.set_title(f"next object: {directions[0]} | {directions[1]}", fontsize=10)
         axes.axvline(0, color="white", linewidth=1.5)
         axes.set_xlim(-100, 100)
+        axes.set_xticks([-100, -50, 0, 50, 100])
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f} %")
         axes.grid(alpha=0.3, axis="x")
         axes.set_axisbelow(True)
