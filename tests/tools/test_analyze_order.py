@@ -177,7 +177,9 @@ def test_only_a_recurrent_model_has_an_order(repository_root, config):
 
 def test_objects_are_those_of_the_prediction(config, weights, tiny_cfg):
     opts = [*OPTIONS, "MODEL.WEIGHTS", str(weights / "model.pth"), f"{NODE}.ALL_CLASSES", "False"]
-    cfg = load_cfg(config, [*opts, f"{NODE}.MIN_AREA", "5", "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.0"])
+    cfg = load_cfg(
+        config, [*opts, f"{NODE}.MIN_AREA", "5", "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.0"]
+    )
     cfg.DATASETS.TEST = tiny_cfg.DATASETS.TEST
     reader, total = analyze_order.OrderReader(cfg, {}), 0
     for record in analyze_order.dataset_dicts(cfg.DATASETS.TEST[0])[:4]:

@@ -84,6 +84,8 @@ def test_all_ways_and_baselines_are_measured(output):
     assert sum(b["objects"] for b in result["bins"]["size"]) == 3
     for entry in result["bins"]["crowding"]:
         assert entry["found"]["Otsu + watershed"] == entry["objects"]
+        if entry["objects"]:
+            assert entry["AP"]["Otsu + watershed"] > 50
 
 
 def test_an_image_that_fails_is_reported_and_the_others_go_on(output):

@@ -65,15 +65,21 @@ def test_objects_of_an_empty_map():
 def test_bins_count_every_object_once():
     values = np.array([0, 1, 1, 3, 4, 9])
     found = {"a": np.array([True, True, False, False, True, True])}
-    bins = comparison.bins_of(values, comparison.CROWDING_EDGES, comparison.CROWDING_NAMES, found)
-    assert [(b.name, b.objects, b.found["a"]) for b in bins] == [
-        ("0", 1, 1), ("1", 2, 1), ("2 or 3", 1, 0), ("4 or more", 2, 2),
+    precisions = {"a": [10.0, 20.0, None, 40.0]}
+    edges, names = comparison.CROWDING_EDGES, comparison.CROWDING_NAMES
+    bins = comparison.bins_of(values, edges, names, found, precisions)
+    assert [(b.name, b.objects, b.found["a"], b.AP["a"]) for b in bins] == [
+        ("0", 1, 1, 10), ("1", 2, 1, 20), ("2 or 3", 1, 0, None), ("4 or more", 2, 2, 40),
     ]  # fmt: skip
 
 
 def test_no_occlusion_has_a_bin_of_its_own():
     bins = comparison.bins_of(
-        np.array([0, 0.05, 0.1, 0.3]), comparison.OCCLUSION_EDGES, comparison.OCCLUSION_NAMES, {}
+        np.array([0, 0.05, 0.1, 0.3]),
+        comparison.OCCLUSION_EDGES,
+        comparison.OCCLUSION_NAMES,
+        {},
+        {},
     )
     assert [b.objects for b in bins] == [1, 1, 1, 1]
 
@@ -82,7 +88,7 @@ def test_bins_of_size_hold_about_as_many_objects():
     areas = np.arange(1, 101)
     edges = comparison.size_edges(areas)
     names = comparison.size_names(edges)
-    bins = comparison.bins_of(areas, edges, names, {})
+    bins = comparison.bins_of(areas, edges, names, {}, {})
     assert [b.objects for b in bins] == pytest.approx([20] * 5, abs=1)
     assert names[0] == "below 21" and len(names) == 5
     assert comparison.size_names(comparison.size_edges(np.full(7, 5))) == ("all",)

@@ -108,6 +108,21 @@ def test_figures_of_the_ways(contest_and_cards):
     assert "0.600" in page.text_table([whole, few])
 
 
+def test_bins_hold_what_was_found_and_its_precision(contest_and_cards):
+    contest, _ = contest_and_cards
+    for way in contest.ways:
+        contest.summary(way, memory=False)
+    bins = contest.bins()
+    size = [b for b in bins["size"] if b.objects]
+    assert sum(b.objects for b in size) == sum(OBJECTS)
+    whole, few = (way.name for way in contest.ways)
+    for entry in [b for kind in bins.values() for b in kind]:
+        assert entry.AP[whole] == (pytest.approx(100) if entry.objects else None)
+    # Squares two pixels apart: those in the middle of a row have two neighbours.
+    crowding = {b.name: b for b in bins["crowding"] if b.objects}
+    assert all(0 <= b.AP[few] < 100 for b in crowding.values() if b.found[few] < b.objects)
+
+
 def test_scores_of_the_first_images_are_of_these_alone(contest_and_cards):
     ways = contest_and_cards[0].ways
     contest = comparison.Contest(ways, NAME)

@@ -23,9 +23,11 @@ from typing import NamedTuple, Optional
 import numpy as np
 import torch
 from detectron2.evaluation import DatasetEvaluators
+from pycocotools.mask import area as mask_area
 
 from ..data.loader import build_test_mapper
 from ..errors import UserError
+from ..evaluation.ap_by_value import ap_by_value, nearest_objects
 from ..evaluation.checks import check_prediction
 from ..evaluation.coco import InstanceCOCOEvaluator
 from ..evaluation.cut import cut_to_what_is_judged
@@ -117,11 +119,13 @@ class ImageOutcome(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """name: for an axis; objects: how many there are; found: {way: how many of them it found}."""
+    """name: for an axis; objects: how many there are; found: {way: how many of them it found};
+    AP: {way: COCO's mask AP of these objects in percent, None where there is none}."""
 
     name: str
     objects: int
     found: dict
+    AP: dict
 
 
 @dataclass
@@ -322,6 +326,7 @@ class Contest:
         self._mappers = {way.name: build_test_mapper(way.cfg) for way in ways}
         self.largest = None
         self.images = []
+        self._values = {key: {} for key in ("size", "crowding", "occlusion")}
 
     def warm_up(self, record):
         """Run all ways on an image that is not counted: first calls take longer."""
@@ -347,6 +352,7 @@ class Contest:
             runs[way.name] = (item, *timed_call(way, item))
             check_prediction(item, runs[way.name][1])
         image = _image_outcome(self.ways, record, truth, runs)
+        self._describe_annotations(image)
         for name, (item, instances, *_) in runs.items():
             self._judges[name].process(item, instances)
         if self.largest is None or _pixels(record) > _pixels(self.largest):
@@ -383,8 +389,26 @@ class Contest:
             parameters=sum(p.numel() for p in way.model.parameters()),
         )  # fmt: skip
 
+    def _describe_annotations(self, image):
+        """Keep size, crowding and occlusion of COCO's annotations of an image."""
+        labels = image.truth.labels
+        columns = (image.area, image.crowding, image.occlusion)
+        described = dict(zip(np.unique(labels[labels > 0]).tolist(), zip(*columns)))
+        coco = self._judges[self.ways[0].name].coco.coco_api
+        for annotation in coco.imgToAnns[image.record["image_id"]]:
+            inside = labels[coco.annToMask(annotation) > 0]
+            visible = inside[inside > 0]
+            if len(visible):
+                row = described[int(np.bincount(visible).argmax())]
+                for values, value in zip(self._values.values(), row):
+                    values[annotation["id"]] = float(value)
+
     def bins(self):
-        """Recall by what an object is like: {"size" | "crowding" | "occlusion": list[Bin]}."""
+        """What was found by what an object is like, after ``summary`` of every way.
+
+        Returns:
+            dict[str, list[Bin]]: "size", "crowding" and "occlusion".
+        """
         size, crowding, occlusion = (
             np.concatenate([getattr(image, key) for image in self.images] or [np.zeros(0)])
             for key in ("area", "crowding", "occlusion")
@@ -394,11 +418,19 @@ class Contest:
             for way in self.ways
         }
         edges = size_edges(size)
-        return {
-            "size": bins_of(size, edges, size_names(edges), found),
-            "crowding": bins_of(crowding, CROWDING_EDGES, CROWDING_NAMES, found),
-            "occlusion": bins_of(occlusion, OCCLUSION_EDGES, OCCLUSION_NAMES, found),
+        kinds = {
+            "size": (size, edges, size_names(edges)),
+            "crowding": (crowding, CROWDING_EDGES, CROWDING_NAMES),
+            "occlusion": (occlusion, OCCLUSION_EDGES, OCCLUSION_NAMES),
         }
+        result = {}
+        for kind, (values, bounds, names) in kinds.items():
+            precisions = {
+                name: judges.precision(bounds, self._values[kind], own=kind == "size")
+                for name, judges in self._judges.items()
+            }
+            result[kind] = bins_of(values, bounds, names, found, precisions)
+        return result
 
 
 class _Judges:
@@ -431,6 +463,23 @@ class _Judges:
             "SBD": rest["sbd"]["SBD"],
             "DiC": rest["dic"]["DiC"],
         }
+
+    def precision(self, edges, of_objects, own):
+        """AP of each bin, after ``metrics``.
+
+        Args:
+            edges, of_objects: as :func:`ap_by_value`.
+            own (bool): a prediction's value is its own area; else that of the object it overlaps
+                most, 0 without any.
+        """
+        evaluation = self.coco.evaluations["segm"]
+        predictions = evaluation.cocoDt.anns
+        if own:
+            values = {i: float(mask_area(p["segmentation"])) for i, p in predictions.items()}
+        else:
+            nearest = nearest_objects(evaluation)
+            values = {i: of_objects.get(nearest.get(i), 0.0) for i in predictions}
+        return ap_by_value(evaluation, edges, of_objects, values)
 
 
 def _pixels(record):
@@ -519,7 +568,7 @@ def size_names(edges):
     return (f"below {edges[0]:g}", *middle, f"{edges[-1]:g} or more")
 
 
-def bins_of(values, edges, names, found):
+def bins_of(values, edges, names, found, precisions):
     """Objects by the bin of a value.
 
     Args:
@@ -527,6 +576,7 @@ def bins_of(values, edges, names, found):
         edges (sequence): n ascending; a value on an edge belongs to the bin above it.
         names (sequence[str]): n + 1.
         found (dict[str, ndarray]): way -> (G,) bool.
+        precisions (dict[str, list]): way -> AP of each bin, n + 1.
 
     Returns:
         list[Bin]: n + 1; bins without objects are among them.
@@ -537,6 +587,7 @@ def bins_of(values, edges, names, found):
             name,
             int((index == n).sum()),
             {way: int(f[index == n].sum()) for way, f in found.items()},
+            {way: of_bins[n] for way, of_bins in precisions.items()},
         )
         for n, name in enumerate(names)
     ]

@@ -72,6 +72,12 @@ class InstanceCOCOEvaluator(COCOEvaluator):
         self._ground_truth = GroundTruth(dataset_name) if converted else None
         _drop_maskless(self._coco_api)
         self._num_classes = len(metadata.get("thing_classes", ())) or None
+        self.evaluations = {}  # "bbox" and "segm" -> the COCOeval of the last evaluation
+
+    @property
+    def coco_api(self):
+        """pycocotools.coco.COCO: the ground truth."""
+        return self._coco_api
 
     def process(self, inputs, outputs):
         """Keep the predictions of a batch, masks as RLE; arguments as in the stock evaluator.
@@ -94,6 +100,7 @@ class InstanceCOCOEvaluator(COCOEvaluator):
     def _derive_coco_results(self, coco_eval, iou_type, class_names=None):
         if coco_eval is None:
             coco_eval = self._evaluate_nothing(iou_type)
+        self.evaluations[iou_type] = coco_eval
         return super()._derive_coco_results(coco_eval, iou_type, class_names)
 
     def _evaluate_nothing(self, iou_type):

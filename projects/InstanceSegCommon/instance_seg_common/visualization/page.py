@@ -325,8 +325,8 @@ def _svg(figure):
     return data_uri(buffer.getvalue(), "image/svg+xml")
 
 
-def recall_plot(bins, axis):
-    """Recall by bin, a line for each way, with 95 % intervals.
+def bins_plot(bins, axis):
+    """AP and recall by bin, a line for each way; recall with 95 % intervals.
 
     Args:
         bins (list[Bin]): those without objects are left out.
@@ -336,25 +336,43 @@ def recall_plot(bins, axis):
         str: a data URI.
     """
     bins = [b for b in bins if b.objects]
-    figure = _figure(5.2, 4)
-    axes = figure.add_subplot()
+    figure = _figure(5.2, 6)
+    precision, recall = figure.subplots(2, 1, sharex=True)
     ways = list(bins[0].found) if bins else []
     for index, way in enumerate(ways):
-        _recall_line(axes, bins, way, index, len(ways))
-    axes.set_xticks(range(len(bins)), [f"{b.name}\n{b.objects} obj." for b in bins], fontsize=8)
-    axes.set_xlabel(axis)
-    axes.set_ylabel("recall at IoU 0.5")
-    axes.set_ylim(-0.02, 1.04)
-    axes.grid(alpha=0.3, axis="y")
+        _precision_line(precision, bins, way, index, len(ways))
+        _recall_line(recall, bins, way, index, len(ways))
+    recall.set_xticks(range(len(bins)), [f"{b.name}\n{b.objects} obj." for b in bins], fontsize=8)
+    recall.set_xlabel(axis)
+    precision.set_ylabel("AP")
+    precision.set_ylim(-2, 104)
+    recall.set_ylabel("recall at IoU 0.5")
+    recall.set_ylim(-0.02, 1.04)
+    for axes in (precision, recall):
+        axes.grid(alpha=0.3, axis="y")
     if ways:
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+        handles = recall.get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return _svg(figure)
+
+
+def _places(count, index, ways):
+    """Where a way's points lie along the axis: beside those of the other ways."""
+    return np.arange(count) + 0.06 * (index - (ways - 1) / 2)
+
+
+def _precision_line(axes, bins, way, index, count):
+    values = [np.nan if b.AP[way] is None else b.AP[way] for b in bins]
+    axes.plot(
+        _places(len(bins), index, count), values,
+        color=LINE_COLORS[index % 7], marker=MARKERS[index % 7],
+    )  # fmt: skip
 
 
 def _recall_line(axes, bins, way, index, count):
     shares = np.array([b.found[way] / b.objects for b in bins])
     ends = np.array([wilson_interval(b.found[way], b.objects) for b in bins])
-    places = np.arange(len(bins)) + 0.06 * (index - (count - 1) / 2)
+    places = _places(len(bins), index, count)
     color, marker = LINE_COLORS[index % 7], MARKERS[index % 7]
     error = np.abs(ends.T - shares)
     axes.errorbar(
@@ -432,11 +450,11 @@ def plots_of(summaries, bins):
     for key, axis in AXES.items():
         plots.append(
             {
-                "title": f"Recall by {key}",
-                "uri": recall_plot(bins[key], axis),
-                "alt": f"Recall of each way by {axis}, with 95 % intervals; the figures are in the "
-                "table below.",
-                "headers": [axis, "objects", *(s.name for s in summaries)],
+                "title": f"AP and recall by {key}",
+                "uri": bins_plot(bins[key], axis),
+                "alt": f"AP of each way by {axis}, and below it recall with 95 % intervals; the "
+                "figures are in the table below.",
+                "headers": [axis, "objects", *(f"{s.name}: AP / recall" for s in summaries)],
                 "rows": [_bin_row(b) for b in bins[key] if b.objects],
             }
         )
@@ -444,7 +462,12 @@ def plots_of(summaries, bins):
 
 
 def _bin_row(entry):
-    return [entry.name, entry.objects, *(f"{n / entry.objects:.3f}" for n in entry.found.values())]
+    cells = [
+        f"{'–' if entry.AP[way] is None else format(entry.AP[way], '.1f')} / "
+        f"{found / entry.objects:.3f}"
+        for way, found in entry.found.items()
+    ]
+    return [entry.name, entry.objects, *cells]
 
 
 def context(title, cards, summaries, bins, failures, machine):
