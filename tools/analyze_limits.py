@@ -53,17 +53,21 @@ def parse_args(argv=None):
     return args
 
 
-def measure(ways, dataset, scene):
-    """{way: figures}, with the seconds of each."""
+def measure(ways, models, dataset, scene):
+    """Measure one way after the other.
+
+    Yields:
+        dict: {way: figures} of the ways so far, with the seconds of each.
+    """
     figures = {}
     for way, cfg in ways.items():
         start = time.perf_counter()
         bar = lambda records, way=way: tqdm(records, desc=way, file=sys.stderr)  # noqa: E731
-        measured = limits.measure_way(cfg, build_predictor(cfg), dataset, scene, bar)
+        measured = limits.measure_way(cfg, models.pop(way), dataset, scene, bar)
         figures[way] = limits.figures_of(measured, scene)
         figures[way]["weights"] = cfg.MODEL.WEIGHTS
         figures[way]["seconds"] = round(time.perf_counter() - start, 1)
-    return figures
+        yield figures
 
 
 def peak_memory_mib():
@@ -82,17 +86,20 @@ def main(argv=None):
     test_sets = {name for cfg in ways.values() for name in cfg.DATASETS.TEST}
     warn_of_choice_on_test_set(test_sets, dataset, "a knob's value")
     scene = limits.scene_of(records, args.crowding)
+    # Weights that cannot be used are told of before anything is measured.
+    models = {way: build_predictor(cfg) for way, cfg in ways.items()}
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
-    figures = measure(ways, dataset, scene)
-    found = findings(figures)
-    facts = {
-        "dataset": dataset, "images": len(records), "objects": int(scene.objects.sum()),
-        "crowding": args.crowding, "groups": scene.group_names,
-        "peak_memory_mib": peak_memory_mib(),
-        "findings": [finding._asdict() for finding in found], "ways": figures,
-    }  # fmt: skip
-    (folder / "limits.json").write_text(json.dumps(facts, indent=1))
+    for figures in measure(ways, models, dataset, scene):
+        found = findings(figures)
+        facts = {
+            "dataset": dataset, "images": len(records), "objects": int(scene.objects.sum()),
+            "crowding": args.crowding, "groups": scene.group_names,
+            "peak_memory_mib": peak_memory_mib(),
+            "findings": [finding._asdict() for finding in found], "ways": figures,
+        }  # fmt: skip
+        # After each way, so that a failure of a later one loses nothing.
+        (folder / "limits.json").write_text(json.dumps(facts, indent=1))
     title = f"{dataset}, {len(records)} images"
     print(f"{title}, {facts['objects']} objects\n")
     print("\n".join(f"- {sentence}" for sentence in (f.sentence for f in found)))

@@ -229,20 +229,23 @@ def block_features(backbone, x, in_features):
     return found
 
 
-def read_all(reader, files, skip_unreadable):
-    """All images: file names, FoundObjects, activations, lists of one length.
+def read_all(reader, files):
+    """All images that can be read; which cannot is said at once.
 
     Args:
         reader (OrderReader), files (list[str])
-        skip_unreadable (bool): say which files cannot be read and go on.
+
+    Returns:
+        list: file names, FoundObjects, activations, lists of one length.
+
+    Raises:
+        UserError: none can be read.
     """
     results = []
     for file_name in progress(files):
         try:
             results.append((file_name, *reader.read(file_name)))
         except UserError as error:
-            if not skip_unreadable:
-                raise
             print(f"error: {error}", file=sys.stderr)
     if not results:
         raise UserError("No image could be read; the sentences above say why.")
@@ -337,7 +340,7 @@ def main(argv=None):
     files, name, class_names = input_files(cfg, args)
     before, bottom_up_only = encoders_before(cfg, before_weights, args.fresh)
     reader, start = OrderReader(cfg, before), time.perf_counter()
-    read, images, activations = read_all(reader, files, skip_unreadable=bool(args.images))
+    read, images, activations = read_all(reader, files)
     results = analyse(images, activations, list(before), bottom_up_only, class_names)
     note = (
         f"{name}, {len(images)} images, {sum(len(f.areas) for f in images)} objects in the order "
@@ -358,6 +361,7 @@ def main(argv=None):
     (folder / "order.json").write_text(text)
     draw(results, images, class_names, folder, f"{name}, {Path(cfg.MODEL.WEIGHTS).name}")
     print(f"figures: {folder / 'order.json'}\nplots: {folder}/tau.png, pairs.png, discoveries.png")
+    return 1 if len(read) < len(files) else 0
 
 
 if __name__ == "__main__":

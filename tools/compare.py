@@ -137,7 +137,12 @@ def run_images(contest, records):
 
 
 def add_internals(contest, cards, most, class_names):
-    """Pictures of the insides, where the ways differ most first, as long as they fit."""
+    """Pictures of the insides, where the ways differ most first, as long as they fit.
+
+    Returns:
+        list[str]: sentences on those that could not be drawn; the page goes on without.
+    """
+    failures = comparison.Failures()
     left = page.MAX_BYTES - sum(page.card_bytes(card) for card in cards) - page.REST_BYTES
     ways = [w for w in contest.ways if w.cfg.MODEL.META_ARCHITECTURE in INTERNALS_DRAWERS]
     ways = [way for way in ways if way.kind == "trained"]
@@ -145,11 +150,13 @@ def add_internals(contest, cards, most, class_names):
     ranked = sorted(cards, key=lambda card: -card["spread"])[:most]
     for card in tqdm(ranked, unit="image", desc="insides") if ways else ():
         record = {**records[card["image_id"]], "thing_classes": class_names}
-        layers = [inside(contest, way, record) for way in ways]
+        drawn = [failures.attempt(inside, contest, way, record) for way in ways]
+        layers = [layer for layer in drawn if layer is not None]
         left -= sum(len(layer.uri) for layer in layers)
         if left < 0:
-            return
+            break
         card["internals"] = layers
+    return sorted(set(failures.sentences))
 
 
 @torch.no_grad()
@@ -239,7 +246,8 @@ def write(args, dataset, contest, cards, summaries, failures):
     static_comparison(cards, summaries, folder / "comparison.png", dataset)
     chosen = page.choose_cards(cards)
     class_names = MetadataCatalog.get(dataset).get("thing_classes", ())
-    add_internals(contest, chosen, args.internals, class_names)
+    for sentence in add_internals(contest, chosen, args.internals, class_names):
+        print(f"without the insides: {sentence}", file=sys.stderr)
     title = f"{dataset}: {len([w for w in contest.ways if w.kind == 'trained'])} ways side by side"
     context = page.context(title, chosen, summaries, bins, failures, machine())
     context["hidden_images"] = len(cards) - len(chosen)

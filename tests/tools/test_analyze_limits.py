@@ -116,6 +116,18 @@ def test_analyze_limits(tiny_cfg, leaf, tmp_path, capsys):
     assert "OtsuWatershed has no knob to sweep" in printed
 
 
+def test_weights_are_read_before_anything_is_measured(tiny_cfg, leaf, tmp_path, monkeypatch):
+    good, broken = tmp_path / "good.pth", tmp_path / "broken.pth"
+    torch.save({"model": built(load_cfg(leaf("mask_rcnn"), OPTS)).state_dict()}, good)
+    broken.write_bytes(good.read_bytes()[:1000])
+    monkeypatch.setattr(analyze_limits.limits, "measure_way", lambda *_: pytest.fail("measured"))
+    with pytest.raises(UserError, match="broken.pth"):
+        analyze_limits.main([
+            "--configs", leaf("mask_rcnn"), leaf("embedding"), "--weights", str(good), str(broken),
+            "--dataset", tiny_cfg.DATASETS.TEST[0], "--output", str(tmp_path), "--opts", *OPTS,
+        ])  # fmt: skip
+
+
 def test_wrong_arguments(leaf):
     with pytest.raises(UserError, match="--max-images is 0"):
         analyze_limits.main(["--configs", "a", "--weights", "b", "--max-images", "0"])

@@ -95,14 +95,6 @@ def test_bins_of_size_hold_about_as_many_objects():
     assert comparison.size_names(comparison.size_edges(np.zeros(0))) == ("all",)
 
 
-def test_wilson_interval():
-    # Newcombe 1998, Table I: 81 of 263 give 0.2553 to 0.3662.
-    assert comparison.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert comparison.wilson_interval(0, 0) == (0, 1)
-    low, high = comparison.wilson_interval(5, 5)
-    assert high == 1 and 0.5 < low < 0.6
-
-
 class Slow(torch.nn.Module):
     """Sleeps 20 ms in its network, of which 10 in a part within it, and 30 after it."""
 

@@ -7,6 +7,7 @@ from square_sets import make_instances, make_record
 from torchvision.ops import nms
 
 from instance_seg_common.analysis import limits, limits_findings
+from instance_seg_common.analysis.intervals import wilson_interval
 from instance_seg_common.analysis.limits import Claims, Outcome
 from instance_seg_common.analysis.nms import among_equals, box_iou, greedy_nms, soft_nms
 
@@ -69,8 +70,11 @@ def test_neighbour_curve():
     assert [b["objects"] for b in curve] == [1, 1, 0, 1, 2]
     assert [b["recall"] for b in curve] == [1, 0, None, 1, 0.5] and curve[2]["interval"] is None
     # The bounds solve |share - p| = z sqrt(p (1 - p) / n).
-    for bound in limits.wilson_interval(3, 10):
+    for bound in wilson_interval(3, 10):
         assert abs(0.3 - bound) == pytest.approx(1.96 * math.sqrt(bound * (1 - bound) / 10))
+    # Newcombe 1998, Table I: 81 of 263 give 0.2553 to 0.3662.
+    assert wilson_interval(81, 263) == pytest.approx([0.2553, 0.3662], abs=1e-4)
+    assert wilson_interval(0, 0) is None and wilson_interval(5, 5)[1] == 1
 
 
 def test_pixels_claimed_for_different_objects():
@@ -159,7 +163,7 @@ def rule_figures(apart, together, box_apart=None, box_together=None):
 def way_figures(architecture, neighbours, ap_spread, twice, recall_over, middle_spread=0.5):
     """Figures of one way that say what the arguments say."""
     key = "MODEL.RPN.POST_NMS_TOPK_TEST" if "no NMS" in neighbours else "STEPS"
-    curve = limits.capacity_curve({1: [outcome(recall_over, 4)], 16: [outcome(4, 4)]})
+    curve = limits.capacity_curve({1: [outcome(recall_over, 4)] * 5, 16: [outcome(4, 4)]})
     sweep = {
         "name": "knob", "values": [0.1, 0.9], "AP": {"all": [30.0, 30.0 - ap_spread]},
         "AP_spread": {"all": ap_spread},
@@ -176,7 +180,7 @@ def way_figures(architecture, neighbours, ap_spread, twice, recall_over, middle_
 
 def verdicts(detector, ap_spread=10.0, twice=0.1, recall_over=1, other_spread=2.0):
     figures = {
-        "detector": way_figures("GeneralizedRCNN", detector, ap_spread, twice, recall_over, 1.0),
+        "detector": way_figures("GeneralizedRCNN", detector, ap_spread, twice, recall_over, 3.0),
         "other": way_figures("Other", {"": rule_figures(90, 90)}, other_spread, 0.0, 1),
     }
     return limits_findings.findings(figures)
@@ -203,11 +207,33 @@ def test_claims_fail():
 
 def test_sensitive_at_the_ends_only():
     sweeps = {
-        "a": {"AP_spread": {"all": 9.0}, "AP_spread_middle": {"all": 0.5}},
-        "b": {"AP_spread": {"all": 2.0}, "AP_spread_middle": {"all": 1.0}},
+        "a": {"AP_spread": {"all": 9.0}, "AP_spread_middle": {"all": 0.5}, "AP": {"all": [9]}},
+        "b": {"AP_spread": {"all": 2.0}, "AP_spread_middle": {"all": 1.0}, "AP": {"all": [9]}},
     }
     assert limits_findings.most_sensitive(sweeps, "a") is False
     assert limits_findings.most_sensitive({"a": sweeps["a"]}, "a") is None
+    sweeps["a"]["AP_spread_middle"]["all"] = 3.0
+    assert limits_findings.most_sensitive(sweeps, "a") is True
+    # A way that finds nothing has nothing to lose; a difference of less than 1 AP is none.
+    assert (
+        limits_findings.most_sensitive(sweeps | {"b": {**sweeps["b"], "AP": {"all": [0.1]}}}, "a")
+        is None
+    )
+    sweeps["b"]["AP_spread_middle"]["all"] = 2.5
+    assert limits_findings.most_sensitive(sweeps, "a") is False
+
+
+def test_duplicates_of_one_object_are_not_its_neighbour():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8]])
+    masks = np.zeros((3, 20, 20), dtype=bool)
+    masks[0, :10, :10] = masks[1, :10, 1:10] = masks[2, 1:10, :10] = True
+    twice = make_instances(masks, scores=[0.9, 0.8, 0.7])
+    assert limits.found_boxes(twice, boxes, 0.1).tolist() == [True, False]
+    same_box = boxes[[0, 0]]
+    assert limits.found_boxes(twice, same_box, 0.1).tolist() == [True, True]
+    # What NMS removes everywhere is no matter of shared boxes.
+    everywhere = {"box NMS": rule_figures(70, 40), "no NMS": rule_figures(95, 65)}
+    assert verdicts(everywhere)[0].holds is False
 
 
 def test_masks_that_are_lost_anyway():

@@ -111,6 +111,11 @@ def test_images_with_opposite_orders_have_spread_but_no_pattern():
     ascending = np.arange(8.0)
     summary = order.summarize_taus([ascending, -ascending] * 5)
     assert summary.mean == 0 and not summary.is_pattern and order.has_spread(summary)
+    # Random orders never have such a mean, but other images of the kind could have the opposite.
+    ways = np.array([1, 1, 1, 1, 1, 1, 1, -1, -1, -1.0])
+    uneven = order.summarize_taus([way * ascending for way in ways])
+    assert uneven.mean == pytest.approx(0.4) and uneven.mean > uneven.null
+    assert uneven.low < 0 < uneven.high and not uneven.is_pattern
     sentence = order_plots.order_sentence("r2l", summary)
     assert "neither right to left nor left to right" in sentence and "of their own" in sentence
 
@@ -222,6 +227,12 @@ def test_sentences_say_what_holds():
     assert "most with the activations of f0 res5: tau -1.000" in text
     assert "the least active first" in text and "so it came with training" in text
     assert "30 objects found first lie further left than random orders" in text
+    dead = {"f0 res5": {"after": order.summarize_taus([]), "before": []}}
+    assert order_plots.activation_sentences(dead) == []
+    assert (
+        "f0 res4"
+        in order_plots.activation_sentences({**dead, "f0 res4": activations["f0 res5"]})[0]
+    )
     nothing = order_plots.sentences(
         {"r2l": order.summarize_taus([])}, {}, order.pair_shares([objects([])], 1), [objects([])]
     )

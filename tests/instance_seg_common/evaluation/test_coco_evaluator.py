@@ -91,8 +91,11 @@ def test_a_coco_json_is_read_and_class_ids_are_mapped_back(register, tmp_path):
     try:
         loaded = DatasetCatalog.get(name)
         perfect = [make_instances(grid_masks(3), classes=[0, 1, 1])]
-        results = run(InstanceCOCOEvaluator(name), loaded, perfect)
+        evaluator = InstanceCOCOEvaluator(name)
+        results = run(evaluator, loaded, perfect)
         assert results["segm"]["AP"] == results["segm"]["AP-b"] == pytest.approx(100)
+        again = evaluator.evaluate()  # the class ids are mapped back once, not twice
+        assert again["segm"]["AP-b"] == pytest.approx(100)
         path.unlink()
         with pytest.raises(UserError, match="instances.json"):
             InstanceCOCOEvaluator(name)

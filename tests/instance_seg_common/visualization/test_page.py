@@ -13,6 +13,7 @@ from scipy import ndimage
 from instance_seg_common.analysis import comparison
 from instance_seg_common.config import add_common_config
 from instance_seg_common.data import register_label_map_dataset
+from instance_seg_common.errors import UserError
 from instance_seg_common.masks import instances_from_masks
 from instance_seg_common.visualization import page, panels
 from instance_seg_common.visualization.colors import instance_colors
@@ -128,6 +129,24 @@ def test_scores_of_the_first_images_are_of_these_alone(contest_and_cards):
     contest = comparison.Contest(ways, NAME)
     contest.add(DatasetCatalog.get(NAME)[0])
     assert contest.summary(ways[1], memory=False).metrics["AP"] == pytest.approx(100)
+
+
+def test_an_image_that_one_way_fails_on_counts_for_none(contest_and_cards):
+    class WrongClass(Bright):
+        def forward(self, items):
+            (output,) = super().forward(items)
+            output["instances"].pred_classes += 1
+            return [output]
+
+    cfg = small_cfg()
+    ways = [comparison.Way("good", cfg, Bright()), comparison.Way("wrong", cfg, WrongClass())]
+    contest = comparison.Contest(ways, NAME)
+    first, second = DatasetCatalog.get(NAME)[:2]
+    with pytest.raises(UserError, match="class 1, but the data set has 1"):
+        contest.add(first)
+    ways[1].model.forward = Bright().forward
+    contest.add(second)
+    assert contest.summary(ways[0], memory=False).metrics["accuracy"] == 1
 
 
 def test_cards_say_what_they_show(contest_and_cards):

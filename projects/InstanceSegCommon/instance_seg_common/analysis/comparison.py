@@ -22,7 +22,9 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluators
+from detectron2.modeling.roi_heads import StandardROIHeads
 from pycocotools.mask import area as mask_area
 
 from ..data.loader import build_test_mapper
@@ -274,6 +276,9 @@ def _now():
 def network_parts(way):
     """Paths of a way's network, or None where its seconds cannot be split."""
     architecture = way.cfg.MODEL.META_ARCHITECTURE
+    heads = getattr(way.model, "roi_heads", None)
+    if heads is not None and type(heads) is not StandardROIHeads:
+        return None  # others call other parts, such as a cascade's
     for path in NETWORK_PARTS.get(architecture, ("?",)):
         try:
             reduce(getattr, path.split("."), way.model)
@@ -322,6 +327,7 @@ class Contest:
 
     def __init__(self, ways, dataset_name):
         self.ways = ways
+        self._num_classes = len(MetadataCatalog.get(dataset_name).thing_classes)
         self._judges = {way.name: _Judges(way.cfg, dataset_name) for way in ways}
         self._mappers = {way.name: build_test_mapper(way.cfg) for way in ways}
         self.largest = None
@@ -350,7 +356,7 @@ class Contest:
         for way in self.ways:
             item = self._mappers[way.name](record)
             runs[way.name] = (item, *timed_call(way, item))
-            check_prediction(item, runs[way.name][1])
+            check_prediction(item, runs[way.name][1], self._num_classes)
         image = _image_outcome(self.ways, record, truth, runs)
         self._describe_annotations(image)
         for name, (item, instances, *_) in runs.items():
@@ -394,14 +400,12 @@ class Contest:
         labels = image.truth.labels
         columns = (image.area, image.crowding, image.occlusion)
         described = dict(zip(np.unique(labels[labels > 0]).tolist(), zip(*columns)))
-        coco = self._judges[self.ways[0].name].coco.coco_api
-        for annotation in coco.imgToAnns[image.record["image_id"]]:
-            inside = labels[coco.annToMask(annotation) > 0]
-            visible = inside[inside > 0]
-            if len(visible):
-                row = described[int(np.bincount(visible).argmax())]
-                for values, value in zip(self._values.values(), row):
-                    values[annotation["id"]] = float(value)
+        annotations = self._judges[self.ways[0].name].coco.coco_api.imgToAnns
+        objects = [a for a in annotations[image.record["image_id"]] if not a.get("iscrowd", 0)]
+        # The i-th object has id i in the label map; others may hide it.
+        for label, annotation in enumerate(objects, start=1):
+            for values, value in zip(self._values.values(), described.get(label, ())):
+                values[annotation["id"]] = float(value)
 
     def bins(self):
         """What was found by what an object is like, after ``summary`` of every way.
@@ -591,25 +595,6 @@ def bins_of(values, edges, names, found, precisions):
         )
         for n, name in enumerate(names)
     ]
-
-
-def wilson_interval(found, objects, z=1.96):
-    """Where the true share lies with 95 % confidence.
-
-    Args:
-        found, objects (int): of ``objects`` so many were found.
-
-    Returns:
-        tuple[float, float]: low and high; (0, 1) without objects.
-
-    Source: Wilson 1927.
-    """
-    if objects == 0:
-        return 0.0, 1.0
-    share, weight = found / objects, z * z / objects
-    centre = (share + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * np.sqrt(share * (1 - share) / objects + weight / (4 * objects))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def peak_of(way, item):

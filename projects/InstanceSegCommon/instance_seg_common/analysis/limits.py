@@ -24,10 +24,17 @@ from ..evaluation.coco import InstanceCOCOEvaluator
 from ..evaluation.cut import cut_to, supplied_foreground
 from ..evaluation.ground_truth import GroundTruth
 from ..evaluation.label_map import predicted_label_map
-from ..masks import decode_segmentation
 from ..visualization.internals import ground_truth_boxes
+from .intervals import wilson_interval
 from .limits_ways import SUPPRESSION, adapt
-from .neighbours import found_objects, mask_iou, match_by_score, neighbour_box_iou
+from .neighbours import (
+    encoded,
+    encoded_iou,
+    encoded_objects,
+    found_objects,
+    match_by_score,
+    neighbour_box_iou,
+)
 
 # Box IoU with the nearest neighbour: bin i is from edge i to edge i + 1, the last one closed.
 IOU_EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
@@ -35,6 +42,7 @@ IOU_EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 RATIO_EDGES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, math.inf)
 # Of the most crowded image's number of objects: what a capacity is set to.
 CAPACITY_FACTORS = (0.125, 0.25, 0.5, 0.75, 1, 2, 4)
+TIE = 1e-6  # of box IoU: a detection fits objects of one and the same box alike
 GROUPS = ("few", "middle", "many")
 CROWDINGS = {"objects": "objects", "overlap": "mean box IoU with the nearest neighbour"}
 
@@ -70,6 +78,8 @@ class Measured:
         way (PlainWay): its knob, rules and limits; without its model.
         outcomes (dict): (key, value) of a setting -> list of I Outcomes.
         precision_values (dict): knob value -> {group or "all": AP in percent}.
+        rule_precision (dict): rule against duplicates -> AP of all images in percent, to which a
+            rule's scores matter and no threshold does; without "no NMS".
         claims (Claims): of all images.
         score_threshold (float): predictions below it did not count, except for AP.
     """
@@ -78,6 +88,7 @@ class Measured:
     score_threshold: float
     outcomes: dict = field(default_factory=lambda: defaultdict(list))
     precision_values: dict = field(default_factory=dict)
+    rule_precision: dict = field(default_factory=dict)
     claims: Claims = Claims(0, 0, 0)
 
 
@@ -190,19 +201,24 @@ def measure_way(cfg, model, dataset_name, scene, progress=iter):
     measured = Measured(way, cfg.TEST.LABEL_MAP_SCORE_THRESHOLD)
     judge = Judge(cfg, GroundTruth(dataset_name))
     settings = settings_of(way, int(scene.objects.max(initial=1)))
-    evaluators = _evaluators(cfg, dataset_name, way.knob)
+    rules = [(SUPPRESSION, rule) for rule in way.suppressions if rule not in ("", "no NMS")]
+    swept = [(way.knob.key, value) for value in way.knob.values] if way.knob else []
+    evaluators = _evaluators(cfg, dataset_name, rules + swept)
     for record in progress(scene.records):
         item = mapper(record)
         state = way.run(item)
         for key, value in settings:
             instances = judge.cut(record, way.predict(state, {key: value}))
             measured.outcomes[key, value].append(judge(record, instances))
-            if way.knob and key == way.knob.key:
-                evaluators[value].process([item], [{"instances": instances}])
+            if (key, value) in evaluators:
+                evaluators[key, value].process([item], [{"instances": instances}])
         claimants = judge.cut(record, way.claims(state))
         measured.claims += judge.claims(record, claimants)
-    for value, evaluator in evaluators.items():
-        measured.precision_values[value] = _precision_by_group(evaluator, scene)
+    for key, value in swept:
+        measured.precision_values[value] = _precision_by_group(evaluators[key, value], scene)
+    ids = [record["image_id"] for record in scene.records]
+    for key, rule in rules:
+        measured.rule_precision[rule] = evaluators[key, rule].precision(ids)
     way.model = None
     return measured
 
@@ -218,6 +234,15 @@ class Judge:
     def __init__(self, cfg, ground_truth):
         self.cfg = cfg
         self.ground_truth = ground_truth
+        self._truth = None  # of the last image, which all settings share
+
+    def _truth_of(self, record):
+        """Label map, ignored region, encoded objects and their boxes of an image."""
+        if self._truth is None or self._truth[0] != record["image_id"]:
+            facts = self.ground_truth(record["image_id"])
+            facts = *facts, encoded_objects(record), ground_truth_boxes(record)
+            self._truth = record["image_id"], facts
+        return self._truth[1]
 
     def cut(self, record, instances):
         """Only what lies in the supplied foreground, where the config wants that."""
@@ -228,19 +253,17 @@ class Judge:
     def __call__(self, record, instances):
         """The Outcome of one image."""
         threshold, min_area = self._least()
-        found, predictions = found_objects(instances, record, threshold)
-        truth, ignore = self.ground_truth(record["image_id"])
+        truth, ignore, objects, gt_boxes = self._truth_of(record)
+        found, predictions = found_objects(instances, record, threshold, objects)
         labels = predicted_label_map(instances, truth, ignore, threshold, min_area)
-        boxes = found_boxes(instances, ground_truth_boxes(record), threshold)
+        boxes = found_boxes(instances, gt_boxes, threshold)
         return Outcome(found, boxes, predictions, int(labels.max()), int(truth.max()))
 
     def claims(self, record, instances):
         """The Claims of one image."""
         masks = instances.pred_masks[instances.scores >= self._least()[0]].numpy()
-        objects = [a for a in record["annotations"] if not a.get("iscrowd", 0)]
-        size = record["height"], record["width"]
-        truth = [decode_segmentation(a["segmentation"], *size) for a in objects]
-        return pixel_claims(masks, stands_for(mask_iou(masks, truth)))
+        objects = self._truth_of(record)[2]
+        return pixel_claims(masks, stands_for(encoded_iou(encoded(masks), objects)))
 
     def _least(self):
         return self.cfg.TEST.LABEL_MAP_SCORE_THRESHOLD, self.cfg.TEST.LABEL_MAP_MIN_AREA
@@ -249,8 +272,8 @@ class Judge:
 def found_boxes(instances, gt_boxes, score_threshold, iou_threshold=0.5):
     """The objects whose box was found, whatever the mask.
 
-    Several detections of one object count for all objects that share its box: more is found this
-    way than could be told apart, and never less.
+    A detection counts for the object that its box fits best, so that a second one of an object does
+    not pass for the neighbour that shares the box.
 
     Args:
         instances (Instances): ``pred_boxes`` (N, 4) XYXY in pixels, ``scores`` (N,).
@@ -266,7 +289,9 @@ def found_boxes(instances, gt_boxes, score_threshold, iou_threshold=0.5):
         Boxes(instances.pred_boxes.tensor.float()),
         Boxes(torch.as_tensor(gt_boxes, dtype=torch.float32)),
     )
-    matches = match_by_score(iou.numpy(), instances.scores.numpy(), iou_threshold)
+    iou = iou.numpy()
+    fits = iou >= iou.max(axis=1, keepdims=True, initial=0) - TIE
+    matches = match_by_score(iou * fits, instances.scores.numpy(), iou_threshold)
     found = np.zeros(len(gt_boxes), dtype=bool)
     found[matches[matches >= 0]] = True
     return found
@@ -331,14 +356,14 @@ class _MaskAP(InstanceCOCOEvaluator):
         return None if math.isnan(value) else float(value)
 
 
-def _evaluators(cfg, dataset_name, knob):
-    """{knob value: _MaskAP}"""
-    if knob is None:
+def _evaluators(cfg, dataset_name, settings):
+    """{setting: _MaskAP}"""
+    if not settings:
         return {}
     first = _MaskAP(
         dataset_name, max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE, distributed=False
     )
-    return {value: first.for_another_setting() for value in knob.values}
+    return {setting: first.for_another_setting() for setting in settings}
 
 
 def _precision_by_group(evaluator, scene):
@@ -380,26 +405,6 @@ def neighbour_curve(neighbour_iou, found, edges=IOU_EDGES):
     return curve
 
 
-def wilson_interval(hits, trials, z=1.96):
-    """Bounds of a share from a sample.
-
-    Args:
-        hits, trials (int)
-        z (float): standard deviations.
-
-    Returns:
-        list[float] or None: lower and upper bound; None without trials.
-
-    Source: Wilson 1927.
-    """
-    if not trials:
-        return None
-    share, weight = hits / trials, z * z / trials
-    middle = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / trials + weight / (4 * trials)) / (1 + weight)
-    return [max(0.0, middle - half), min(1.0, middle + half)]
-
-
 def neighbour_figures(measured, scene):
     """Limit 1 for one way: {rule against duplicates: curve and totals}."""
     iou, figures = np.concatenate([np.zeros(0), *scene.neighbour_iou]), {}
@@ -413,6 +418,7 @@ def neighbour_figures(measured, scene):
         figures[rule] = {
             "bins": neighbour_curve(iou, found),
             "box_bins": neighbour_curve(iou, boxes),
+            "AP": measured.rule_precision.get(rule),
             "recall": float(found.mean()) if len(found) else None,
             "precision": float(found.sum() / predictions) if predictions else None,
             "predictions": predictions,

@@ -6,13 +6,14 @@ few objects to tell, that is what is said.
 
 from typing import NamedTuple, Optional
 
-from .limits import wilson_interval
+from .intervals import wilson_interval
 from .limits_ways import DETECTIONS, MaskRCNNWay
 
 PROPOSAL_BASED = "GeneralizedRCNN"
 APART, TOGETHER = 0.3, 0.7  # box IoU: no neighbour worth the name; nearly one box
 ENOUGH_OBJECTS = 20  # in a bin, for a verdict
 NOTABLE = 0.05  # difference in recall that counts
+NOTABLE_AP = 1.0  # percent, the same
 LEAST_AP = 5.0  # percent; below it, no sweep and no limit tells anything
 NOTABLE_SHARE = 0.01  # of the claimed pixels
 VERDICTS = {True: "holds", False: "does not hold", None: "cannot be told"}
@@ -50,7 +51,7 @@ def findings(figures):
 CLAIMS = (
     "box NMS loses objects that share a box with a neighbour",
     "the result hangs on the NMS threshold more than other ways' on their knobs",
-    "instances of a proposal-based model claim the same pixels",
+    "instances of a proposal-based model claim the same pixels, more than other ways' do",
     "more objects than proposals are not found",
 )
 
@@ -87,7 +88,7 @@ def shared_boxes(figures, detector):
 
 
 def loses(rules, kind):
-    """Whether recall falls where boxes coincide, and without NMS would fall less.
+    """Whether recall falls where boxes coincide, and without NMS would clearly fall less.
 
     Args:
         rules (dict): ``limits.neighbour_figures`` of a way with "box NMS" and "no NMS".
@@ -98,9 +99,13 @@ def loses(rules, kind):
     """
     curve = rules["box NMS"][kind]
     apart, together = part_of(curve, high=APART), part_of(curve, low=TOGETHER)
-    without = part_of(rules["no NMS"][kind], low=TOGETHER)
+    free = rules["no NMS"][kind]
+    apart_free, together_free = part_of(free, high=APART), part_of(free, low=TOGETHER)
     falls = apart[0] - together[0] > NOTABLE and apart[2][0] > together[2][1]
-    return falls and without[0] - together[0] > NOTABLE
+    gain = together_free[0] - together[0]
+    # All that NMS removes is found again without it, wherever it is: more of it must be here.
+    more = gain - max(apart_free[0] - apart[0], 0.0) > NOTABLE
+    return falls and more and together_free[2][0] > together[2][1]
 
 
 def _recalls(figures):
@@ -113,6 +118,8 @@ def _recalls(figures):
                 for bounds in ({"high": APART}, {"low": TOGETHER})
             )
             name = f"{way}, {rule}" if rule else way
+            if found.get("AP") is not None:
+                name += f" (AP {_one(found['AP'])})"
             yield f"{name} {apart} and {together} ({box_apart} and {box_together})"
 
 
@@ -122,7 +129,7 @@ def threshold(figures, detector):
     spreads = {way: sweep["AP_spread"]["all"] for way, sweep in sweeps.items()}
     if spreads.get(detector) is None:
         return None, f"no sweep of {detector}'s NMS threshold"
-    best = max(v for v in sweeps[detector]["AP"]["all"] if v is not None)
+    best = _best(sweeps[detector])
     parts = [
         f"{way}'s {sweep['name']} from {sweep['values'][0]:g} to {sweep['values'][-1]:g} moves AP "
         f"by {_one(spreads[way])} ({_one(sweep['AP_spread_middle']['all'])} in its middle half) "
@@ -141,6 +148,11 @@ def threshold(figures, detector):
     return most_sensitive(sweeps, detector), facts
 
 
+def _best(sweep):
+    """The highest AP of all images; 0 without any."""
+    return max((v for v in sweep["AP"]["all"] if v is not None), default=0.0)
+
+
 def most_sensitive(sweeps, way):
     """Whether AP moves most with one way's knob, over the sweep and over its middle half.
 
@@ -149,13 +161,14 @@ def most_sensitive(sweeps, way):
         way (str): one of them.
 
     Returns:
-        bool or None: None without another way to compare with.
+        bool or None: None without another way that has any AP to lose.
     """
     verdicts = []
+    sweeps = {w: sweep for w, sweep in sweeps.items() if w == way or _best(sweep) >= LEAST_AP}
     for key in ("AP_spread", "AP_spread_middle"):
         spreads = {w: sweep[key]["all"] for w, sweep in sweeps.items()}
         others = [value for w, value in spreads.items() if w != way and value is not None]
-        verdicts.append(spreads[way] > max(others) if others else None)
+        verdicts.append(spreads[way] - max(others) > NOTABLE_AP if others else None)
     return None if None in verdicts else all(verdicts)
 
 
@@ -188,9 +201,12 @@ def capacity(figures, detector):
                 f"{found['images_above_config']} images exceed) {_two(ample[0])}, "
                 f"{_two(scarce[0])} and {_two(over[0])}, where {_two(over[1])} is possible"
             )
-            if way == detector and key == MaskRCNNWay.PROPOSALS and over[0] is not None:
+            if way == detector and key == MaskRCNNWay.PROPOSALS and over[2] >= ENOUGH_OBJECTS:
                 holds = None if (ample[0] or 0) <= NOTABLE else ample[0] - over[0] > NOTABLE
-    facts = "recall with 4 times as many places as objects or more, with 1 to 2 times, with fewer: "
+    facts = (
+        "limits lowered step by step from the config's; recall with 4 times as many places as "
+        "objects or more, with 1 to 2 times, with fewer: "
+    )
     return holds, facts + "; ".join(rows)
 
 
@@ -199,7 +215,8 @@ _REGIONS = ((0.0, 0.25), (0.5, 1.0), (1.0, None))
 
 
 def pooled(curve, low, high):
-    """(recall, largest recall possible) of a capacity curve's bins; None without objects."""
+    """(recall, largest recall possible, objects) of a capacity curve's bins; None, None, 0 without
+    objects."""
     bins = [
         b
         for b in curve
@@ -207,9 +224,9 @@ def pooled(curve, low, high):
     ]
     objects = sum(b["objects"] for b in bins)
     if not objects:
-        return None, None
+        return None, None, 0
     reach = sum(b["bound"] * b["objects"] for b in bins if b["objects"])
-    return sum(b["found"] for b in bins) / objects, reach / objects
+    return sum(b["found"] for b in bins) / objects, reach / objects, objects
 
 
 def _two(value):

@@ -149,10 +149,12 @@ def capacity_plot(figures, path, title=""):
         places = np.arange(len(curve))
         recall.plot(places, _numbers([b["recall"] for b in curve]), **style)
         error.plot(places, _numbers([b["relative_count_error"] for b in curve]), **style)
-    bound = _numbers([b["bound"] for b in curves[0][1]])
-    recall.plot(range(len(bound)), bound, "k--", linewidth=1, label="most that can be found")
+    bounds = dict.fromkeys(tuple(b["bound"] for b in curve) for _, curve in curves)
+    for index, bound in enumerate(bounds):
+        label = "most that can be found" if index == 0 else None
+        recall.plot(range(len(bound)), _numbers(bound), "k--", linewidth=1, label=label)
     for axes in (recall, error):
-        axes.set_xticks(range(len(bound)), [_ratio_name(b) for b in curves[0][1]])
+        axes.set_xticks(range(len(curves[0][1])), [_ratio_name(b) for b in curves[0][1]])
         axes.set_xlabel("objects in the image / limit")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)

@@ -16,7 +16,7 @@ from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
 
 from ..visualization.proposals import NO_NMS
-from .neighbours import mask_iou
+from .neighbours import encoded, encoded_iou
 from .nms import among_equals, box_iou, greedy_nms, soft_nms
 
 SUPPRESSION = "suppression"
@@ -133,7 +133,7 @@ class MaskRCNNWay(PlainWay):
         predictions = heads.box_predictor(heads.box_head(pooled))
         boxes = heads.box_predictor.predict_boxes(predictions, proposals)[0]
         scores = heads.box_predictor.predict_probs(predictions, proposals)[0]
-        state = {"boxes": boxes, "scores": scores, "size": images.image_sizes[0], "iou": {}}
+        state = {"boxes": boxes, "scores": scores, "size": images.image_sizes[0]}
         found, keys = self._detect(state, len(boxes), NO_NMS, -1)
         found.key = keys
         (found,) = heads.forward_with_given_boxes(features, [found])
@@ -169,7 +169,8 @@ class MaskRCNNWay(PlainWay):
             return found
         classes, scores = found.pred_classes.numpy(), found.scores.numpy()
         if rule == "mask NMS":
-            iou = mask_iou(found.pred_masks.numpy(), found.pred_masks.numpy())
+            masks = encoded(found.pred_masks.numpy())
+            iou = encoded_iou(masks, masks)
             kept = greedy_nms(among_equals(iou, classes), scores, threshold)
             return found[torch.from_numpy(kept[: limit if limit >= 0 else None])]
         iou = among_equals(box_iou(found.pred_boxes.tensor), classes)

@@ -103,14 +103,36 @@ def mask_iou(pred_masks, gt_masks):
     Returns:
         ndarray: (N, G) float64.
     """
-    pred, gt = _encoded(pred_masks), _encoded(gt_masks)
+    return encoded_iou(encoded(pred_masks), encoded(gt_masks))
+
+
+def encoded_iou(pred, gt):
+    """:func:`mask_iou` of masks that are encoded already, lists of N and G dicts."""
     if not (pred and gt):
         return np.zeros((len(pred), len(gt)))
     return mask_util.iou(pred, gt, [0] * len(gt))
 
 
-def _encoded(masks):
+def encoded(masks):
+    """Masks (H, W) bool in COCO's compressed encoding."""
     return [mask_util.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+
+
+def encoded_objects(dataset_dict):
+    """The masks of the annotations that are no crowd, encoded.
+
+    Args:
+        dataset_dict (dict): with ``annotations``, ``height`` and ``width``.
+
+    Returns:
+        list[dict]: G.
+    """
+    size = dataset_dict["height"], dataset_dict["width"]
+    return encoded(
+        decode_segmentation(annotation["segmentation"], *size)
+        for annotation in dataset_dict["annotations"]
+        if not annotation.get("iscrowd", 0)
+    )
 
 
 def match_by_score(iou, scores, iou_threshold=MASK_IOU):
@@ -136,13 +158,14 @@ def match_by_score(iou, scores, iou_threshold=MASK_IOU):
     return matches
 
 
-def found_objects(instances, dataset_dict, score_threshold):
+def found_objects(instances, dataset_dict, score_threshold, objects=None):
     """The objects of one image that a model found; classes play no part.
 
     Args:
         instances (Instances): ``pred_masks`` (N, H, W) bool, ``scores`` (N,).
         dataset_dict (dict): with annotations.
         score_threshold (float): instances with a lower score are left out.
+        objects (list[dict] or None): :func:`encoded_objects` of it, if they are known already.
 
     Returns:
         tuple: (G,) bool, the i-th is the i-th annotation that is not a crowd; the number of
@@ -154,15 +177,10 @@ def found_objects(instances, dataset_dict, score_threshold):
     instances = instances.to("cpu")
     check_prediction(dataset_dict, instances)
     instances = instances[instances.scores >= score_threshold]
-    size = dataset_dict["height"], dataset_dict["width"]
-    gt_masks = [
-        decode_segmentation(annotation["segmentation"], *size)
-        for annotation in dataset_dict["annotations"]
-        if not annotation.get("iscrowd", 0)
-    ]
-    found = np.zeros(len(gt_masks), dtype=bool)
+    objects = encoded_objects(dataset_dict) if objects is None else objects
+    found = np.zeros(len(objects), dtype=bool)
     if len(instances):
-        iou = mask_iou(instances.pred_masks.numpy(), gt_masks)
+        iou = encoded_iou(encoded(instances.pred_masks.numpy()), objects)
         matches = match_by_score(iou, instances.scores.numpy())
         found[matches[matches >= 0]] = True
     return found, len(instances)

@@ -58,8 +58,9 @@ class TauSummary(NamedTuple):
 
     @property
     def is_pattern(self):
-        """Whether random orders have a mean as far from 0 in less than 1 % of cases."""
-        return self.images > 0 and abs(self.mean) > self.null
+        """Whether random orders have a mean as far from 0 in less than 1 % of cases, and other
+        images of the kind would have one on the same side."""
+        return self.images > 0 and abs(self.mean) > self.null and self.low * self.high > 0
 
 
 class Place(NamedTuple):

@@ -177,9 +177,10 @@ def category_sentences(pairs, class_names):
 
 def activation_sentences(activations):
     """Which block's activations go with the order, and whether training made it so."""
-    if not activations or not any(taus["after"].images for taus in activations.values()):
+    told = {block: taus for block, taus in activations.items() if taus["after"].images}
+    if not told:
         return []
-    block, taus = max(activations.items(), key=lambda item: abs(item[1]["after"].mean))
+    block, taus = max(told.items(), key=lambda item: abs(item[1]["after"].mean))
     after = taus["after"]
     if not after.is_pattern:
         return ["The order goes with the activations of no block: all lie within random orders."]

@@ -97,6 +97,11 @@ class InstanceCOCOEvaluator(COCOEvaluator):
         region = self._ground_truth and self._ground_truth.void_region(record["image_id"])
         return instances if region is None else drop_ignored(instances, region)
 
+    def _eval_predictions(self, predictions, img_ids=None):
+        # The stock evaluator maps category ids in place: a second evaluation would map them again.
+        copies = [{**p, "instances": [dict(i) for i in p["instances"]]} for p in predictions]
+        super()._eval_predictions(copies, img_ids=img_ids)
+
     def _derive_coco_results(self, coco_eval, iou_type, class_names=None):
         if coco_eval is None:
             coco_eval = self._evaluate_nothing(iou_type)

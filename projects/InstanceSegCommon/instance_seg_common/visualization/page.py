@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
-from ..analysis.comparison import wilson_interval
+from ..analysis.intervals import wilson_interval
 from ..errors import UserError
 from . import drawing, panels
 from .colors import instance_colors
