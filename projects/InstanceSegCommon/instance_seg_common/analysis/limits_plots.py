@@ -5,20 +5,15 @@ All take {way: figures}, a path for the PNG and a title that names the data set.
 
 import numpy as np
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vP*"
+from ..visualization.figures import LINE_COLORS, MARKERS, new_figure
+
 GROUP_STYLES = (("-", "#000000"), ("-", "#56B4E9"), ("--", "#009E73"), (":", "#D55E00"))
 DPI = 110
 
 
 def _figure(size, rows=1, columns=1, **options):
     """A figure without a display and its axes, (rows, columns)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*size)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
@@ -70,9 +65,9 @@ def _recall_line(axis, bins, index, number, label):
     places = np.arange(len(bins)) + 0.07 * (index - (number - 1) / 2)
     axis.errorbar(
         places, recall, np.maximum(np.abs(bounds.T - recall), 0), label=label,
-        marker=MARKERS[index % len(MARKERS)], color=COLORS[index % len(COLORS)],
+        marker=MARKERS[index % len(MARKERS)], color=LINE_COLORS[index % len(LINE_COLORS)],
         capsize=2, linewidth=1.5, elinewidth=0.8, markersize=5,
-        linestyle="-" if index < len(COLORS) else "--",
+        linestyle="-" if index < len(LINE_COLORS) else "--",
     )  # fmt: skip
 
 
@@ -120,7 +115,9 @@ def claims_plot(figures, path, title=""):
     places = np.arange(len(figures))
     for index, (key, name) in enumerate(zip(("share_twice", "share_disputed"), names)):
         shares = 100 * _numbers([f["claims"][key] for f in figures.values()])
-        bars = axes.bar(places + 0.4 * index - 0.2, shares, 0.38, label=name, color=COLORS[index])
+        bars = axes.bar(
+            places + 0.4 * index - 0.2, shares, 0.38, label=name, color=LINE_COLORS[index]
+        )
         axes.bar_label(bars, fmt="%.2f", fontsize=9)
     axes.set_xticks(places, [way.replace("_", "_\u200b") for way in figures])
     axes.set_ylabel("percent of the claimed pixels")
@@ -144,7 +141,7 @@ def capacity_plot(figures, path, title=""):
     for index, (name, curve) in enumerate(curves):
         style = {
             "label": name, "marker": MARKERS[index % len(MARKERS)], "markersize": 5,
-            "color": COLORS[index % len(COLORS)], "alpha": 0.9,
+            "color": LINE_COLORS[index % len(LINE_COLORS)], "alpha": 0.9,
         }  # fmt: skip
         places = np.arange(len(curve))
         recall.plot(places, _numbers([b["recall"] for b in curve]), **style)

@@ -18,6 +18,7 @@ from tabulate import tabulate
 from ..data.loader import build_test_mapper
 from ..evaluation.checks import check_prediction
 from ..masks import decode_segmentation
+from ..visualization.figures import new_figure
 from ..visualization.internals import ground_truth_boxes
 
 # Box IoU with the nearest neighbour: below the first, from the first to the second, above it.
@@ -242,11 +243,7 @@ def recall_figure(results, path, title=""):
         path (Path): the file.
         title (str): names the data set.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 5)
     axes = figure.add_subplot()
     bins = next(iter(results.values())).bins
     places, width = np.arange(len(bins)), 0.8 / len(results)

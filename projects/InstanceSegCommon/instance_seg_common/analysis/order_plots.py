@@ -8,6 +8,7 @@ import numpy as np
 from tabulate import tabulate
 
 from ..visualization.colors import OKABE_ITO
+from ..visualization.figures import new_figure
 from .order import (
     OPPOSITES,
     ORDERS,
@@ -224,15 +225,6 @@ def discovery_sentence(ordinal, place):
     )
 
 
-def _figure(size):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def tau_figure(orders, activations, path, title=""):
     """Draw tau against simple orders and of activations, with what random orders give; a PNG.
 
@@ -242,7 +234,7 @@ def tau_figure(orders, activations, path, title=""):
         path (Path): the file.
         title (str): names data set and model.
     """
-    figure = _figure((9, 1.9 + 0.36 * max(len(orders) + 1, len(activations))))
+    figure = new_figure(9, 1.9 + 0.36 * max(len(orders) + 1, len(activations)))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     labels = [f"{name}\n{ORDERS[name]}" for name in orders]
     _tau_axes(left, labels, list(orders.values()), "tau with simple orders")
@@ -297,7 +289,7 @@ def pair_figure(pairs, class_names, path, title=""):
         title (str): names data set and model.
     """
     drawn = pairs[:MOST_PAIRS]
-    figure = _figure((9, 1.7 + 0.32 * len(drawn)))
+    figure = new_figure(9, 1.7 + 0.32 * len(drawn))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, directions in zip(panels, (("left", "right"), ("up", "down"))):
         for place, pair in enumerate(drawn):
@@ -334,7 +326,7 @@ def discovery_figure(images, path, title=""):
         path (Path): the file.
         title (str): names data set and model.
     """
-    figure = _figure((11, 3.8))
+    figure = new_figure(11, 3.8)
     panels = figure.subplots(1, len(ORDINALS) + 1, sharey=True)
     points = [discovery_centers(images, rank) for rank in (None, *range(len(ORDINALS)))]
     maps = [density_map(p) for p in points]

@@ -13,6 +13,7 @@ from detectron2.structures import Boxes
 
 from ..evaluation.matching import contingency_table
 from ..visualization import drawing
+from ..visualization.figures import new_figure
 
 ALIGN_COLOR = (80, 230, 110)
 POOL_COLOR = (255, 150, 30)
@@ -62,12 +63,8 @@ def offsets_figure(path, stride=16, box_size=100.0):
         which a network can learn to undo, and ``std``, the part that changes with the position of
         the box, which it cannot.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shifts = np.linspace(0, 2, 129)
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8, 5)
     axes = figure.add_subplot()
     result = {}
     for name, label, color in (

@@ -20,6 +20,7 @@ from ..analysis.intervals import wilson_interval
 from ..errors import UserError
 from . import drawing, panels
 from .colors import instance_colors
+from .figures import LINE_COLORS, MARKERS, new_figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The longer side of a stored image in pixels: larger ones shrink, small ones grow.
@@ -35,9 +36,6 @@ INSIDES = {
 }
 TINT = 0.4
 BASELINES = ("classical", "components")
-# Okabe and Ito's colours, told apart by colour-blind readers; dark enough for lines on white.
-LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
-MARKERS = "osD^vPX"
 # The page as a whole, and of it what the pictures of the images may fill; the rest is for the
 # insides, which come last.
 MAX_BYTES = 29_000_000
@@ -307,17 +305,6 @@ def choose_cards(cards, limit=GALLERY_BYTES):
     return [card for card in cards if id(card) in chosen]
 
 
-def _figure(width, height):
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError(f"The plots need matplotlib ({error}): pip install matplotlib.") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _svg(figure):
     buffer = io.BytesIO()
     # Without a date, so that the same figures give the same file.
@@ -336,7 +323,7 @@ def bins_plot(bins, axis):
         str: a data URI.
     """
     bins = [b for b in bins if b.objects]
-    figure = _figure(5.2, 6)
+    figure = new_figure(5.2, 6)
     precision, recall = figure.subplots(2, 1, sharex=True)
     ways = list(bins[0].found) if bins else []
     for index, way in enumerate(ways):
@@ -382,7 +369,7 @@ def _recall_line(axes, bins, way, index, count):
 
 def quality_plot(summaries):
     """Accuracy, PQ, SBD and AP as bars of each way: a data URI."""
-    figure = _figure(5.2, 4)
+    figure = new_figure(5.2, 4)
     axes = figure.add_subplot()
     keys, width = ("accuracy", "PQ", "SBD", "AP"), 0.84 / len(summaries)
     for index, summary in enumerate(summaries):
@@ -399,7 +386,7 @@ def quality_plot(summaries):
 
 def time_plot(summaries):
     """Seconds an image in the network and after it, a bar for each way: a data URI."""
-    figure = _figure(5.2, 0.5 * len(summaries) + 1.5)
+    figure = new_figure(5.2, 0.5 * len(summaries) + 1.5)
     axes = figure.add_subplot()
     places = np.arange(len(summaries))[::-1]
     known = [s.network_seconds is not None for s in summaries]

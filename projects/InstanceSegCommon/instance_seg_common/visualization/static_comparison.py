@@ -10,6 +10,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from .figures import new_figure
+
 ROWS = 4
 
 
@@ -23,14 +25,10 @@ def static_comparison(cards, summaries, path, title="", rows=ROWS):
         title (str): names the data set.
         rows (int): images at most.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     chosen = sorted(cards, key=lambda card: -card["spread"])[:rows]
     columns = 2 + len(summaries)
     heights = [2 * card["height"] / card["width"] + 0.35 for card in chosen]
-    figure = Figure(figsize=(2 * columns, sum(heights) + 0.9), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2 * columns, sum(heights) + 0.9)
     grid = figure.subplots(len(chosen), columns, squeeze=False, height_ratios=heights)
     for axes_row, card in zip(grid, chosen):
         _draw_row(axes_row, card)

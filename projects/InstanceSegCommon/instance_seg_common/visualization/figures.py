@@ -1,0 +1,31 @@
+"""Figures of matplotlib that need no display, and colours and markers of their lines."""
+
+from ..errors import UserError
+from .colors import OKABE_ITO
+
+# Told apart by colour-blind readers, dark enough for lines on white.
+_NAMES = ("blue", "vermillion", "green", "purple", "orange", "sky")
+LINE_COLORS = tuple("#" + bytes(OKABE_ITO[name]).hex() for name in _NAMES) + ("#444444",)
+MARKERS = "osD^vPX"
+
+
+def new_figure(width, height):
+    """An empty figure.
+
+    Args:
+        width, height (float): inches.
+
+    Returns:
+        matplotlib.figure.Figure
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError(f"Plots need matplotlib ({error}): pip install matplotlib.") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
