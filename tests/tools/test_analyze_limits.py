@@ -106,7 +106,7 @@ def test_analyze_limits(tiny_cfg, leaf, tmp_path, capsys):
     assert result["images"] == 3 and list(result["ways"]) == list(LEAVES.values())
     ways = [result["ways"][LEAVES[way]] for way in LEAVES]
     assert [len(way["neighbours"]) for way in ways] == [4, 1, 1, 1]
-    assert [len(way["capacity"]) for way in ways] == [2, 1, 2, 0]
+    assert [len(way["capacity"]) for way in ways] == [1, 1, 1, 0]
     assert len(ways[0]["sweep"]["AP"]["all"]) == 9 and ways[3]["sweep"] is None
     assert ways[1]["claims"]["twice"] == 0 and ways[0]["claims"]["twice"] > 0
     assert all((folder / f"limit{n}.png") for n in range(1, 5))

@@ -7,7 +7,7 @@ few objects to tell, that is what is said.
 from typing import NamedTuple, Optional
 
 from .intervals import wilson_interval
-from .limits_ways import DETECTIONS, MaskRCNNWay
+from .limits_ways import MaskRCNNWay
 
 PROPOSAL_BASED = "GeneralizedRCNN"
 APART, TOGETHER = 0.3, 0.7  # box IoU: no neighbour worth the name; nearly one box
@@ -193,8 +193,6 @@ def capacity(figures, detector):
     rows, holds = [], None
     for way, figure in figures.items():
         for key, found in figure["capacity"].items():
-            if key == DETECTIONS and len(figure["capacity"]) > 1:
-                continue  # the way's own limit says more
             ample, scarce, over = (pooled(found["curve"], *bounds) for bounds in _REGIONS)
             rows.append(
                 f"{way} ({key.rsplit('.', 1)[-1]} {found['config']}, which "

@@ -111,7 +111,7 @@ class MaskRCNNWay(PlainWay):
     PROPOSALS = "MODEL.RPN.POST_NMS_TOPK_TEST"
     # The last one is what any rule could keep: what it misses, NMS has not lost.
     suppressions = ("box NMS", "mask NMS", "soft-NMS", "no NMS")
-    capacity_keys = (PROPOSALS, DETECTIONS)
+    capacity_keys = (PROPOSALS,)
 
     def knob_of(self, cfg):
         """NMS threshold."""
@@ -221,7 +221,7 @@ class RecurrentWay(PlainWay):
 
     NODE = "MODEL.RECURRENT_INSTANCE_SEG"
     STOP, STEPS = f"{NODE}.STOP_THRESHOLD", f"{NODE}.MAX_STEPS"
-    capacity_keys = (STEPS, DETECTIONS)
+    capacity_keys = (STEPS,)
 
     def knob_of(self, cfg):
         """Stop threshold."""
