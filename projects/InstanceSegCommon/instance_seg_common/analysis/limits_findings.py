@@ -11,6 +11,7 @@ from .limits_ways import MaskRCNNWay
 
 PROPOSAL_BASED = "GeneralizedRCNN"
 APART, TOGETHER = 0.3, 0.7  # box IoU: no neighbour worth the name; nearly one box
+LEAST_RECALL = 0.2  # of a detector with ample places; below it, there is too little to lose
 ENOUGH_OBJECTS = 20  # in a bin, for a verdict
 NOTABLE = 0.05  # difference in recall that counts
 NOTABLE_AP = 1.0  # percent, the same
@@ -200,7 +201,8 @@ def capacity(figures, detector):
                 f"{_two(scarce[0])} and {_two(over[0])}, where {_two(over[1])} is possible"
             )
             if way == detector and key == MaskRCNNWay.PROPOSALS and over[2] >= ENOUGH_OBJECTS:
-                holds = None if (ample[0] or 0) <= NOTABLE else ample[0] - over[0] > NOTABLE
+                enough = (ample[0] or 0) >= LEAST_RECALL
+                holds = ample[0] - over[0] > NOTABLE if enough else None
     facts = (
         "limits lowered step by step from the config's; recall with 4 times as many places as "
         "objects or more, with 1 to 2 times, with fewer: "
