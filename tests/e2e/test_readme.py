@@ -47,6 +47,12 @@ SMALLER = {
     r"compare\.py": " --max-images 2 --internals 1",
     r"compare_pooling\.py": "",
     r"measure_levers\.py": " --levers plain --seconds 1" + rendered("shapes"),
+    r"analyze_limits.*sticks": " --max-images 2 --output limits --opts" + rendered("sticks"),
+    r"analyze_limits\.py": (
+        f" --max-images 1 --output limits --dataset few_nuclei --opts {NUCLEI}"
+        " MODEL.RPN.POST_NMS_TOPK_TEST 20"
+    ),
+    r"analyze_order\.py": " --max-images 2 --output order" + rendered("shapes"),
     r"analyze_neighbours\.py": " --output neighbours --opts" + rendered("sticks"),
     r"ablate_oracle\.py": f" {NUCLEI}",
     r"benchmark\.py": " --repeats 1",
