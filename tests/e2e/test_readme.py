@@ -73,7 +73,7 @@ def run(command, folder):
     arguments = [sys.executable, *shlex.split(command)[1:]]
     return subprocess.run(
         arguments, cwd=folder, capture_output=True, text=True, check=False, timeout=500,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
