@@ -8,7 +8,6 @@ count error as the objects of an image outnumber proposals, steps, instances. Th
 an image and way. DIR gets limits.json and a plot for each limit.
 """
 
-import argparse
 import json
 import resource
 import sys
@@ -17,25 +16,25 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
-from ways import common_test_set, load_ways, run_tool, warn_of_choice_on_test_set
+from ways import (
+    check_at_least,
+    common_test_set,
+    load_ways,
+    run_tool,
+    warn_of_choice_on_test_set,
+    ways_parser,
+)
 
 from instance_seg_common.analysis import limits
 from instance_seg_common.analysis.limits_findings import findings
 from instance_seg_common.analysis.limits_plots import write_plots
 from instance_seg_common.data.registration import get_dataset_dicts
-from instance_seg_common.errors import UserError
 from instance_seg_common.visualization.predictor import build_predictor
 
 
 def parse_args(argv=None):
     """Arguments of this tool."""
-    first, _, *rest = __doc__.splitlines()
-    parser = argparse.ArgumentParser(description=first, epilog=" ".join(rest[1:]))
-    parser.add_argument("--configs", nargs="+", required=True, metavar="FILE")
-    parser.add_argument(
-        "--weights", nargs="+", required=True, metavar="FILE", help='as many; "" for none'
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="default: the first of DATASETS.TEST")
+    parser = ways_parser(__doc__)
     parser.add_argument("--output", default="output/limits", help="folder for JSON and plots")
     parser.add_argument("--max-images", type=int, metavar="N", help="use N images, evenly spread")
     parser.add_argument(
@@ -44,12 +43,8 @@ def parse_args(argv=None):
         default="objects",
         help="terciles of limit 2: number of objects, or mean box IoU with the nearest neighbour",
     )
-    parser.add_argument(
-        "--opts", nargs="*", default=[], metavar="KEY VALUE", help="override keys of all configs"
-    )
     args = parser.parse_args(argv)
-    if args.max_images is not None and args.max_images < 1:
-        raise UserError(f"--max-images is {args.max_images}; use 1 or more.")
+    check_at_least(args, {"max_images": 1})
     return args
 
 

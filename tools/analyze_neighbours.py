@@ -5,12 +5,11 @@ Recall at mask IoU 0.5: predictions of any class with a score of at least the co
 TEST.LABEL_MAP_SCORE_THRESHOLD are given to objects one to one, the best score first.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
-from ways import common_test_set, run_tool, warn_of_choice_on_test_set
+from ways import common_test_set, run_tool, warn_of_choice_on_test_set, ways_parser
 from ways import load_ways as ways_of_configs
 
 from instance_seg_common.analysis import neighbours
@@ -23,13 +22,7 @@ WITH_NMS = ("GeneralizedRCNN",)
 
 def parse_args(argv=None):
     """Arguments of this tool."""
-    first, _, *rest = __doc__.splitlines()
-    parser = argparse.ArgumentParser(description=first, epilog=" ".join(rest[1:]))
-    parser.add_argument("--configs", nargs="+", required=True, metavar="FILE")
-    parser.add_argument(
-        "--weights", nargs="+", required=True, metavar="FILE", help='as many; "" for none'
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="default: the first of DATASETS.TEST")
+    parser = ways_parser(__doc__)
     parser.add_argument("--output", default="output/neighbours", help="folder for JSON and plot")
     parser.add_argument(
         "--nms-thresholds",
@@ -38,9 +31,6 @@ def parse_args(argv=None):
         default=[],
         metavar="IOU",
         help="run a way that has NMS with these thresholds, too",
-    )
-    parser.add_argument(
-        "--opts", nargs="*", default=[], metavar="KEY VALUE", help="override keys of all configs"
     )
     return parser.parse_args(argv)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from detectron2.utils.logger import setup_logger
 from visualize import dataset_dicts, image_paths, progress, readable_metadata
-from ways import config_parser, get_cfg_with_plugins, load_cfg, run_tool
+from ways import check_at_least, config_parser, load_cfg, part_opts_from_images, run_tool
 
 from instance_seg_common.analysis import order, order_plots
 from instance_seg_common.engine.checkpoint import AtomicCheckpointer
@@ -60,14 +60,8 @@ def parse_args(argv=None):
     parser.add_argument("--max-images", type=int, metavar="N", help="default: all")
     parser.add_argument("--output", default="output/order", help="folder for JSON and plots")
     args = parser.parse_args(argv)
-    for name, value, least in (("--max-images", args.max_images, 1), ("--fresh", args.fresh, 0)):
-        if value is not None and value < least:
-            raise UserError(f"{name} is {value}; use {least} or more.")
-    if args.images:
-        keys = get_cfg_with_plugins()
-        are_keys = [x.split(".")[0] in keys and not Path(x).exists() for x in args.images]
-        count = are_keys.index(True) if any(are_keys) else len(args.images)
-        args.images, args.opts = args.images[:count], args.images[count:] + args.opts
+    check_at_least(args, {"max_images": 1, "fresh": 0})
+    part_opts_from_images(args)
     return args
 
 

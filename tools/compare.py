@@ -5,7 +5,6 @@ The page is one file that needs no network. The classical baseline and, where an
 among the ways, connected components of its semantic output are added to the ways.
 """
 
-import argparse
 import json
 import logging
 import platform
@@ -17,7 +16,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
-from ways import common_test_set, load_cfg, load_ways, run_tool
+from ways import check_at_least, common_test_set, load_cfg, load_ways, run_tool, ways_parser
 
 from instance_seg_common.analysis import comparison
 from instance_seg_common.data.registration import get_dataset_dicts
@@ -36,14 +35,7 @@ CLASSICAL = "OtsuWatershed"
 
 def parse_args(argv=None):
     """Arguments of this tool."""
-    first, _, *rest = __doc__.splitlines()
-    parser = argparse.ArgumentParser(description=first, epilog=" ".join(rest[1:]))
-    parser.add_argument("--configs", nargs="+", required=True, metavar="FILE")
-    parser.add_argument(
-        "--weights", nargs="+", metavar="FILE",
-        help='as many; "" for none; default: what training left in OUTPUT_DIR, or MODEL.WEIGHTS',
-    )  # fmt: skip
-    parser.add_argument("--dataset", metavar="NAME", help="default: the first of DATASETS.TEST")
+    parser = ways_parser(__doc__, "what training left in OUTPUT_DIR, or MODEL.WEIGHTS")
     parser.add_argument("--max-images", type=int, metavar="N", help="the first N; default: all")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the three files")
     parser.add_argument(
@@ -51,14 +43,8 @@ def parse_args(argv=None):
         help="look into the models on N images, where they differ most; default: as many as fit",
     )  # fmt: skip
     parser.add_argument("--no-baselines", action="store_true", help="only the given ways")
-    parser.add_argument(
-        "--opts", nargs="*", default=[], metavar="KEY VALUE", help="override keys of all configs"
-    )
     args = parser.parse_args(argv)
-    for name in ("max_images", "internals"):
-        value, least = getattr(args, name), 1 if name == "max_images" else 0
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} is {value}; use {least} or more.")
+    check_at_least(args, {"max_images": 1, "internals": 0})
     args.weights = args.weights or [default_weights(c, args.opts) for c in args.configs]
     return args
 

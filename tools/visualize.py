@@ -10,7 +10,7 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from tqdm import tqdm
-from ways import config_parser, get_cfg_with_plugins, load_cfg, run_tool
+from ways import check_at_least, config_parser, load_cfg, part_opts_from_images, run_tool
 
 from instance_seg_common.data.images import image_header
 from instance_seg_common.data.loader import build_train_mapper
@@ -49,11 +49,7 @@ def parse_args(argv=None):
     parser.add_argument("--internals", action="store_true", help="also what happens in the model")
     parser.add_argument("--save", choices=("label-map", "coco-json"), help="predictions as files")
     args = parser.parse_args(argv)
-    if args.images:
-        keys = get_cfg_with_plugins()
-        are_keys = [x.split(".")[0] in keys and not Path(x).exists() for x in args.images]
-        count = are_keys.index(True) if any(are_keys) else len(args.images)
-        args.images, args.opts = args.images[:count], args.images[count:] + args.opts
+    part_opts_from_images(args)
     return args
 
 
@@ -76,8 +72,7 @@ def check_args(args):
     allowed = {"prediction": ("label-map", "coco-json"), "annotation": ("label-map",)}
     if args.save and args.save not in allowed.get(args.source, ()):
         raise UserError(f"--save {args.save} is not possible with --source {args.source}.")
-    if args.max_images is not None and args.max_images < 1:
-        raise UserError(f"--max-images is {args.max_images}; use 1 or more.")
+    check_at_least(args, {"max_images": 1})
 
 
 class Writer:

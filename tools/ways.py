@@ -153,6 +153,59 @@ def config_parser(description):
     return parser
 
 
+def ways_parser(doc, default_weights=""):
+    """Arguments of every tool that takes several ways.
+
+    Args:
+        doc (str): of the tool: the first line of its help, and what follows it.
+        default_weights (str): what happens without ``--weights``; "" requires them.
+
+    Returns:
+        argparse.ArgumentParser: with ``--configs``, ``--weights``, ``--dataset`` and ``--opts``.
+    """
+    first, _, *rest = doc.splitlines()
+    parser = argparse.ArgumentParser(description=first, epilog=" ".join(rest[1:]))
+    parser.add_argument("--configs", nargs="+", required=True, metavar="FILE")
+    parser.add_argument(
+        "--weights", nargs="+", required=not default_weights, metavar="FILE",
+        help='as many; "" for none' + (default_weights and f"; default: {default_weights}"),
+    )  # fmt: skip
+    parser.add_argument("--dataset", metavar="NAME", help="default: the first of DATASETS.TEST")
+    parser.add_argument(
+        "--opts", nargs="*", default=[], metavar="KEY VALUE", help="override keys of all configs"
+    )
+    return parser
+
+
+def check_at_least(args, least_by_name):
+    """Check numbers of the command line.
+
+    Args:
+        args (argparse.Namespace)
+        least_by_name (dict[str, int]): by the argument's name; one that was not given is well.
+
+    Raises:
+        UserError: a number is smaller.
+    """
+    for name, least in least_by_name.items():
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} is {value}; use {least} or more.")
+
+
+def part_opts_from_images(args):
+    """Tell ``KEY VALUE`` pairs from the files before them, of which ``--images`` takes all.
+
+    Args:
+        args (argparse.Namespace): with ``images`` and ``opts``; changed in place.
+    """
+    if args.images:
+        keys = get_cfg_with_plugins()
+        are_keys = [x.split(".")[0] in keys and not Path(x).exists() for x in args.images]
+        count = are_keys.index(True) if any(are_keys) else len(args.images)
+        args.images, args.opts = args.images[:count], args.images[count:] + args.opts
+
+
 def warn_of_choice_on_test_set(test_sets, dataset_name, what):
     """Log a warning if something is chosen on the data set on which it is judged.
 
