@@ -111,7 +111,8 @@ def test_images_without_instances_and_without_predictions(tiny_cfg, register_var
 
 
 def test_overfit_reaches_ap50_of_80(tiny_cfg, register_variant):
-    tiny_cfg.SOLVER.MAX_ITER = 120
+    # With 120, processors that round differently end at 75 to 100; with 160 three seeds end at 100.
+    tiny_cfg.SOLVER.MAX_ITER = 160
     tiny_cfg.SOLVER.IMS_PER_BATCH = 2
     tiny_cfg.SOLVER.WARMUP_ITERS = 10
     tiny_cfg.INPUT.RANDOM_FLIP = "none"
