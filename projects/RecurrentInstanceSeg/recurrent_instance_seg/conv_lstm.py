@@ -88,6 +88,6 @@ class ConvLSTMCell(nn.Module):
 
 
 def _packed(x):
-    """``x`` without gaps in memory and with its channels together: a sigmoid of every fourth run of
-    numbers takes twice as long, and a convolution of another layout copies its input."""
+    """``x`` without gaps in memory and with its channels together, as the convolutions have them: a
+    sigmoid of every fourth run of numbers takes twice as long."""
     return x.contiguous(memory_format=torch.channels_last)

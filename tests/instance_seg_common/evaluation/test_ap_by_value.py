@@ -84,6 +84,9 @@ def test_a_value_on_an_edge_belongs_above_and_empty_bins_have_no_precision():
     result = ap_by_value(evaluation, [2, 5, 9], VALUES, values)
     assert result == [pytest.approx(100), None, pytest.approx(100), None]
     assert ap_by_value(evaluation, [2], {1: 0.0}, values) == [pytest.approx(100), None]
+    # An object without a value is not missed in any bin, and a prediction without one is not wrong.
+    evaluation = evaluated([(7, rle(0, 0), 0.9), (8, rle(0, 30), 0.95)])
+    assert ap_by_value(evaluation, [2], {1: 0.0}, {7: 0.0}) == [pytest.approx(100), None]
 
 
 def test_no_prediction_at_all():

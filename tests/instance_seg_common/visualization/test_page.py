@@ -139,13 +139,13 @@ def test_an_image_that_one_way_fails_on_counts_for_none(contest_and_cards):
             return [output]
 
     cfg = small_cfg()
-    ways = [comparison.Way("good", cfg, Bright()), comparison.Way("wrong", cfg, WrongClass())]
+    ways = [comparison.Way("few", cfg, Bright(2)), comparison.Way("wrong", cfg, WrongClass())]
     contest = comparison.Contest(ways, NAME)
-    first, second = DatasetCatalog.get(NAME)[:2]
+    two_objects, four_objects = DatasetCatalog.get(NAME)[:2]
     with pytest.raises(UserError, match="class 1, but the data set has 1"):
-        contest.add(first)
+        contest.add(four_objects)  # of which the first way loses two
     ways[1].model.forward = Bright().forward
-    contest.add(second)
+    contest.add(two_objects)
     assert contest.summary(ways[0], memory=False).metrics["accuracy"] == 1
 
 
