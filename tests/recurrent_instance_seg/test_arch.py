@@ -45,6 +45,7 @@ KINDS = {
     "every class": {"STOP_BIAS": 20.0, "ALL_CLASSES": True, "SCORE": ["class"]},
     "ris": RIS,
     "ris, mask pooling": {**RIS, "MASK_POOLING": True},
+    "ris, votes": {**RIS, "MASK_POOLING": True, "GUIDE_WEIGHT": 1.0, "VOTE_WEIGHT": 1.0},
     "ris, curriculum": {**RIS, "CURRICULUM_START": 1, "STOP_BIAS": 20.0, "SCORE": []},
 }
 FOUR = [(2, 3, 12, 14), (15, 5, 28, 30), (2, 20, 10, 30), (14, 34, 20, 40)]
@@ -633,6 +634,7 @@ def test_a_head_without_a_loss_is_not_built():
         ),
         ({"GUIDE_UNIT": 0.0}, "GUIDE_UNIT is 0.0; .*above 0"),
         ({"VOTE_WEIGHT": 1.0}, "VOTE_WEIGHT is 1.0; .*GUIDE_WEIGHT"),
+        ({**RIS, "VOTE_WEIGHT": 1.0}, "VOTE_WEIGHT is 1.0; .*GUIDE_WEIGHT"),
     ],
 )
 def test_config_mistakes_are_sentences(changes, sentence):

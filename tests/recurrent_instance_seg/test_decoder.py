@@ -28,6 +28,7 @@ EVERYTHING = {
     "votes": True,
     "attention": True,
 }
+RIS_EVERYTHING = {"mask_pooling": True, "guide_unit": 16.0, "votes": True}
 
 
 def random_memory(size=(2, 16, 24), seed=3):
@@ -225,37 +226,48 @@ def quarters_by_hand(x):
     return torch.stack(values)
 
 
-@pytest.mark.parametrize("mask_pooling", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"mask_pooling": True}, {"guide_unit": 16.0}, RIS_EVERYTHING],
+    ids=lambda options: "-".join(options) or "plain",
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.no_grad()
-def test_ris_equals_the_plain_decoder(build_ris, pyramid, dtype, mask_pooling):
-    options = {"inhibition_gain": 3.0, "mask_pooling": mask_pooling}
-    decoder = build_ris(kernel_size=3, inhibition_bias=2.5, **options).to(dtype)
+def test_ris_equals_the_plain_decoder(build_ris, pyramid, dtype, options):
+    decoder = build_ris(inhibition_bias=2.5, inhibition_gain=3.0, **options).to(dtype)
     (x,), sizes, padded = pyramid(1, dtype)
     prepared, state = decoder.prepare([x], sizes, padded), None
     skip = decoder.project(x).clamp(min=0)
+    seen = [skip]
+    if decoder.guide is not None:
+        raw = decoder.guide(x)
+        seen.append(maps_of(raw, plain_positions(raw, sizes, padded), sizes, 16.0).to(dtype))
     first = second = None
-    tolerance = {"rtol": 0, "atol": 1e-13 if dtype == torch.float64 else 1e-5}
+    # What reads positions or masks is float32 whatever the model is.
+    exact = dtype == torch.float64 and not options
+    tolerance = {"rtol": 0, "atol": 1e-13 if exact else 1e-5}
     for _ in range(3):
         step, state = decoder(prepared, state)
-        first = plain_cell(decoder.cells[0], [skip], first or [x.new_zeros(2, 5, 8, 12)] * 2)
+        first = plain_cell(decoder.cells[0], seen, first or [x.new_zeros(2, 5, 8, 12)] * 2)
         second = plain_cell(decoder.cells[1], [first[0]], second or [x.new_zeros(2, 3, 8, 12)] * 2)
         torch.testing.assert_close(state, [first, second], **tolerance)
-        raw = 3 * torch.einsum("bchw,c->bhw", second[0], decoder.mask.weight[0, :, 0, 0])
+        logits = 3 * torch.einsum("bchw,c->bhw", second[0], decoder.mask.weight[0, :, 0, 0])
         for image, size in enumerate(sizes):
-            total = own_cells(raw[image], size, 4).exp().sum().log()
+            total = own_cells(logits[image], size, 4).exp().sum().log()
             torch.testing.assert_close(
-                step.masks[image], (raw[image] - total + 2.5).float(), rtol=0, atol=1e-5
+                step.masks[image], (logits[image] - total + 2.5).float(), rtol=0, atol=1e-5
             )
             pooled = quarters_by_hand(own_cells(second[0][image], size, 4))
             torch.testing.assert_close(step.stop[image], decoder.stop(pooled)[0], **tolerance)
-            if mask_pooling:
+            votes = 0
+            if decoder.mask_pooling:
                 own = torch.zeros_like(step.masks[image])
                 own_cells(own, size, 4)[:] = own_cells(step.masks[image].sigmoid(), size, 4)
                 mean = plain_mean_under(own, skip[image]).to(pooled.dtype)
                 pooled = torch.cat([pooled, mean])
-                tolerance["atol"] = 1e-5  # masks are float32
-            torch.testing.assert_close(step.classes[image], decoder.classes(pooled), **tolerance)
+                votes = plain_mean_under(own, raw[image, :-3]) if decoder.votes else 0
+            expected = decoder.classes(pooled) + votes
+            torch.testing.assert_close(step.classes[image], expected, **tolerance)
 
 
 def pointwise(decoder):
@@ -283,12 +295,20 @@ def rsis_without_enlarging(**options):
     return RSISDecoder([4, 4], [5, 3], 3, 8, "", **options)
 
 
-@pytest.mark.parametrize("options", [{}, EVERYTHING, None], ids=["rsis", "everything", "ris"])
+DECODERS = {
+    "rsis": ("rsis", {}),
+    "rsis, everything": ("rsis", EVERYTHING),
+    "ris": ("ris", {}),
+    "ris, everything": ("ris", RIS_EVERYTHING),
+}
+
+
+@pytest.mark.parametrize(("kind", "options"), DECODERS.values(), ids=DECODERS)
 @torch.no_grad()
-def test_padding_never_counts(build_ris, options):
+def test_padding_never_counts(build_ris, kind, options):
     """What an image gives does not depend on what its padding holds, nor on its being there."""
-    decoder = pointwise(build_ris() if options is None else rsis_without_enlarging(**options))
-    levels = 1 if options is None else 2
+    build, levels = {"ris": (build_ris, 1), "rsis": (rsis_without_enlarging, 2)}[kind]
+    decoder = pointwise(build(**options))
     generator = torch.Generator().manual_seed(0)
     features = [torch.randn(2, 4, 8, 12, generator=generator) for _ in range(levels)]
     sizes, padded, memory = [(32, 48), (21, 34)], (32, 48), random_memory((2, 8, 12))
@@ -325,7 +345,7 @@ def test_inside_image(size):
 
 @torch.no_grad()
 def test_images_of_a_batch_do_not_see_each_other(build_rsis, build_ris, pyramid):
-    for decoder, levels in ((build_rsis(**EVERYTHING), 3), (build_ris(), 1)):
+    for decoder, levels in ((build_rsis(**EVERYTHING), 3), (build_ris(**RIS_EVERYTHING), 1)):
         features, sizes, padded = pyramid(levels)
         memory = random_memory()
         together = run_steps(decoder, features, sizes, padded, memory)
@@ -413,10 +433,10 @@ def test_classes_do_not_teach_the_masks_under_which_they_look(build_rsis, pyrami
     assert decoder.project[0].weight.grad.any()
 
 
-@pytest.mark.parametrize("options", [{}, EVERYTHING, None], ids=["rsis", "everything", "ris"])
-def test_gradients_reach_every_parameter(build_rsis, build_ris, pyramid, options):
-    decoder = build_ris() if options is None else build_rsis(**options)
-    inputs = pyramid(1 if options is None else 3)
+@pytest.mark.parametrize(("kind", "options"), DECODERS.values(), ids=DECODERS)
+def test_gradients_reach_every_parameter(build_rsis, build_ris, pyramid, kind, options):
+    build, levels = {"ris": (build_ris, 1), "rsis": (build_rsis, 3)}[kind]
+    decoder, inputs = build(**options), pyramid(levels)
     steps = run_steps(decoder, *inputs, random_memory())
     total = 0
     for step in steps:
@@ -453,7 +473,7 @@ def test_norm_of_few_channels():
 
 @torch.no_grad()
 def test_low_precision(build_rsis, build_ris, pyramid):
-    for decoder, levels in ((build_rsis(**EVERYTHING), 3), (build_ris(), 1)):
+    for decoder, levels in ((build_rsis(**EVERYTHING), 3), (build_ris(**RIS_EVERYTHING), 1)):
         memory = random_memory()
         exact = run_steps(decoder, *pyramid(levels), memory)
         with torch.autocast("cpu", dtype=torch.bfloat16):

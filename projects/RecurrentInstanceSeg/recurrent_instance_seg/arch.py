@@ -300,12 +300,14 @@ def _decoder(node, levels):
         "norm": node.NORM,
         "kernel_size": node.KERNEL_SIZE,
         "stop_bias": node.STOP_BIAS,
+        "mask_pooling": node.MASK_POOLING,
+        "guide_unit": node.GUIDE_UNIT if node.GUIDE_WEIGHT > 0 else None,
+        "votes": node.VOTE_WEIGHT > 0,
     }
     if node.DECODER == "ris":
         return RISDecoder(
             channels[0], stride=stride, gate_bias=node.FORGET_BIAS,
-            inhibition_bias=node.INHIBITION_BIAS, inhibition_gain=node.INHIBITION_GAIN,
-            mask_pooling=node.MASK_POOLING, **shared,
+            inhibition_bias=node.INHIBITION_BIAS, inhibition_gain=node.INHIBITION_GAIN, **shared,
         )  # fmt: skip
     if node.DETAIL:
         channels, stride = [*channels, node.HIDDEN_CHANNELS[-1]], stride // 2
@@ -315,9 +317,7 @@ def _decoder(node, levels):
         return_inhibition=node.RETURN_INHIBITION, inhibition_gain=node.INHIBITION_GAIN,
         feedback=node.FEEDBACK,
         coordinates=node.COORDINATES, coarse_masks=node.COARSE_WEIGHT > 0,
-        mask_pooling=node.MASK_POOLING,
-        guide_unit=node.GUIDE_UNIT if node.GUIDE_WEIGHT > 0 else None,
-        votes=node.VOTE_WEIGHT > 0, attention=node.ATTENTION,
+        attention=node.ATTENTION,
         box_head=node.BOX_HEAD and node.BOX_WEIGHT > 0, **shared,
     )  # fmt: skip
 
@@ -334,8 +334,8 @@ def _loss_weights(node):
         "loss_dice": node.DICE_WEIGHT,
         "loss_position": node.POSITION_WEIGHT,
         "loss_coarse": node.COARSE_WEIGHT if node.DECODER == "rsis" else 0,
-        "loss_guide": node.GUIDE_WEIGHT if node.DECODER == "rsis" else 0,
-        "loss_vote": node.VOTE_WEIGHT if node.DECODER == "rsis" else 0,
+        "loss_guide": node.GUIDE_WEIGHT,
+        "loss_vote": node.VOTE_WEIGHT,
         "loss_box": node.BOX_WEIGHT if node.BOX_HEAD and node.DECODER == "rsis" else 0,
     }
     return weights | {name: weight for name, weight in optional.items() if weight}

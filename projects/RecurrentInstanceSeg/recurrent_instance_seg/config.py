@@ -47,7 +47,7 @@ DEFAULTS = {
     # ATTENTION of the scores of its points
     "POSITION_WEIGHT": 0.0,
     "COARSE_WEIGHT": 0.0,  # weight of 1 - soft IoU of auxiliary masks at the coarser levels
-    "GUIDE_WEIGHT": 0.0,  # rsis: above 0 learn maps of classes and centres, and read them
+    "GUIDE_WEIGHT": 0.0,  # above 0: learn maps of classes and centres, and read them
     "VOTE_WEIGHT": 0.0,  # with GUIDE_WEIGHT: classes that an instance's pixels vote together
     "BOX_WEIGHT": 1.0,  # weight of the boxes' squared error, with BOX_HEAD
     "LOSS_STRIDE": 1,  # of the grid on which masks are compared, pixels of the network input
@@ -123,7 +123,7 @@ def check_node(node, shapes):
         "SCORE": unknown and f"it is made of {', '.join(SCORE_PARTS)}",
         "ATTENTION": (rsis and node.ATTENTION and (levels < 2 or not trained))
         and "it needs GUIDE_WEIGHT and POSITION_WEIGHT above 0, and two levels at least",
-        "VOTE_WEIGHT": (rsis and node.VOTE_WEIGHT > 0 and node.GUIDE_WEIGHT == 0)
+        "VOTE_WEIGHT": (node.VOTE_WEIGHT > 0 and node.GUIDE_WEIGHT == 0)
         and "it is the guide that votes: set GUIDE_WEIGHT above 0",
         "RANDOM_PREFIX": (node.RANDOM_PREFIX and not reads_memory)
         and "the decoder cannot see what is found: set DECODER rsis and FEEDBACK True",

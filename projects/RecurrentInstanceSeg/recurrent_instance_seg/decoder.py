@@ -112,11 +112,7 @@ class RSISDecoder(nn.Module):
         self.feedback = feedback
         self.coordinates = coordinates
         self.mask_pooling = mask_pooling
-        self.guide = None
-        if guide_unit is not None:
-            self.guide = Guide(
-                in_channels[-1], 32, num_classes, stride, norm_of(norm, 32), guide_unit
-            )
+        self.guide = _guide(in_channels[-1], num_classes, stride, norm, guide_unit)
         self.votes = votes and mask_pooling and self.guide is not None
         self.attention = None
         if attention:
@@ -161,12 +157,7 @@ class RSISDecoder(nn.Module):
         inside = [inside_image(image_sizes, padded_size, size, skips[0].device) for size in sizes]
         guide = None if self.guide is None else self.guide(features[-1])
         extra = self._extra(skips[-1], guide, image_sizes, padded_size)
-        constant = skips
-        if extra is not None:
-            constant = [
-                torch.cat([skip, F.adaptive_avg_pool2d(extra, size)], dim=1)
-                for skip, size in zip(skips, sizes)
-            ]
+        constant = [_beside(skip, extra) for skip in skips]
         gates = [cell.prepare(x) for cell, x in zip(self.cells, constant)]
         grid = [n // self.mask_stride for n in padded_size]
         mask_inside = inside_image(image_sizes, padded_size, grid, skips[0].device)
@@ -181,7 +172,7 @@ class RSISDecoder(nn.Module):
         maps = [position] if self.coordinates else []
         if guide is not None:
             maps.append(maps_of(guide, position, image_sizes, self.guide.unit))
-        return torch.cat(maps, dim=1).to(like.dtype) if maps else None
+        return torch.cat(maps, dim=1) if maps else None
 
     def forward(self, prepared, state=None, memory=None):
         """
@@ -219,24 +210,13 @@ class RSISDecoder(nn.Module):
         maxima = torch.cat([_maximum(h, i) for h, i in zip(hidden, prepared.inside)], dim=1)
         step = Step(
             masks,
-            self._classes(prepared, masks, maxima),
+            _classes(self, prepared, masks, maxima),
             self.stop(maxima)[:, 0],
             tuple(conv(h)[:, 0] for conv, h in zip(self.coarse, hidden)),
             None if self.boxes is None else torch.sigmoid(self.boxes(maxima)),
             scores,
         )
         return step, states
-
-    def _classes(self, prepared, masks, maxima):
-        """(B, C) logits."""
-        if not self.mask_pooling:
-            return self.classes(maxima)
-        own = _own(masks, prepared)
-        under = _means_under(own, prepared.skips)
-        classes = self.classes(torch.cat([maxima, under], dim=1))
-        if self.votes:
-            classes = classes + _means_under(own, [prepared.guide[:, :-3]])
-        return classes
 
 
 class RISDecoder(nn.Module):
@@ -258,17 +238,22 @@ class RISDecoder(nn.Module):
         inhibition_gain (float): of the logits that compete.
         stop_bias (float): before training.
         mask_pooling (bool): classes also see the features' mean under the mask.
+        guide_unit (float or None), votes (bool): as in :class:`RSISDecoder`; the first cell sees
+            the maps.
     """
 
     def __init__(
         self, in_channels, hidden_channels, num_classes, stride, norm="", kernel_size=3,
         gate_bias=1.0, inhibition_bias=1.0, inhibition_gain=1.0, stop_bias=10.0,
-        mask_pooling=False,
+        mask_pooling=False, guide_unit=None, votes=False,
     ):  # fmt: skip
         super().__init__()
         self.mask_stride = stride
+        self.guide = _guide(in_channels, num_classes, stride, norm, guide_unit)
+        self.votes = votes and mask_pooling and self.guide is not None
         self.project = _projection(in_channels, hidden_channels[0], norm)
-        constant = [hidden_channels[0]] + [0] * len(hidden_channels[1:])
+        first = hidden_channels[0] + MAPS * (self.guide is not None)
+        constant = [first] + [0] * len(hidden_channels[1:])
         below = [0, *hidden_channels[:-1]]
         self.cells = nn.ModuleList(
             ConvLSTMCell(*channels, kernel_size, (gate_bias,) * 3)
@@ -286,8 +271,13 @@ class RISDecoder(nn.Module):
         """As :meth:`RSISDecoder.prepare`, of one feature map."""
         skip = F.relu(self.project(features[0]))
         inside = inside_image(image_sizes, padded_size, skip.shape[-2:], skip.device)
-        gates = [self.cells[0].prepare(skip)] + [None] * len(self.cells[1:])
-        return Prepared(gates, [skip], [inside], inside)
+        guide = extra = None
+        if self.guide is not None:
+            guide = self.guide(features[0])
+            position = _positions(skip, image_sizes, padded_size)
+            extra = maps_of(guide, position, image_sizes, self.guide.unit)
+        gates = [self.cells[0].prepare(_beside(skip, extra))] + [None] * len(self.cells[1:])
+        return Prepared(gates, [skip], [inside], inside, guide)
 
     def forward(self, prepared, state=None, memory=None):
         """As :meth:`RSISDecoder.forward`; ``memory`` is not read."""
@@ -300,11 +290,8 @@ class RISDecoder(nn.Module):
         pooled = torch.stack(
             [_quarters(x, inside) for x, inside in zip(hidden, prepared.mask_inside)]
         )
-        described = pooled
-        if self.mask_pooling:
-            under = _means_under(_own(masks, prepared), prepared.skips)
-            described = torch.cat([pooled, under], dim=1)
-        return Step(masks, self.classes(described), self.stop(pooled)[:, 0]), states
+        classes = _classes(self, prepared, masks, pooled)
+        return Step(masks, classes, self.stop(pooled)[:, 0]), states
 
 
 def convolve_enlarged(conv, x, size):
@@ -413,6 +400,33 @@ def _means_under(masks, features):
         weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
         means.append(torch.einsum("bcp,bp->bc", x.flatten(2), weights.to(x.dtype)))
     return torch.cat(means, dim=1)
+
+
+def _classes(decoder, prepared, masks, pooled):
+    """(B, C) logits of a step from (B, D) pooled states and, with ``mask_pooling``, its mask."""
+    if not decoder.mask_pooling:
+        return decoder.classes(pooled)
+    own = _own(masks, prepared)
+    under = _means_under(own, prepared.skips)
+    classes = decoder.classes(torch.cat([pooled, under], dim=1))
+    if decoder.votes:
+        classes = classes + _means_under(own, [prepared.guide[:, :-3]])
+    return classes
+
+
+def _guide(in_channels, num_classes, stride, norm, unit):
+    """A :class:`Guide` with 32 hidden channels, or None without a unit."""
+    if unit is None:
+        return None
+    return Guide(in_channels, 32, num_classes, stride, norm_of(norm, 32), unit)
+
+
+def _beside(skip, extra):
+    """(B, c, h, w) features and, beside them, further maps brought to their grid; None: none."""
+    if extra is None:
+        return skip
+    extra = F.adaptive_avg_pool2d(extra.to(skip.dtype), skip.shape[-2:])
+    return torch.cat([skip, extra], dim=1)
 
 
 def _projection(in_channels, out_channels, norm):
