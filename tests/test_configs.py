@@ -22,7 +22,10 @@ HALVES = sorted([*CONFIGS.glob("methods/*.yaml"), *CONFIGS.glob("data/*.yaml")])
 LEAVES = sorted(set(CONFIGS.glob("*/*.yaml")) - set(HALVES))
 # Leaves whose way sees enlarged images, as its own remedy for coarse cells; the README says so next
 # to the figures.
-ENLARGED = {"Nuclei/recurrent_R18_upto20.yaml": 384}
+ENLARGED = {
+    "Nuclei/recurrent_R18_upto20.yaml": 384,
+    "Synthetic/recurrent_R18_shapes.yaml": 160,
+}
 ADDED_KEYS_ARE_READ_IN = [ROOT / "projects", ROOT / "tools"]
 
 
