@@ -77,6 +77,11 @@ def test_every_parameter_gets_a_finite_gradient_on_every_batch(kind, batch):
         assert torch.isfinite(parameter.grad).all(), name
 
 
+def test_ris_learns_the_guide_and_its_votes():
+    losses = build_tiny(**KINDS["ris, votes"])([item()])
+    assert losses["loss_guide"] > 0 and losses["loss_vote"] > 0
+
+
 def test_every_weight_scales_its_loss():
     names = ["mask", "class", "stop", "bce", "dice", "position", "coarse", "guide", "vote", "box"]
     ones = {f"{name.upper()}_WEIGHT": 1.0 for name in names}
