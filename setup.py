@@ -8,11 +8,34 @@ from pathlib import Path
 
 from setuptools import setup
 
-# package -> folder; each way to segment instances adds a line.
+# package -> folder; each method adds a line.
 PROJECTS = {
     "instance_seg_common": "projects/InstanceSegCommon/instance_seg_common",
+    "otsu_watershed": "projects/OtsuWatershed/otsu_watershed",
     "embedding_instance_seg": "projects/EmbeddingInstanceSeg/embedding_instance_seg",
     "recurrent_instance_seg": "projects/RecurrentInstanceSeg/recurrent_instance_seg",
+    "instance_seg_analysis": "projects/InstanceSegAnalysis/instance_seg_analysis",
+}
+# How packages announce themselves, here as anywhere: projects/README.md says what each group is.
+ENTRY_POINTS = {
+    # meta-architecture = the function that adds its config keys
+    "instance_seg.methods": [
+        "OtsuWatershed = otsu_watershed:add_otsu_watershed_config",
+        "EmbeddingInstanceSeg = embedding_instance_seg:add_embedding_instance_seg_config",
+        "RecurrentInstanceSeg = recurrent_instance_seg:add_recurrent_instance_seg_config",
+    ],
+    # any name = a dict of the keys that its config had in earlier versions
+    "instance_seg.removed_keys": [
+        "EmbeddingInstanceSeg = embedding_instance_seg.config:REMOVED_KEYS",
+        "RecurrentInstanceSeg = recurrent_instance_seg.config:REMOVED_KEYS",
+    ],
+    # meta-architecture = a MethodAnalysis: its drawer of internals, its knob, its network's parts
+    "instance_seg.analysis": [
+        "GeneralizedRCNN = instance_seg_analysis.methods.mask_rcnn:ANALYSIS",
+        "OtsuWatershed = instance_seg_analysis.methods.otsu_watershed:ANALYSIS",
+        "EmbeddingInstanceSeg = instance_seg_analysis.methods.embedding:ANALYSIS",
+        "RecurrentInstanceSeg = instance_seg_analysis.methods.recurrent:ANALYSIS",
+    ],
 }
 
 
@@ -37,6 +60,7 @@ setup(
     package_dir=package_dirs(),
     package_data={
         "instance_seg_common.evaluation": ["*.csv"],
-        "instance_seg_common.visualization": ["templates/*.j2"],
+        "instance_seg_analysis.comparison": ["templates/*.j2"],
     },
+    entry_points=ENTRY_POINTS,
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["small_worlds"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -42,11 +43,11 @@ TINY_SET = "tiny_shapes"
 
 @pytest.fixture
 def tiny_cfg(tmp_path):
-    """Mask R-CNN of the Synthetic leaf on eight 64 x 64 images, one image a step, three steps."""
+    """Mask R-CNN of configs/Synthetic on eight 64 x 64 images, one image a step, three steps."""
     from detectron2.data import DatasetCatalog
-    from ways import load_cfg
 
     from instance_seg_common.data import register_synthetic_dataset
+    from instance_seg_common.engine.setup import load_cfg
 
     if TINY_SET not in DatasetCatalog.list():
         register_synthetic_dataset(TINY_SET, kind="shapes", num_images=8, image_size=64, seed=7)

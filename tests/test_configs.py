@@ -8,19 +8,21 @@ import pytest
 import yaml
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
-from ways import get_cfg_with_plugins, load_cfg
 
 from embedding_instance_seg import add_embedding_instance_seg_config
-from instance_seg_common.config import add_common_config
+from instance_seg_common.config import add_common_config, get_cfg_with_plugins
 from instance_seg_common.engine.checks import class_count_key
+from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 from recurrent_instance_seg import add_recurrent_instance_seg_config
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
-HALVES = sorted([*CONFIGS.glob("methods/*.yaml"), *CONFIGS.glob("data/*.yaml")])
-LEAVES = sorted(set(CONFIGS.glob("*/*.yaml")) - set(HALVES))
-# Leaves whose way sees enlarged images, as its own remedy for coarse cells; the README says so next
+PARTS = sorted(
+    f for kind in ("backbones", "methods", "data") for f in CONFIGS.glob(f"{kind}/*.yaml")
+)
+RUNNABLE = sorted(set(CONFIGS.glob("*/*.yaml")) - set(PARTS))
+# Configs whose method sees enlarged images, as its own remedy for coarse cells; docs/ says so next
 # to the figures.
 ENLARGED = {
     "Nuclei/recurrent_R18_upto20.yaml": 384,
@@ -57,55 +59,58 @@ def as_yaml(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
-def test_leaves_are_thin_and_name_base_method_and_data(leaf):
-    content = yaml.safe_load(leaf.read_text())
-    base, method, data = content["_BASE_"]
+@pytest.mark.parametrize("config", RUNNABLE, ids=name_of)
+def test_configs_are_thin_and_name_base_backbone_method_and_data(config):
+    content = yaml.safe_load(config.read_text())
+    base, *backbone, method, data = content["_BASE_"]
     assert base == "../Base-InstanceSeg.yaml"
+    trained = "otsu" not in method
+    assert len(backbone) == trained
+    assert all(re.fullmatch(r"\.\./backbones/\w+\.yaml", name) for name in backbone)
     assert re.fullmatch(r"\.\./methods/\w+\.yaml", method)
     assert re.fullmatch(r"\.\./data/\w+\.yaml", data)
-    assert content["OUTPUT_DIR"] == f"output/{name_of(leaf).removesuffix('.yaml')}"
-    assert len(leaf.read_text().splitlines()) <= 35
+    assert content["OUTPUT_DIR"] == f"output/{name_of(config).removesuffix('.yaml')}"
+    assert len(config.read_text().splitlines()) <= 40
 
 
-@pytest.mark.parametrize("half", [CONFIGS / "Base-InstanceSeg.yaml", *HALVES], ids=name_of)
-def test_halves_have_no_base(half):
-    assert "_BASE_" not in yaml.safe_load(half.read_text())
+@pytest.mark.parametrize("part", [CONFIGS / "Base-InstanceSeg.yaml", *PARTS], ids=name_of)
+def test_parts_have_no_base(part):
+    assert "_BASE_" not in yaml.safe_load(part.read_text())
 
 
-@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
-def test_every_key_of_a_half_survives_unless_the_leaf_sets_it(leaf):
-    content = yaml.safe_load(leaf.read_text())
+@pytest.mark.parametrize("config", RUNNABLE, ids=name_of)
+def test_every_key_of_a_part_survives_unless_the_config_sets_it(config):
+    content = yaml.safe_load(config.read_text())
     own = flatten(content)
-    cfg = load_cfg(leaf)
-    for half in content["_BASE_"][1:]:
-        for key, value in flatten(yaml.safe_load((leaf.parent / half).read_text())).items():
+    cfg = load_cfg(config)
+    for part in content["_BASE_"][1:]:
+        for key, value in flatten(yaml.safe_load((config.parent / part).read_text())).items():
             if key not in own:
-                assert as_yaml(value_of(cfg, key)) == as_yaml(value), (half, key)
+                assert as_yaml(value_of(cfg, key)) == as_yaml(value), (part, key)
 
 
-@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
-def test_dump_of_a_leaf_reloads_equal(leaf, tmp_path):
-    cfg = load_cfg(leaf)
+@pytest.mark.parametrize("config", RUNNABLE, ids=name_of)
+def test_dump_of_a_config_reloads_equal(config, tmp_path):
+    cfg = load_cfg(config)
     (tmp_path / "config.yaml").write_text(cfg.dump())
     again = get_cfg_with_plugins()
     again.merge_from_file(str(tmp_path / "config.yaml"), allow_unsafe=False)
     assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
 
 
-@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
-def test_leaves_build_and_light_ones_stay_light(leaf):
-    cfg = load_cfg(leaf)
-    assert class_count_key(cfg).removesuffix(".NUM_CLASSES").split(".")[-1] in leaf.read_text()
+@pytest.mark.parametrize("config", RUNNABLE, ids=name_of)
+def test_configs_build_and_light_ones_stay_light(config):
+    cfg = load_cfg(config)
+    assert class_count_key(cfg).removesuffix(".NUM_CLASSES").split(".")[-1] in config.read_text()
     cfg.MODEL.DEVICE = "cpu"
     parameters = sum(p.numel() for p in build_model(cfg).parameters())
-    if "R50" not in leaf.name:
+    if "R50" not in config.name:
         assert parameters < 12e6
 
 
-@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
-def test_leaves_without_weights_freeze_nothing(leaf):
-    cfg = load_cfg(leaf)
+@pytest.mark.parametrize("config", RUNNABLE, ids=name_of)
+def test_configs_without_weights_freeze_nothing(config):
+    cfg = load_cfg(config)
     if not cfg.MODEL.WEIGHTS:
         assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
 
@@ -113,31 +118,32 @@ def test_leaves_without_weights_freeze_nothing(leaf):
 @pytest.mark.parametrize(
     ("pattern", "add_config"),
     [
-        ("mask_rcnn_*", lambda cfg: None),
-        ("embedding_*", add_embedding_instance_seg_config),
-        ("recurrent_*", add_recurrent_instance_seg_config),
-        ("ris*", add_recurrent_instance_seg_config),
-        ("rsis*", add_recurrent_instance_seg_config),
+        ("backbones/*", lambda cfg: None),
+        ("methods/mask_rcnn*", lambda cfg: None),
+        ("methods/embedding*", add_embedding_instance_seg_config),
+        ("methods/recurrent*", add_recurrent_instance_seg_config),
+        ("methods/ris*", add_recurrent_instance_seg_config),
+        ("methods/rsis*", add_recurrent_instance_seg_config),
     ],
 )
-def test_methods_load_with_stock_keys_and_those_of_their_plugin(pattern, add_config):
-    halves = list(CONFIGS.glob(f"methods/{pattern}.yaml"))
-    assert halves
-    for half in halves:
+def test_parts_load_with_stock_keys_and_those_of_their_plugin(pattern, add_config):
+    parts = list(CONFIGS.glob(f"{pattern}.yaml"))
+    assert parts
+    for part in parts:
         cfg = get_cfg()
         add_config(cfg)
-        cfg.merge_from_file(str(half), allow_unsafe=False)
+        cfg.merge_from_file(str(part), allow_unsafe=False)
 
 
-def test_equal_detections_and_crops_for_all_ways_on_one_data_set():
+def test_equal_detections_and_crops_for_all_methods_on_one_data_set():
     by_set = {}
-    for leaf in LEAVES:
-        cfg = load_cfg(leaf)
-        # A leaf may squash images instead, as a paper did: then it must not resize them twice.
+    for config in RUNNABLE:
+        cfg = load_cfg(config)
+        # A config may squash images instead, as a paper did: then it must not resize them twice.
         squashed = [name for name, _ in cfg.INPUT.AUGMENTATIONS if name == "Resize"]
-        assert not squashed or cfg.INPUT.MIN_SIZE_TEST == 0, leaf
+        assert not squashed or cfg.INPUT.MIN_SIZE_TEST == 0, config
         size = cfg.INPUT.MIN_SIZE_TEST
-        own = squashed or ENLARGED.get(name_of(leaf)) == size
+        own = squashed or ENLARGED.get(name_of(config)) == size
         facts = (cfg.TEST.DETECTIONS_PER_IMAGE, None if own else size)
         by_set.setdefault(cfg.DATASETS.TEST, set()).add(facts)
     for facts in by_set.values():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ways import config_parser, load_cfg, run_tool
 
-from instance_seg_common.analysis.oracle import ablate_oracle, oracle_table
+from instance_seg_analysis.oracle import ablate_oracle, oracle_table
 from instance_seg_common.data.registration import get_dataset_dicts
+from instance_seg_common.engine.predictor import build_predictor
 from instance_seg_common.errors import UserError
-from instance_seg_common.visualization.predictor import build_predictor
 
 
 def parse_args(argv=None):

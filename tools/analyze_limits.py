@@ -25,11 +25,11 @@ from ways import (
     ways_parser,
 )
 
-from instance_seg_common.analysis import limits
-from instance_seg_common.analysis.limits_findings import findings
-from instance_seg_common.analysis.limits_plots import write_plots
+from instance_seg_analysis.limits import measure as limits
+from instance_seg_analysis.limits.findings import findings
+from instance_seg_analysis.limits.plots import write_plots
 from instance_seg_common.data.registration import get_dataset_dicts
-from instance_seg_common.visualization.predictor import build_predictor
+from instance_seg_common.engine.predictor import build_predictor
 
 
 def parse_args(argv=None):

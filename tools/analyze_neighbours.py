@@ -12,9 +12,9 @@ from detectron2.utils.logger import setup_logger
 from ways import common_test_set, run_tool, warn_of_choice_on_test_set, ways_parser
 from ways import load_ways as ways_of_configs
 
-from instance_seg_common.analysis import neighbours
+from instance_seg_analysis.limits import neighbours
 from instance_seg_common.data.registration import get_dataset_dicts
-from instance_seg_common.visualization.predictor import build_predictor
+from instance_seg_common.engine.predictor import build_predictor
 
 # The architectures whose boxes go through MODEL.ROI_HEADS.NMS_THRESH_TEST.
 WITH_NMS = ("GeneralizedRCNN",)

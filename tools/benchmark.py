@@ -26,7 +26,7 @@ from benchmark_recurrent import (
 )
 from ways import run_tool
 
-from instance_seg_common.analysis.benchmark import (
+from instance_seg_analysis.benchmark.timing import (
     run_row,
     select_rows,
     timings_json,

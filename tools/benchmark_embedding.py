@@ -12,10 +12,10 @@ from ways import load_cfg
 
 from embedding_instance_seg.clustering import mean_shift, sklearn_mean_shift
 from embedding_instance_seg.losses import discriminative_loss
-from instance_seg_common.analysis.benchmark import Row
+from instance_seg_analysis.benchmark.timing import Row
 from instance_seg_common.data.synthetic import render, resolve_parameters
+from instance_seg_common.engine.predictor import build_predictor, model_input, predict
 from instance_seg_common.evaluation.matching import symmetric_best_dice
-from instance_seg_common.visualization.predictor import build_predictor, model_input, predict
 
 ROOT = Path(__file__).resolve().parent.parent
 # As large as the sticks of the training set may be, as a fraction of the image, and crowded: the

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from instance_seg_common.analysis.benchmark import Row
+from instance_seg_analysis.benchmark.timing import Row
 from instance_seg_common.evaluation.matching import symmetric_best_dice
 
 

@@ -17,11 +17,11 @@ from torch import nn
 from torch.nn import functional as F
 from ways import load_cfg
 
-from instance_seg_common.analysis.benchmark import Row
+from instance_seg_analysis.benchmark.timing import Row
 from instance_seg_common.data.synthetic import render, resolve_parameters
 from instance_seg_common.engine.optimizer import build_optimizer
+from instance_seg_common.engine.predictor import model_input
 from instance_seg_common.engine.trainer import build_model_quietly
-from instance_seg_common.visualization.predictor import model_input
 from recurrent_instance_seg import arch
 from recurrent_instance_seg.decoder import RSISDecoder
 from recurrent_instance_seg.losses import soft_iou_cost
@@ -143,7 +143,7 @@ def _strides(levels):
 
 
 def configured_decoder():
-    """(decoder, channels of its features) of configs/methods/recurrent_R18.yaml."""
+    """(decoder, channels of its features) of configs/methods/recurrent.yaml."""
     cfg, model = plain_model()
     return model.decoder, [cfg.MODEL.FPN.OUT_CHANNELS] * len(model.in_features)
 

@@ -18,17 +18,17 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 from ways import check_at_least, common_test_set, load_cfg, load_ways, run_tool, ways_parser
 
-from instance_seg_common.analysis import comparison
-from instance_seg_common.data.registration import get_dataset_dicts
-from instance_seg_common.errors import UserError
-from instance_seg_common.visualization import page, panels
-from instance_seg_common.visualization.internals import (
-    INTERNALS_DRAWERS,
+from instance_seg_analysis.comparison import comparison, page
+from instance_seg_analysis.comparison.static import static_comparison
+from instance_seg_analysis.methods.base import (
+    analysis_of,
     compute_internals,
     internals_panel,
 )
-from instance_seg_common.visualization.predictor import build_predictor
-from instance_seg_common.visualization.static_comparison import static_comparison
+from instance_seg_common.data.registration import get_dataset_dicts
+from instance_seg_common.engine.predictor import build_predictor
+from instance_seg_common.errors import UserError
+from instance_seg_common.visualization import panels
 
 CLASSICAL = "OtsuWatershed"
 
@@ -130,7 +130,7 @@ def add_internals(contest, cards, most, class_names):
     """
     failures = comparison.Failures()
     left = page.MAX_BYTES - sum(page.card_bytes(card) for card in cards) - page.REST_BYTES
-    ways = [w for w in contest.ways if w.cfg.MODEL.META_ARCHITECTURE in INTERNALS_DRAWERS]
+    ways = [w for w in contest.ways if analysis_of(w.cfg.MODEL.META_ARCHITECTURE).draw_internals]
     ways = [way for way in ways if way.kind == "trained"]
     records = {image.record["image_id"]: image.record for image in contest.images}
     ranked = sorted(cards, key=lambda card: -card["spread"])[:most]
@@ -148,11 +148,13 @@ def add_internals(contest, cards, most, class_names):
 @torch.no_grad()
 def inside(contest, way, record):
     """What happens in one way on one image, as a Layer."""
-    internals = compute_internals(way.model, [contest.item(way, record)])[0]
-    name = Path(record["file_name"]).name
     architecture = way.cfg.MODEL.META_ARCHITECTURE
+    internals = compute_internals(architecture, way.model, [contest.item(way, record)])[0]
+    name = Path(record["file_name"]).name
     image = panels.load_image(record["file_name"])
-    picture = internals_panel(architecture, image, internals, record, f"{way.name}   {name}")
+    picture = internals_panel(
+        architecture, image, internals, dataset_dict=record, name=f"{way.name}   {name}"
+    )
     return page.internals_layer(picture, way, name)
 
 

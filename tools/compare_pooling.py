@@ -13,13 +13,13 @@ from PIL import Image
 from tabulate import tabulate
 from ways import load_cfg, run_tool
 
-from instance_seg_common.analysis import pooling
+from instance_seg_analysis import pooling
 from instance_seg_common.data.loader import build_test_loader
 from instance_seg_common.data.registration import get_dataset_dicts
+from instance_seg_common.engine.predictor import build_predictor, predict
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation import build_evaluator
 from instance_seg_common.visualization import panels
-from instance_seg_common.visualization.predictor import build_predictor, predict
 
 FIGURES = {
     "segm AP": ("segm", "AP"),

@@ -27,7 +27,7 @@ from fvcore.nn import FlopCountAnalysis
 from tabulate import tabulate
 from ways import run_tool
 
-from instance_seg_common.analysis.benchmark import peak_memory
+from instance_seg_analysis.benchmark.timing import peak_memory
 
 DECODERS = {"recurrent_R18": configured_decoder, "RSIS as released": released_decoder}
 REQUIRED = 1.5

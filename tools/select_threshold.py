@@ -10,12 +10,12 @@ from detectron2.utils.logger import setup_logger
 from ways import config_parser, load_cfg, run_tool, warn_of_choice_on_test_set
 
 from instance_seg_common.data.registration import get_dataset_dicts
+from instance_seg_common.engine.predictor import build_predictor
 from instance_seg_common.evaluation.threshold import (
     best_threshold,
     sweep_score_threshold,
     sweep_table,
 )
-from instance_seg_common.visualization.predictor import build_predictor
 
 
 def parse_args(argv=None):

@@ -11,9 +11,9 @@ from ways import load_cfg, run_tool
 
 from instance_seg_common.engine import InstanceSegTrainer
 from instance_seg_common.engine.checks import check_config
+from instance_seg_common.engine.predictor import build_predictor
 from instance_seg_common.engine.trainer import write_results
 from instance_seg_common.evaluation.published import comparisons
-from instance_seg_common.visualization.predictor import build_predictor
 
 
 def train_or_evaluate(args):

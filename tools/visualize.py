@@ -12,18 +12,18 @@ from PIL import Image
 from tqdm import tqdm
 from ways import check_at_least, config_parser, load_cfg, part_opts_from_images, run_tool
 
-from instance_seg_common.data.images import image_header
-from instance_seg_common.data.loader import build_train_mapper
-from instance_seg_common.data.registration import get_dataset_dicts
-from instance_seg_common.errors import UserError
-from instance_seg_common.evaluation.label_map import predicted_label_map, score_label_maps
-from instance_seg_common.visualization import panels, saving
-from instance_seg_common.visualization.internals import (
+from instance_seg_analysis.methods.base import (
     check_drawable,
     compute_internals,
     internals_panel,
 )
-from instance_seg_common.visualization.predictor import build_predictor, model_input, predict
+from instance_seg_common.data.images import image_header
+from instance_seg_common.data.loader import build_train_mapper
+from instance_seg_common.data.registration import get_dataset_dicts
+from instance_seg_common.engine.predictor import build_predictor, model_input, predict
+from instance_seg_common.errors import UserError
+from instance_seg_common.evaluation.label_map import predicted_label_map, score_label_maps
+from instance_seg_common.visualization import panels, saving
 
 DEFAULT_IMAGES = 16
 
@@ -170,11 +170,13 @@ class PredictionDrawer:
         self._save(instances, dataset_dict, name)
 
     def _internals(self, image, dataset_dict):
-        internals = compute_internals(self.model, [model_input(self.cfg, image)])[0]
+        internals = compute_internals(
+            self.cfg.MODEL.META_ARCHITECTURE, self.model, [model_input(self.cfg, image)]
+        )[0]
         name = Path(dataset_dict["file_name"]).name
         dataset_dict = {**dataset_dict, "thing_classes": self.class_names}
         architecture = self.cfg.MODEL.META_ARCHITECTURE
-        return internals_panel(architecture, image, internals, dataset_dict, name)
+        return internals_panel(architecture, image, internals, dataset_dict=dataset_dict, name=name)
 
     def _save(self, instances, dataset_dict, name):
         if self.args.save == "label-map":

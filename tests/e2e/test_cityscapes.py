@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from cityscapes_tree import SEVERAL, write_tree
-from ways import load_cfg
 
 from instance_seg_common.data.cityscapes import CLASS_IDS
 from instance_seg_common.engine import InstanceSegTrainer
+from instance_seg_common.engine.setup import load_cfg
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAVES = sorted((ROOT / "configs" / "Cityscapes").glob("*.yaml"))

@@ -9,10 +9,10 @@ import pytest
 import torch
 import train_net
 import voc_cvppp_trees as trees
-from ways import load_cfg
 
 from instance_seg_common.engine import InstanceSegTrainer
 from instance_seg_common.engine.checks import check_config
+from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

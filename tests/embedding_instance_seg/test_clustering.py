@@ -16,7 +16,7 @@ from embedding_instance_seg.clustering import (
     seeded,
     sklearn_mean_shift,
 )
-from instance_seg_common.analysis.benchmark import peak_memory
+from instance_seg_analysis.benchmark.timing import peak_memory
 from instance_seg_common.errors import UserError
 
 HALF_WIDTH = math.sqrt(2 * math.log(2))

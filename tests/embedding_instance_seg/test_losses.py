@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from embedding_instance_seg.losses import discriminative_loss, instance_moments
-from instance_seg_common.analysis.benchmark import peak_memory
+from instance_seg_analysis.benchmark.timing import peak_memory
 
 NAMES = ("loss_variance", "loss_distance", "loss_regularization")
 WEIGHTS = (1.0, 2.0, 0.3)

@@ -2,10 +2,10 @@
 
 import pytest
 from detectron2.data import DatasetCatalog
-from ways import load_cfg
 
 from instance_seg_common.data import register_synthetic_dataset
 from instance_seg_common.engine import InstanceSegTrainer
+from instance_seg_common.engine.setup import load_cfg
 
 # A light head, on the fine grid that images of 64 pixels need.
 PLAIN = ["OUTPUT_STRIDE", "2", "CHANNELS", "64", "HEAD_CHANNELS", "32", "CLASS_AGNOSTIC", "False"]

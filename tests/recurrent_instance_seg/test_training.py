@@ -9,11 +9,11 @@ import pytest
 import tiny_recurrent  # noqa: F401 - registers build_tiny_pyramid
 import torch
 from detectron2.data import DatasetCatalog
-from ways import load_cfg
 
 from instance_seg_common.data import register_synthetic_dataset
 from instance_seg_common.engine import InstanceSegTrainer
 from instance_seg_common.engine.checks import check_config
+from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 
 NODE = "MODEL.RECURRENT_INSTANCE_SEG."

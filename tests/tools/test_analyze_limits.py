@@ -6,10 +6,10 @@ import analyze_limits
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
-from ways import load_cfg
 
-from instance_seg_common.analysis.limits_ways import DETECTIONS, SUPPRESSION, MaskRCNNWay, adapt
+from instance_seg_analysis.limits.adapters import DETECTIONS, SUPPRESSION, MaskRCNNWay, adapt
 from instance_seg_common.data.loader import build_test_mapper
+from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.errors import UserError
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from PIL import Image
-from ways import load_cfg
 
-from instance_seg_common.analysis import order
+from instance_seg_analysis.order import measure as order
+from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 
 OPTIONS = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "SEED", "11"]

@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from embedding_instance_seg.clustering import mean_shift
 from embedding_instance_seg.losses import discriminative_loss
-from instance_seg_common.analysis import benchmark as machinery
-from instance_seg_common.analysis.benchmark import (
+from instance_seg_analysis.benchmark import timing as machinery
+from instance_seg_analysis.benchmark.timing import (
     Row,
     peak_memory,
     run_row,

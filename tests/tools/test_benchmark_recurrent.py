@@ -50,7 +50,9 @@ def test_decoder_rows_agree_and_save_the_constant_part_of_all_steps_but_one(make
 
 def test_decoders_are_those_of_the_config_and_of_the_release(repository_root):
     decoder, channels = benchmark_recurrent.configured_decoder()
-    cfg = benchmark_recurrent.load_cfg(repository_root / "configs/methods/recurrent_R18.yaml")
+    cfg = benchmark_recurrent.load_cfg(
+        repository_root / "configs/Synthetic/recurrent_R18_shapes.yaml"
+    )
     widths = cfg.MODEL.RECURRENT_INSTANCE_SEG.HIDDEN_CHANNELS
     assert [cell.hidden_channels for cell in decoder.cells] == widths
     assert channels == [cfg.MODEL.FPN.OUT_CHANNELS] * len(widths)

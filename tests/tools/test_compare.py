@@ -9,9 +9,9 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from PIL import Image
-from ways import load_cfg
 
 from instance_seg_common.data import register_label_map_dataset
+from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 
 NAME = "test_compare_squares"

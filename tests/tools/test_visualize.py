@@ -14,9 +14,9 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.modeling import build_model
 from PIL import Image
-from ways import load_cfg
 
 from instance_seg_common.data import register_coco_dataset, register_label_map_dataset
+from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 
 CONFIG = "configs/Synthetic/mask_rcnn_R18_shapes.yaml"

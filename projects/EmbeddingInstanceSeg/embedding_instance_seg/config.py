@@ -46,6 +46,9 @@ DEFAULTS = {
     "CLUSTERING_SEED": 0,  # of the random order in which mean_shift visits pixels
 }
 
+# Keys of earlier versions: (default that it had, what became of it) by the dotted key.
+REMOVED_KEYS = {}
+
 
 def add_embedding_instance_seg_config(cfg):
     """Register ``MODEL.EMBEDDING_INSTANCE_SEG`` on ``cfg``; a second call changes nothing.

@@ -1,9 +1,77 @@
-"""Config keys that the shared trainer, data and evaluation need beyond stock Detectron2."""
+"""Config keys beyond stock Detectron2: the shared ones, and those of every installed method.
 
-from detectron2.config import CfgNode
+A method announces itself by an entry point of the group ``instance_seg.methods``: its name is the
+meta-architecture, its value the function that adds the method's keys to a config. Loading that
+function imports the package, which registers the meta-architecture.
+"""
+
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
+
+from detectron2.config import CfgNode, get_cfg
+
+from .errors import UserError
+
+METHODS = "instance_seg.methods"
+# Entry points of dicts {dotted key: RemovedKey}: keys that a config had in earlier versions.
+REMOVED_KEYS = "instance_seg.removed_keys"
 
 
-def add_common_config(cfg):
+class RemovedKey(NamedTuple):
+    """A key that is no more: the default that it had, and a sentence on what became of it."""
+
+    default: Any
+    sentence: str
+
+
+def get_cfg_with_plugins() -> CfgNode:
+    """Detectron2's defaults with the shared keys and those of every installed method.
+
+    Returns:
+        CfgNode: not frozen.
+
+    Raises:
+        UserError: an installed method cannot be imported.
+    """
+    cfg = get_cfg()
+    add_common_config(cfg)
+    for add_method_config in announced(METHODS).values():
+        add_method_config(cfg)
+    return cfg
+
+
+def announced(group: str) -> dict[str, Any]:
+    """What installed packages announce under a group of entry points.
+
+    Args:
+        group (str): such as ``METHODS``.
+
+    Returns:
+        dict: name -> the object; by name, so that the order is the same on every machine.
+
+    Raises:
+        UserError: an object cannot be imported.
+    """
+    everything = entry_points()
+    # Python 3.9 has a plain dict.
+    entries = (
+        everything.select(group=group)
+        if hasattr(everything, "select")
+        else everything.get(group, ())
+    )
+    found = {}
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        try:
+            found[entry.name] = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"The package of {entry.name} announces {entry.value} as {group}, which cannot be "
+                f"imported: {error}. Mend or uninstall that package."
+            ) from error
+    return found
+
+
+def add_common_config(cfg: CfgNode) -> None:
     """Register the shared keys on ``cfg``; a second call changes nothing.
 
     Args:
@@ -33,19 +101,9 @@ def add_common_config(cfg):
         LABEL_MAP_MIN_AREA=0,  # least area of an instance in a label map, pixels
         FOREGROUND_GIVEN=False,  # cut predictions to the foreground that the data set supplies
     )
-    if "OTSU_WATERSHED" not in cfg.MODEL:
-        cfg.MODEL.OTSU_WATERSHED = CfgNode()
-    _add_defaults(
-        cfg.MODEL.OTSU_WATERSHED,
-        NUM_CLASSES=1,  # classes of the data set; every object is given class 0
-        SMOOTHING=0.5,  # standard deviation of the Gaussian before the threshold, pixels; 0 = none
-        MIN_DISTANCE=6,  # least distance between the centres of two objects, pixels
-        MIN_AREA=20,  # objects with fewer pixels are dropped
-        SPLIT=True,  # watershed; False = plain connected components
-    )
 
 
-def _add_defaults(node, **defaults):
+def _add_defaults(node: CfgNode, **defaults: Any) -> None:
     for key, value in defaults.items():
         if key not in node:
             node[key] = value

@@ -74,6 +74,9 @@ DEFAULTS = {
     "ALL_CLASSES": False,  # every mask once for each class, as RSIS's evaluation does
 }
 
+# Keys of earlier versions: (default that it had, what became of it) by the dotted key.
+REMOVED_KEYS = {}
+
 
 def add_recurrent_instance_seg_config(cfg):
     """Register ``MODEL.RECURRENT_INSTANCE_SEG`` on ``cfg``; a second call changes nothing.

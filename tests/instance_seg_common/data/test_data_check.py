@@ -433,7 +433,8 @@ def test_nothing_is_wrong_with_the_real_images(name, shared_data, monkeypatch):
 @pytest.mark.parametrize(("broken", "status"), [(False, 0), (True, 1)])
 def test_the_tool(folders, two_squares, monkeypatch, capsys, broken, status):
     import check_dataset as tool
-    from ways import run_tool
+
+    from instance_seg_common.engine.command_line import run_tool
 
     monkeypatch.setattr(tool, "UNNAMED", f"test_of_the_tool_{folders.root}")
     folders.add("a", two_squares)

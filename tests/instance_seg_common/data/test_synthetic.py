@@ -15,7 +15,6 @@ from detectron2.structures import Boxes, pairwise_iou
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from instance_seg_common.classical import OtsuWatershed
 from instance_seg_common.data import synthetic
 from instance_seg_common.data.cache import cache_root
 from instance_seg_common.data.synthetic import (
@@ -26,6 +25,7 @@ from instance_seg_common.data.synthetic import (
     resolve_parameters,
 )
 from instance_seg_common.errors import UserError
+from otsu_watershed.arch import OtsuWatershed
 
 # Published figures rest on these pictures. They are never eased later: a set that is too hard or
 # too easy for some purpose gets a sibling under a new name, and these stay as they are.

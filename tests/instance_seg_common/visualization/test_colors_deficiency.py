@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from instance_seg_common.visualization import embedding
+from instance_seg_analysis.internals import embedding
 from instance_seg_common.visualization.colors import (
     CYCLE,
     OKABE_ITO,

@@ -1,0 +1,1 @@
+"""What the methods are compared by: internals, limits, order, costs. May import every package."""

@@ -1,0 +1,5 @@
+"""Analysis of the classical baseline, which has no network."""
+
+from .base import MethodAnalysis
+
+ANALYSIS = MethodAnalysis(network_parts=())

@@ -1,0 +1,87 @@
+"""What the meta-architectures of the plugins share: a padded batch, its features, scalars.
+
+Shape shorthand in this module:
+    B: images in the batch   h, w: an image   H, W: padded network input
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2.modeling import Backbone
+from detectron2.structures import ImageList
+from detectron2.utils.events import get_event_storage
+from torch import Tensor
+
+
+def padded_batch(
+    batched_inputs: Sequence[Mapping[str, Any]],
+    *,
+    pixel_mean: Tensor,
+    pixel_std: Tensor,
+    backbone: Backbone,
+    divisibility: int,
+) -> ImageList:
+    """Normalise the images of a batch and pad them to one size.
+
+    Args:
+        batched_inputs (list[dict]): B inputs with ``image`` (C, h, w), any dtype.
+        pixel_mean, pixel_std (Tensor): (C, 1, 1) float, on the device of the model.
+        backbone (Backbone): whose own needs of the size are met, too.
+        divisibility (int): of H and W.
+
+    Returns:
+        ImageList: ``tensor`` (B, C, H, W) float, ``image_sizes`` (h, w) of each image.
+    """
+    images = [(x["image"].to(pixel_mean.device) - pixel_mean) / pixel_std for x in batched_inputs]
+    size = max(backbone.size_divisibility, divisibility)
+    # Detectron2 0.6 has no constraints beyond divisibility.
+    constraints = getattr(backbone, "padding_constraints", None)
+    further = {"padding_constraints": constraints} if constraints else {}
+    return ImageList.from_tensors(images, size, **further)
+
+
+def read_levels(backbone: Backbone, images: Tensor, names: Sequence[str]) -> "list[Tensor]":
+    """The backbone's features that a model reads.
+
+    Args:
+        backbone (Backbone)
+        images (Tensor): (B, C, H, W) float.
+        names (sequence[str]): of the levels, in the order of the result.
+
+    Returns:
+        list[Tensor]: (B, C_l, H_l, W_l) float each. While gradients flow, the first one has all
+        other outputs of the backbone in its graph, with weight 0: distributed training waits for
+        the parameters of levels that nothing reads.
+    """
+    features = backbone(images)
+    levels = [features.pop(name) for name in names]
+    if backbone.training:
+        levels[0] = levels[0] + 0 * sum(x.sum() for x in features.values())
+    return levels
+
+
+def put_scalars(scalars: Mapping[str, float], **options: Any) -> None:
+    """Hand figures to Detectron2's event storage; without a trainer nothing happens.
+
+    Args:
+        scalars (dict[str, float]): by name.
+        **options: of ``EventStorage.put_scalar``.
+    """
+    iteration = current_iteration()
+    if iteration is not None:
+        for name, value in scalars.items():
+            get_event_storage().put_scalar(name, value, **options)
+
+
+def current_iteration() -> "int | None":
+    """The trainer's iteration; None outside of one."""
+    try:
+        return get_event_storage().iter
+    except AssertionError:  # Detectron2 0.6 cannot be asked whether there is a storage
+        return None
+
+
+def as_buffer(values: Sequence[float]) -> Tensor:
+    """``PIXEL_MEAN`` or ``PIXEL_STD`` as a tensor (C, 1, 1) to normalise images with."""
+    return torch.tensor(values).view(-1, 1, 1)
