@@ -141,7 +141,7 @@ def label_maps(fresh_name, folders, two_squares):
         fresh_name,
         folders.root / "images",
         folders.root / "labels",
-        ("x", "y"),
+        thing_classes=("x", "y"),
         class_dir=folders.root / "classes",
         ignore_dir=folders.root / "ignore",
     )
@@ -198,7 +198,7 @@ def test_missing_folders(fresh_name, tmp_path):
 def test_class_of_id_beyond_the_classes(fresh_name, folders, two_squares):
     folders.add("a", two_squares)
     register_label_map_dataset(
-        fresh_name, folders.root / "images", folders.root / "labels", ["x"], class_of_id=5
+        fresh_name, folders.root / "images", folders.root / "labels", class_of_id=5
     )
     (error,) = check_dataset(fresh_name).errors
     assert error.kind == "class out of range"
@@ -332,7 +332,7 @@ ALL_KINDS = {
 
 
 def places(value):
-    """The way to everything within nested lists and dicts, as tuples of keys."""
+    """The keys that lead to everything within nested lists and dicts, as tuples."""
     children = value.items() if isinstance(value, dict) else enumerate(value)
     for key, child in children:
         yield (key,)

@@ -8,7 +8,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluators
 
-from ..data.label_map import read_foreground
+from ..data.label_images import read_foreground
 from ..errors import UserError
 from .checks import check_prediction
 from .ground_truth import GroundTruth
