@@ -30,15 +30,12 @@ def targets_from_inputs(
     padded_size: "tuple[int, int]",
     device: Device = None,
 ) -> Targets:
-    """Ground truth of what a data mapper gives.
+    """What :func:`targets_from_instances` returns, of what a data mapper gives.
 
     Args:
         batched_inputs: with ``instances``, and optionally ``sem_seg`` (h, w), IGNORED where pixels
             do not count.
-        padded_size, device: see :func:`targets_from_instances`.
-
-    Returns:
-        What :func:`targets_from_instances` returns.
+        padded_size, device: see there.
     """
     ignore = [x["sem_seg"] == IGNORED if "sem_seg" in x else None for x in batched_inputs]
     instances = [x["instances"] for x in batched_inputs]
@@ -93,8 +90,9 @@ def targets_from_instances(
     for index, item in enumerate(instances):
         h, w = item.image_size
         valid[index, :h, :w] = True
-        if ignore is not None and ignore[index] is not None:
-            valid[index, :h, :w] &= ignore[index].to(valid.device) == 0
+        ignored = None if ignore is None else ignore[index]
+        if ignored is not None:
+            valid[index, :h, :w] &= ignored.to(valid.device) == 0
         bitmasks = _bitmasks(item).to(valid.device)
         kept = bitmasks.flatten(1).any(dim=1)
         padding = (0, padded_size[1] - w, 0, padded_size[0] - h)
@@ -180,9 +178,10 @@ def instances_from_masks(
         (right and bottom edge exclusive), ``scores`` (n,) float, ``pred_classes`` (n,) int64.
     """
     cropped = mask_probs[:, : input_size[0], : input_size[1]]
-    masks = _resized_masks(cropped, tuple(output_size), threshold)
+    height, width = output_size
+    masks = _resized_masks(cropped, (height, width), threshold)
     kept = _areas(masks) >= max(min_area, 1)
-    result = Instances(tuple(output_size))
+    result = Instances((height, width))
     result.pred_masks = masks[kept]
     result.pred_boxes = Boxes(tight_boxes(result.pred_masks))
     result.scores = scores[kept]
@@ -290,18 +289,8 @@ def annotations_to_label_map(
     return labels.reshape(height, width), crowd
 
 
-def decode_segmentation(
-    segmentation: "Union[dict[str, Any], list[list[float]]]", height: int, width: int
-) -> np.ndarray:
-    """One annotation's mask.
-
-    Args:
-        segmentation: RLE (compressed or not) or polygons in pixels.
-        height, width: pixels.
-
-    Returns:
-        (height, width) bool.
-    """
+def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """(height, width) bool of one annotation: RLE (compressed or not), or polygons in pixels."""
     if isinstance(segmentation, list):
         rles = mask_util.frPyObjects(segmentation, height, width)
         return mask_util.decode(mask_util.merge(rles)).astype(bool)

@@ -319,7 +319,22 @@ def test_one_coco_breakage(coco_check, content, kind, words):
     assert found[0].file in found[0].sentence
 
 
-WRONG = (None, True, -1, 2.5, float("inf"), 1e300, 10**12, "x", [], [None], [[]], {}, [1, 2, 3, 4])
+WRONG = (
+    None,
+    True,
+    -1,
+    2.5,
+    float("inf"),
+    1e300,
+    10**12,
+    10**400,
+    "x",
+    [],
+    [None],
+    [[]],
+    {},
+    [1, 2, 3, 4],
+)
 RLE = {"size": [20, 30], "counts": [100, 50, 450]}
 ALL_KINDS = {
     **GOOD,

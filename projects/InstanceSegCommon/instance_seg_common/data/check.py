@@ -1,6 +1,7 @@
 """Reads a registered data set from its raw files and reports everything that is wrong with it."""
 
-from typing import Any
+from numbers import Integral
+from typing import Any, Optional
 
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
@@ -75,6 +76,11 @@ def _entry(number: int, annotation: "dict[str, Any]", classes: "list[str]") -> "
         "bbox": box,
         "segmentation": annotation.get("segmentation"),
         "iscrowd": annotation.get("iscrowd", 0),
-        "class": classes[category] if category in range(len(classes)) else None,
+        "class": _class_name(category, classes),
         "category_id": category,
     }
+
+
+def _class_name(category: Any, classes: "list[str]") -> Optional[str]:
+    known = isinstance(category, Integral) and category in range(len(classes))
+    return classes[int(category)] if known else None

@@ -158,10 +158,8 @@ def check_masks(
     _check_overlaps(masks, used, path=path, report=report)
 
 
-def _examine(
-    annotation: "dict[str, Any]", size: "tuple[int, int]"
-) -> "tuple[list[Problem], Optional[dict[str, Any]]]":
-    """What is wrong with an annotation, and its mask if that can be used."""
+def _examine(annotation: "dict[str, Any]", size: "tuple[int, int]") -> "tuple[list[Problem], Any]":
+    """What is wrong with an annotation, and its encoded mask, None if that cannot be used."""
     rle, mask_problem = to_rle(annotation.get("segmentation"), size)
     if rle is not None and mask_util.area(rle) == 0:
         mask_problem = Problem("mask empty", "has a mask without a pixel")
@@ -210,7 +208,7 @@ def _outside(box: "Sequence[float]", size: "tuple[int, int]") -> bool:
 
 
 def _check_overlaps(
-    masks: "list[dict[str, Any]]",
+    masks: "list[Any]",
     annotations: "list[dict[str, Any]]",
     *,
     path: Union[str, Path],

@@ -34,11 +34,10 @@ def read_label(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             file_format, mode = image.format, image.mode
-        lossy = file_format in LOSSY_FORMATS
-        labels = read_image(str(path)) if not lossy else np.empty((0, 0))
+        labels = None if file_format in LOSSY_FORMATS else read_image(str(path))
     except READ_ERRORS as error:
         raise UserError(f"Label {path} cannot be read ({error}); write it again.") from error
-    if lossy:
+    if labels is None:
         raise UserError(
             f"Label {path} is stored as {file_format}, which changes ids; store it as PNG or TIFF."
         )

@@ -57,7 +57,7 @@ class SeededDataset(Dataset):
         rank: of this process.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, rank: int) -> None:
+    def __init__(self, dataset: MapDataset, seed: int, rank: int) -> None:
         self.dataset = dataset
         self.seed = seed
         self.rank = rank
@@ -99,7 +99,7 @@ class SafeMapper:
             ) from error
 
 
-def build_augmentations(cfg: CfgNode, is_train: bool) -> "list[T.Augmentation]":
+def build_augmentations(cfg: CfgNode, is_train: bool) -> "list[T.Augmentation | T.Transform]":
     """The transforms before the model, in order: ``INPUT.AUGMENTATIONS``, crop, resize, flip.
 
     Of ``INPUT.AUGMENTATIONS`` only ``Resize`` (a fixed squash, not random) is applied at test time.
@@ -135,7 +135,7 @@ def _augmentation(name: str, arguments: Any) -> "T.Augmentation | T.Transform":
 
 
 def build_train_mapper(
-    cfg: CfgNode, augmentations: "Optional[Sequence[T.Augmentation]]" = None
+    cfg: CfgNode, augmentations: "Optional[Sequence[T.Augmentation | T.Transform]]" = None
 ) -> SafeMapper:
     """Detectron2's mapper for training, annotations kept.
 

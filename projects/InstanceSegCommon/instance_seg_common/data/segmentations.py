@@ -1,13 +1,13 @@
 """What is wrong with a mask as a COCO file has it: polygons or run lengths, of any content.
 
-size = (height, width) of the image in pixels.
+size = (height, width) of the image in pixels. An encoding is COCO's: a dict of size and counts.
 """
 
+import math
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any, NamedTuple, Optional
 
-import numpy as np
 import pycocotools.mask as mask_util
 
 from .check_report import listed
@@ -29,9 +29,7 @@ def quoted(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def to_rle(
-    segmentation: Any, size: "tuple[int, int]"
-) -> "tuple[Optional[dict[str, Any]], Optional[Problem]]":
+def to_rle(segmentation: Any, size: "tuple[int, int]") -> "tuple[Any, Optional[Problem]]":
     """A segmentation in COCO's compressed encoding.
 
     Args:
@@ -40,7 +38,7 @@ def to_rle(
         size: of its image.
 
     Returns:
-        (dict, None), or (None, problem) if it cannot be used.
+        (encoding, None), or (None, problem) if it cannot be used.
     """
     height, width = size
     if segmentation is None or segmentation in ([], {}):
@@ -55,7 +53,8 @@ def to_rle(
 
 def is_number(value: Any) -> bool:
     """Whether it is a finite number; true and false are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(value))
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    return is_real and bool(abs(value) < math.inf)
 
 
 def usable_polygons(segmentation: Sequence[Any]) -> "list[list[float]]":
@@ -133,11 +132,11 @@ def _counts_problem(counts: Any, pixels: int) -> Optional[Problem]:
 
 def _checked_rle(
     segmentation: "dict[str, Any]", size: "tuple[int, int]"
-) -> "tuple[Optional[dict[str, Any]], Optional[Problem]]":
+) -> "tuple[Any, Optional[Problem]]":
     problem = rle_problem(segmentation, size)
     if problem:
         return None, problem
-    rle = {"size": list(size), "counts": segmentation["counts"]}
+    rle: Any = {"size": list(size), "counts": segmentation["counts"]}
     if isinstance(rle["counts"], list):
         return mask_util.frPyObjects(rle, *size), None
     try:

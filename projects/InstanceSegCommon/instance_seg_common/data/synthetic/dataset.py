@@ -22,7 +22,7 @@ from PIL import Image
 from ..cache import cache_root
 from ..encoding import EncodedInstance, encode_label_map
 from ..registration import register_source
-from .parameters import KINDS, CommonParameters, resolve_parameters
+from .parameters import KINDS, Parameters, resolve_parameters
 from .rendering import render
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class SyntheticSource:
     """Name and parameters of one registered set."""
 
     name: str
-    parameters: CommonParameters
+    parameters: Parameters
 
 
 def register_synthetic_dataset(
@@ -73,7 +73,7 @@ def register_synthetic_dataset(
     register_source(source, lambda source: load_synthetic(source.parameters), metadata)
 
 
-def load_synthetic(parameters: CommonParameters) -> "list[dict[str, Any]]":
+def load_synthetic(parameters: Parameters) -> "list[dict[str, Any]]":
     """The data set dicts of a set, rendered first where the cache lacks it.
 
     Args:
@@ -91,7 +91,7 @@ def load_synthetic(parameters: CommonParameters) -> "list[dict[str, Any]]":
     return records
 
 
-def rendered_folder(parameters: CommonParameters) -> Path:
+def rendered_folder(parameters: Parameters) -> Path:
     """The folder of a set, rendered first if absent; it takes its name when it is complete."""
     key = json.dumps(
         {"version": GENERATOR_VERSION, **asdict(parameters)}, sort_keys=True, default=int
@@ -127,7 +127,7 @@ def _remove_stale(folder: Path) -> None:
             logger.info("The unfinished folder %s stays: %s", partial, error)
 
 
-def _write_set(parameters: CommonParameters, folder: Path) -> None:
+def _write_set(parameters: Parameters, folder: Path) -> None:
     (folder / "images").mkdir()
     records = []
     for index in range(parameters.num_images):

@@ -6,12 +6,12 @@ S = image_size. A canvas is (S, S, 3) float RGB, 0 to 1.
 import numpy as np
 
 from .outlines import Outline, Window, window_of
-from .parameters import CommonParameters
+from .parameters import Parameters
 
 RIM_PIXELS = 1.2
 
 
-def draw_background(rng: np.random.Generator, p: CommonParameters) -> np.ndarray:
+def draw_background(rng: np.random.Generator, p: Parameters) -> np.ndarray:
     """A canvas: a gradient, blotches of three sizes, a tint."""
     ramp = np.linspace(-1, 1, p.image_size)
     towards = rng.uniform(0, 2 * np.pi)
@@ -32,7 +32,7 @@ def _blotches(rng: np.random.Generator, pixels: int, cells: int) -> np.ndarray:
 
 
 def draw_object(
-    rng: np.random.Generator, canvas: np.ndarray, outline: Outline, *, p: CommonParameters
+    rng: np.random.Generator, canvas: np.ndarray, outline: Outline, *, p: Parameters
 ) -> None:
     """Blend one object into a canvas, in place, with soft edges."""
     window = window_of(outline, p.image_size)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .parameters import KINDS, CommonParameters, ShapesParameters, SticksParameters
+from .parameters import KINDS, Parameters, ShapesParameters, SticksParameters
 
 # (x, y) arrays relative to the centre of an object -> signed distance to it, < 0 inside.
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -56,7 +56,7 @@ def window_of(outline: Outline, image_size: int) -> Window:
     return Window((slice(y0, y1), slice(x0, x1)), outline.distance(x, y), x, y)
 
 
-def sample_objects(rng: np.random.Generator, parameters: CommonParameters) -> "list[Outline]":
+def sample_objects(rng: np.random.Generator, parameters: Parameters) -> "list[Outline]":
     """The next objects of an image: a shape, a stick, or a pair of sticks."""
     if isinstance(parameters, SticksParameters):
         return _sample_sticks(rng, parameters)

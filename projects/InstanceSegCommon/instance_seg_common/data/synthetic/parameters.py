@@ -6,7 +6,7 @@ Pairs are (lowest, highest) of a uniform draw. Intensities are fractions of the 
 
 from dataclasses import Field, dataclass, fields
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
@@ -60,10 +60,13 @@ class SticksParameters(CommonParameters):
     tilt: Pair = (25.0, 65.0)  # degrees from the horizontal of a pair; single sticks: any angle
 
 
+Parameters = Union[ShapesParameters, SticksParameters]
+
+
 class Kind(NamedTuple):
     """A kind of synthetic images: the class of its parameters, the names of its classes."""
 
-    parameters: type[CommonParameters]
+    parameters: Union[type[ShapesParameters], type[SticksParameters]]
     thing_classes: tuple[str, ...]
 
 
@@ -103,7 +106,7 @@ _LIMITS = {
 }
 
 
-def resolve_parameters(kind: str = "shapes", **parameters: Any) -> CommonParameters:
+def resolve_parameters(kind: str = "shapes", **parameters: Any) -> Parameters:
     """All parameters of a set, defaults filled in and checked.
 
     Args:
@@ -123,7 +126,9 @@ def resolve_parameters(kind: str = "shapes", **parameters: Any) -> CommonParamet
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise UserError(f"Synthetic {kind} have no parameter {unknown}. They have: {known}.")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()
+    }
     resolved = kind_class(kind=kind, **values)
     for field in fields(resolved):
         if field.name != "kind":
@@ -135,8 +140,9 @@ def _check(field: "Field[Any]", value: Any) -> None:
     """Raise unless a value is what the default of its field is: a number or a pair, in range."""
     limits = _LIMITS.get(field.name, (0, 1))
     is_pair = isinstance(field.default, tuple)
-    default = field.default[0] if is_pair else field.default
-    number, wanted = (Integral, "whole number") if isinstance(default, int) else (Real, "number")
+    example = np.ravel(field.default)[0]
+    whole = isinstance(example, np.integer)
+    number, wanted = (Integral, "whole number") if whole else (Real, "number")
     numbers = value if is_pair else (value,)
     if not _is_valid(numbers, 2 if is_pair else 1, number=number, limits=limits):
         wanted = f"pair (lowest, highest) of {wanted}s" if is_pair else wanted

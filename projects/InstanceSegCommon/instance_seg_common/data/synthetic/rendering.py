@@ -11,7 +11,7 @@ import numpy as np
 
 from .drawing import draw_background, draw_object
 from .outlines import Outline, sample_objects, window_of
-from .parameters import CommonParameters
+from .parameters import Parameters
 
 ATTEMPTS_PER_OBJECT = 20
 
@@ -28,7 +28,7 @@ class Layout(NamedTuple):
     areas: list[int]
 
 
-def render(parameters: CommonParameters, index: int) -> "tuple[np.ndarray, np.ndarray, list[int]]":
+def render(parameters: Parameters, index: int) -> "tuple[np.ndarray, np.ndarray, list[int]]":
     """Draw one image of a set.
 
     Args:
@@ -57,9 +57,7 @@ def render(parameters: CommonParameters, index: int) -> "tuple[np.ndarray, np.nd
     return np.round(255 * np.clip(canvas, 0, 1)).astype(np.uint8), layout.labels, categories
 
 
-def place(
-    layout: Layout, group: Sequence[Outline], parameters: CommonParameters
-) -> Optional[Layout]:
+def place(layout: Layout, group: Sequence[Outline], parameters: Parameters) -> Optional[Layout]:
     """The layout with more objects on top, or None if they hide too much of an object."""
     labels, areas = layout.labels.copy(), list(layout.areas)
     for outline in group:
