@@ -148,27 +148,21 @@ class EmbeddingInstanceSeg(nn.Module):
 
     @torch.no_grad()
     def group(
-        self,
-        maps: Maps,
-        *,
-        inference: Optional[InferenceSettings] = None,
+        self, maps: Maps, *, inference: Optional[InferenceSettings] = None,
         truth: Optional[Centers] = None,
-    ) -> Grouping:
+    ) -> Grouping:  # fmt: skip
         """The instances of one image, by the model's own settings or others: ``group_pixels``."""
         return group_pixels(maps, inference or self.inference, truth)
 
     @torch.no_grad()
     def make_instances(
-        self,
-        grouping: Grouping,
-        output_size: "tuple[int, int]",
-        *,
+        self, grouping: Grouping, output_size: "tuple[int, int]", *,
         inference: Optional[InferenceSettings] = None,
-    ) -> Instances:
+    ) -> Instances:  # fmt: skip
         """What :meth:`forward` returns of one image, at ``output_size`` (height, width)."""
         settings = inference or self.inference
-        best = torch.argsort(grouping.scores, descending=True, stable=True)
-        best = best[: settings.max_instances]
+        order = torch.argsort(grouping.scores, descending=True, stable=True)
+        best = order[: settings.max_instances]
         return instances_from_masks(
             grouping.labels == (best + 1)[:, None, None],
             grouping.scores[best],
@@ -180,5 +174,5 @@ class EmbeddingInstanceSeg(nn.Module):
 
     def internals(self, batched_inputs: Inputs) -> "list[dict[str, Tensor]]":
         """What the pictures of the insides are drawn from; see ``monitoring.image_internals``."""
-        maps_of_images = self.image_maps(batched_inputs)
-        return [monitoring.image_internals(maps, self.group(maps)) for maps in maps_of_images]
+        images = self.image_maps(batched_inputs)
+        return [monitoring.image_internals(maps, self.group(maps)) for maps in images]
