@@ -32,7 +32,7 @@ def main(argv=None):
     cfg.freeze()
     dataset = next(iter(cfg.DATASETS.TEST), "")
     get_dataset_dicts(dataset)
-    rows, images = ablate_oracle(cfg, build_predictor(cfg), dataset, args.max_images)
+    rows, images = ablate_oracle(cfg, build_predictor(cfg), dataset, max_images=args.max_images)
     print(f"{dataset}, {images} images\n\n{oracle_table(rows)}")
     if args.json:
         path = Path(args.json)

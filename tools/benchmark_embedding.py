@@ -10,8 +10,9 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 from ways import load_cfg
 
-from embedding_instance_seg.clustering import mean_shift, sklearn_mean_shift
+from embedding_instance_seg.clustering import mean_shift
 from embedding_instance_seg.losses import discriminative_loss
+from instance_seg_analysis.benchmark.references import sklearn_mean_shift
 from instance_seg_analysis.benchmark.timing import Row
 from instance_seg_common.data.synthetic import render, resolve_parameters
 from instance_seg_common.engine.predictor import build_predictor, model_input, predict
