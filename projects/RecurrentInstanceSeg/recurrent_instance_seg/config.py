@@ -165,7 +165,7 @@ def check_sub_nodes(node: CfgNode) -> None:
     for decoder in DECODERS:
         for key, value in node[decoder.upper()].items():
             default = DEFAULTS[decoder.upper()][key]
-            if node.DECODER != decoder and value != default:
+            if decoder != node.DECODER and value != default:
                 raise UserError(
                     f"{NODE}.{decoder.upper()}.{key} is {value!r}, but DECODER is "
                     f"{node.DECODER!r}, which does not read it: leave it at {default!r}, or set "

@@ -83,7 +83,5 @@ def remember(memory: Optional[Tensor], found: Tensor) -> Tensor:
 
 def stack_steps(steps: Sequence[Step]) -> Step:
     """A list of T steps as one, each field with T as dimension 1."""
-    fields = [
-        None if values[0] is None else torch.stack(values, dim=1) for values in zip(*steps)
-    ]
+    fields = [None if values[0] is None else torch.stack(values, dim=1) for values in zip(*steps)]
     return Step(*fields)

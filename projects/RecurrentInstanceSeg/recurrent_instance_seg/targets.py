@@ -29,7 +29,9 @@ class Targets:
     valid: Tensor
     counts: "list[int]"
     # By stride: several losses and the teacher ask for the same grids.
-    _coarser: "dict[int, Targets]" = field(default_factory=dict, init=False, repr=False, compare=False)
+    _coarser: "dict[int, Targets]" = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def at(self, stride: int) -> "Targets":
         """The same on a grid that is coarser by the factor ``stride``."""
@@ -92,9 +94,7 @@ def pad_targets(
     return stack_targets(masks, classes, valid)
 
 
-def stack_targets(
-    masks: Sequence[Tensor], classes: Sequence[Tensor], valid: Tensor
-) -> Targets:
+def stack_targets(masks: Sequence[Tensor], classes: Sequence[Tensor], valid: Tensor) -> Targets:
     """Lists of masks (K_b, H, W) and classes (K_b,), and (B, H, W) bool, as :class:`Targets`."""
     counts = [len(m) for m in masks]
     padded = torch.zeros(len(masks), max(counts), *valid.shape[1:], device=valid.device)
