@@ -94,7 +94,7 @@ def install_detectron2(python):
 def make_release(folder):
     """Make or renew a folder with Detectron2 0.6 and packages of its time.
 
-    Before an environment's own packages on the path it replaces them; torch stays the environment's.
+    On the path before an environment's packages it replaces them; torch stays the environment's.
 
     Args:
         folder (str or Path): holds nothing else.
