@@ -70,7 +70,6 @@ class InstanceCOCOEvaluator(COCOEvaluator):
                     output_dir=folder if converted else output_dir,
                     max_dets_per_image=max_dets_per_image if max_dets_per_image >= 0 else _NO_LIMIT,
                     use_fast_impl=False,
-                    allow_cached_coco=False,
                 )
             finally:
                 if converted and hasattr(metadata, "json_file"):
