@@ -171,7 +171,8 @@ class SemanticComponents(torch.nn.Module):
         size = tuple(labels.shape)
         return instances_from_masks(
             masks, torch.as_tensor(sums / counts, dtype=torch.float32), torch.as_tensor(classes),
-            size, (item.get("height", size[0]), item.get("width", size[1])), min_area=self.min_area,
+            input_size=size, min_area=self.min_area,
+            output_size=(item.get("height", size[0]), item.get("width", size[1])),
         )  # fmt: skip
 
 
