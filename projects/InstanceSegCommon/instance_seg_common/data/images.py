@@ -72,6 +72,27 @@ def check_readable_mode(path: Union[str, Path]) -> None:
     require_8_bit(path, image_header(path)[1])
 
 
+def load_image(path: Union[str, Path]) -> np.ndarray:
+    """Read an image file.
+
+    Args:
+        path: any format that Pillow reads.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: absent, unreadable, or with more than 8 bits per channel.
+    """
+    check_readable_mode(path)
+    try:
+        return read_image(str(path), format="RGB")
+    except READ_ERRORS as error:
+        raise UserError(
+            f"The image {path} cannot be read: {error}. Give a PNG, JPEG or TIFF file that opens."
+        ) from error
+
+
 def check_ignore_map(path: Union[str, Path], size: "tuple[int, ...]") -> None:
     """Raise unless a file can be a map of ignored regions; only the header is read.
 
