@@ -16,7 +16,7 @@ $(READY): tools/make_env.py requirements/torch.txt requirements/runtime.txt requ
 
 env: $(READY) ## the environment alone, in .venv
 
-demo: $(READY) ## train, evaluate and draw each way on embedded data
+demo: $(READY) ## train, evaluate and draw each method on rendered images
 	@$(VENV)/bin/python tools/demo.py
 
 lint: $(READY)
@@ -26,4 +26,4 @@ test: lint ## lint, then the test suite, a process for each core
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 benchmark: $(READY) ## speed as ratios to a reference in the same run
-	@$(VENV)/bin/python tools/benchmark.py
+	@$(VENV)/bin/python tools/benchmark.py time

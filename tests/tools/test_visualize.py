@@ -50,7 +50,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(config, tmp_path_factory):
-    """Weights of an untrained model: the pictures need predictions, not good ones."""
+    """An untrained model: the pictures need predictions, not good ones."""
     torch.manual_seed(0)
     model = build_model(load_cfg(config, OPTIONS))
     path = tmp_path_factory.mktemp("visualize_weights") / "model.pth"
@@ -59,7 +59,9 @@ def weights(config, tmp_path_factory):
 
 
 def run(config, tmp_path, *arguments, options=OPTIONS):
-    start = ["--config-file", config, "--output", str(tmp_path / "out")]
+    """``--model`` with the config comes first unless the arguments name models themselves."""
+    model = [] if "--model" in arguments else ["--model", config]
+    start = [*model, "--output", str(tmp_path / "out")]
     status = visualize.main([*start, *arguments, *options])
     return status, sorted(p.name for p in (tmp_path / "out").rglob("*.*"))
 
