@@ -132,7 +132,9 @@ def draw_predictions(cfg: CfgNode, args: argparse.Namespace, writer: PictureWrit
         writer,
         metadata=metadata,
         save=args.save or "",
-        draw_internals=(lambda *rest: draw_internals(cfg, model, *rest)) if args.internals else None,
+        draw_internals=(lambda *rest: draw_internals(cfg, model, *rest))
+        if args.internals
+        else None,
     )
     if args.sort:
         pictures.draw_worst(records, args.max_images or DEFAULT_IMAGES)
@@ -167,9 +169,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     check_args(args)
     cfgs = [load_model_cfg(text, args.opts) for text in args.model]
-    writer = PictureWriter(
-        Path(args.output or Path(cfgs[0].OUTPUT_DIR) / "pictures" / args.source)
-    )
+    writer = PictureWriter(Path(args.output or Path(cfgs[0].OUTPUT_DIR) / "pictures" / args.source))
     draw(cfgs, args, writer)
     if args.save == "label-map":
         print(f"label maps: {writer.folder / 'label_maps'}")
