@@ -1,7 +1,7 @@
 """Models that the benchmark measures: published ones, and untrained ones without schedules."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class TrainedEmbeddings(NamedTuple):
 
 
 def trained_embeddings() -> TrainedEmbeddings:
-    """What the published model of the sticks makes of an image with 18 of them, about 23,000 pixels.
+    """What the published model of the sticks makes X
 
     The network sees the image at its test size, 128; the embedding is enlarged to the image's 256.
     """
