@@ -60,7 +60,9 @@ def data_set_name(args):
     if args.json is not None:
         register_coco_dataset(UNNAMED, args.json, args.images)
     else:
-        register_label_map_dataset(UNNAMED, args.images, args.labels, args.names, args.classes)
+        register_label_map_dataset(
+            UNNAMED, args.images, args.labels, thing_classes=args.names, class_dir=args.classes
+        )
     return UNNAMED
 
 

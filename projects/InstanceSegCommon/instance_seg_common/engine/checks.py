@@ -10,7 +10,7 @@ from detectron2.utils import comm
 from ..data.registration import get_dataset_dicts
 from ..errors import UserError
 from ..evaluation.build import RESULT_GROUPS, check_evaluator_type
-from ..evaluation.cut import no_foreground_sentence
+from ..evaluation.restriction import no_foreground_sentence
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,10 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
+from ..data.images import load_image
 from ..data.loader import build_train_mapper
 from ..errors import UserError
+from ..evaluation.image_report import prediction_of, truth_of
 from ..evaluation.label_map import predicted_label_map, score_label_maps
 from ..visualization import panels, saving
 from .chosen_images import Record, class_names_of, progress
@@ -110,8 +112,8 @@ class PredictionPictures:
             note (str): for the header.
         """
         file_name = record["file_name"]
-        image = panels.load_image(file_name)
-        instances = predict(self.cfg, self.model, image, file_name)
+        image = load_image(file_name)
+        instances = predict(self.cfg, self.model, image, file_name=file_name)
         name = self.writer.name(file_name, prefix)
         options = {"class_names": self.class_names, **self.label_map_options}
         if "annotations" in record:
@@ -127,7 +129,7 @@ class PredictionPictures:
 
     def _save(self, instances: Instances, record: Record, name: str) -> None:
         if self.save == "label-map":
-            labels = panels.prediction_of(instances, **self.label_map_options).labels
+            labels = prediction_of(instances, **self.label_map_options).labels
             self.writer.label_map(labels, name)
         elif self.save == "coco-json":
             image_id = record["image_id"]
@@ -135,9 +137,9 @@ class PredictionPictures:
 
     def score(self, record: Record) -> tuple[float, float]:
         """(accuracy at IoU 0.5, SBD) of one annotated image, as the evaluators have them."""
-        image = panels.load_image(record["file_name"])
-        instances = predict(self.cfg, self.model, image, record["file_name"])
-        truth = panels.truth_of(record)
+        image = load_image(record["file_name"])
+        instances = predict(self.cfg, self.model, image, file_name=record["file_name"])
+        truth = truth_of(record)
         labels = predicted_label_map(
             instances, truth.labels, truth.ignore, **self.label_map_options
         )
@@ -194,12 +196,12 @@ def draw_side_by_side(
     built = [(one.title, one.cfg, build_predictor(one.cfg)) for one in models]
 
     def draw(record: Record) -> None:
-        image = panels.load_image(record["file_name"])
+        image = load_image(record["file_name"])
         predictions = []
         for title, cfg, model in built:
-            instances = predict(cfg, model, image, record["file_name"])
+            instances = predict(cfg, model, image, file_name=record["file_name"])
             limits = cfg.TEST.LABEL_MAP_SCORE_THRESHOLD, cfg.TEST.LABEL_MAP_MIN_AREA
-            predictions.append((title, panels.prediction_of(instances, *limits)))
+            predictions.append((title, prediction_of(instances, *limits)))
         picture = panels.comparison_panel(record, predictions, class_names)
         writer.picture(picture, writer.name(record["file_name"]))
 
@@ -228,7 +230,7 @@ def draw_annotations(
         name = writer.name(record["file_name"])
         writer.picture(picture, name)
         if save_label_maps:
-            writer.label_map(panels.truth_of(record).labels, name)
+            writer.label_map(truth_of(record).labels, name)
 
     for record in progress(records):
         writer.attempt(draw, record)
