@@ -11,7 +11,6 @@ from stopped_clock import Clock, sleeping_row
 from instance_seg_analysis.benchmark.recurrent_cost import DecoderFigures, MemoryFigures
 from instance_seg_common.errors import UserError
 
-
 SMALL = [
     "DATASETS.REGISTER",
     "[{'name': 'tiny_levers', 'format': 'synthetic', 'kind': 'shapes', 'num_images': 4}]",

@@ -1,6 +1,7 @@
 """That the rows of evaluation and embedding compute what they claim; no time is judged."""
 
 import numpy as np
+import pytest
 import torch
 from scipy import ndimage
 
