@@ -40,4 +40,4 @@ test-d2-06: $(D2_06)/.ready ## the plugins' scripts and each method on Detectron
 		tests/d2_06 tests/e2e/test_plugin_scripts.py
 
 benchmark: $(READY) ## speed as ratios to a reference in the same run
-	@$(VENV)/bin/python tools/benchmark.py
+	@$(VENV)/bin/python tools/benchmark.py time

@@ -1,33 +1,41 @@
-"""That the rows and figures of the recurrent way compute what they claim; no time is judged."""
+"""That rows and figures of the recurrent model compute what they claim; no time is judged."""
 
-import json
+from dataclasses import replace
 
-import benchmark
-import benchmark_recurrent
-import measure_recurrent
 import pytest
 import torch
 from detectron2.structures import Instances
 from torch import nn
 
-from recurrent_instance_seg import arch
+from instance_seg_analysis.benchmark import (
+    decoders,
+    models,
+    recurrent_cost,
+    recurrent_rows,
+    reference_models,
+    rows,
+    scenes,
+)
+from instance_seg_analysis.benchmark.timing import run_rows
+from instance_seg_analysis.benchmark.training import training_step
+from instance_seg_common.engine.setup import load_cfg
 from recurrent_instance_seg.losses import soft_iou_cost
 
-DECODERS = [benchmark_recurrent.configured_decoder, benchmark_recurrent.released_decoder]
+DECODERS = [decoders.configured_decoder, decoders.released_decoder]
 
 
 def test_rows_have_names_of_their_own():
-    names = [row.name for source in benchmark.ROW_SOURCES for row in source()]
+    names = [row.name for row in rows.all_rows()]
     assert len(set(names)) == len(names)
     assert {"matching_cost", "decoder", "training_step", "inference_recurrent"} <= set(names)
 
 
 def test_cost_row_is_the_size_it_says_and_agrees():
-    logits, masks = benchmark_recurrent.cost_scene()
+    logits, masks = scenes.cost_scene()
     assert logits.shape == masks.shape == (2, 20, 256, 256)
     assert (masks.flatten(2).sum(2) == 51**2).all()
-    logits, masks = benchmark_recurrent.cost_scene(steps=3, objects=2, size=10)
-    looped = benchmark_recurrent.looped_cost(logits, masks)
+    logits, masks = scenes.cost_scene(steps=3, objects=2, size=10)
+    looped = reference_models.looped_cost(logits, masks)
     torch.testing.assert_close(looped, soft_iou_cost(logits, masks))
     p, y = torch.sigmoid(logits[1, 2].double()), masks[1, 0].double()
     both = sum(float(a * b) for a, b in zip(p.flatten(), y.flatten()))
@@ -39,24 +47,22 @@ def test_cost_row_is_the_size_it_says_and_agrees():
 
 @pytest.mark.parametrize("make", DECODERS)
 def test_decoder_rows_agree_and_save_the_constant_part_of_all_steps_but_one(make):
-    ours, whole, features = benchmark_recurrent.decoder_pair(make, size=64, images=1)
+    ours, whole, features = decoders.decoder_pair(make, size=64, images=1)
     torch.testing.assert_close(ours(*features), whole(*features), rtol=0, atol=1e-5)
     saved = 0
     for cell, x in zip(ours.decoder.cells, features):
         saved += cell.constant.weight.numel() * x.shape[-2] * x.shape[-1]
-    counts = [measure_recurrent.multiply_adds(module, features) for module in (ours, whole)]
-    assert counts[1] - counts[0] == saved * (benchmark_recurrent.DECODER_STEPS - 1)
+    counts = [recurrent_cost.multiply_adds(module, features) for module in (ours, whole)]
+    assert counts[1] - counts[0] == saved * (decoders.DECODER_STEPS - 1)
 
 
 def test_decoders_are_those_of_the_config_and_of_the_release(repository_root):
-    decoder, channels = benchmark_recurrent.configured_decoder()
-    cfg = benchmark_recurrent.load_cfg(
-        repository_root / "configs/Synthetic/recurrent_R18_shapes.yaml"
-    )
+    decoder, channels = decoders.configured_decoder()
+    cfg = load_cfg(str(repository_root / "configs/Synthetic/recurrent_R18_shapes.yaml"))
     widths = cfg.MODEL.RECURRENT_INSTANCE_SEG.HIDDEN_CHANNELS
     assert [cell.hidden_channels for cell in decoder.cells] == widths
     assert channels == [cfg.MODEL.FPN.OUT_CHANNELS] * len(widths)
-    decoder, _ = benchmark_recurrent.released_decoder(num_classes=21)
+    decoder, _ = decoders.released_decoder(num_classes=21)
     projections = sum(p.numel() for p in decoder.project.parameters())
     # Counted in the released model with 21 classes.
     assert sum(p.numel() for p in decoder.parameters()) - projections == 2_165_391
@@ -64,16 +70,16 @@ def test_decoders_are_those_of_the_config_and_of_the_release(repository_root):
 
 def test_multiply_adds_and_their_table():
     conv = nn.Conv2d(3, 5, 3, padding=1)
-    assert measure_recurrent.multiply_adds(conv, (torch.zeros(2, 3, 8, 8),)) == 2 * 5 * 27 * 64
-    decoders = {"small": benchmark_recurrent.configured_decoder}
-    (figure,) = measure_recurrent.decoder_figures(decoders, size=32, images=1)
-    assert figure["ratio"] == figure["reference"] / figure["ours"] > 1
-    table = measure_recurrent.decoder_table([{**figure, "ratio": r} for r in (1.4, 1.5)])
+    assert recurrent_cost.multiply_adds(conv, (torch.zeros(2, 3, 8, 8),)) == 2 * 5 * 27 * 64
+    small = {"small": decoders.configured_decoder}
+    (figure,) = recurrent_cost.decoder_figures(small, size=32, images=1)
+    assert figure.ratio == figure.reference / figure.ours > 1
+    table = recurrent_cost.decoder_table([replace(figure, ratio=r) for r in (1.4, 1.5)])
     assert [line.split("|")[-2].strip() for line in table.splitlines()[2:]] == ["NO", "yes"]
 
 
 def test_batch_of_the_training_rows():
-    batch = benchmark_recurrent.training_batch()
+    batch = scenes.training_batch()
     counts = [len(item["instances"]) for item in batch]
     assert len(batch) == 8 and min(counts) == 2 and max(counts) == 6
     for item in batch:
@@ -82,44 +88,32 @@ def test_batch_of_the_training_rows():
         assert (masks.flatten(1).sum(1) > 0).all() and masks.sum(0).max() == 1
 
 
-@pytest.fixture
-def steps_made(monkeypatch):
-    """How many steps each unrolling had."""
-    made, unroll = [], benchmark_recurrent.unroll
-
-    def spy(decoder, prepared, num_steps, *rest):
-        made.append(num_steps)
-        return unroll(decoder, prepared, num_steps, *rest)
-
-    monkeypatch.setattr(benchmark_recurrent, "unroll", spy)
+def steps_made(model):
+    """The number of steps, which grows with every call of the model's decoder."""
+    made = [0]
+    model.decoder.register_forward_hook(lambda *_: made.__setitem__(0, made[0] + 1))
     return made
 
 
-def test_training_steps_differ_in_length_alone(steps_made):
-    unroll = arch.unroll
-    batch = benchmark_recurrent.training_batch(count=2, size=64, objects=(2, 3))
+def test_training_steps_differ_in_length_alone():
+    batch = scenes.training_batch(count=2, size=64, objects=(2, 3))
     longest = max(len(item["instances"]) for item in batch)
-    losses = [
-        benchmark_recurrent.training_step(*model, batch, length)()
-        for model, length in [
-            (benchmark_recurrent.plain_model(), None),
-            (benchmark_recurrent.plain_model(), 9),
-            (benchmark_recurrent.plain_model(CHECKPOINTING=True), 9),
-        ]
-    ]
-    assert steps_made == [longest + 1, 9, 9]
+    losses, steps = [], []
+    for length, keys in [(None, {}), (9, {}), (9, {"CHECKPOINTING": True})]:
+        cfg, model = models.plain_model(**keys)
+        made = steps_made(model)
+        losses.append(training_step(cfg, model, batch, num_steps=length)())
+        steps += made
+    assert steps == [longest + 1, 9, 9]
     assert losses[1:] == pytest.approx([losses[0]] * 2, abs=1e-5) and losses[0] > 0
-    assert arch.unroll is unroll
 
 
 def test_a_training_step_computes_gradients_and_moves_no_weight():
-    cfg, model = benchmark_recurrent.plain_model()
+    cfg, model = models.plain_model()
     before, gradients = [p.detach().clone() for p in model.parameters()], []
     for p in (model.decoder.mask.weight, model.backbone.bottom_up.stem.conv1.weight):
         p.register_post_accumulate_grad_hook(lambda p: gradients.append(float(p.grad.abs().max())))
-    step = benchmark_recurrent.training_step(
-        cfg, model, benchmark_recurrent.training_batch(1, 64, (2, 2))
-    )
+    step = training_step(cfg, model, scenes.training_batch(1, 64, (2, 2)))
     assert step() == pytest.approx(step(), abs=1e-5)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
     assert len(gradients) == 4 and min(gradients) > 0
@@ -135,7 +129,7 @@ def squares(count, size=64):
 @pytest.mark.parametrize("count", [1, 3])
 def test_scripted_model_makes_a_step_an_object_and_one_to_stop(count):
     masks = squares(count)
-    model, script = benchmark_recurrent.scripted_model(masks)
+    model, script = models.scripted_model(masks)
     item = {"image": torch.zeros(3, 64, 64, dtype=torch.uint8)}
     (sequence,) = model.internals([item])
     assert int(sequence["count"]) == count and len(sequence["masks"]) == count + 1 == script.step
@@ -160,19 +154,19 @@ class Finder(nn.Module):
 @pytest.mark.parametrize(("found", "words"), [(3, "Mask R-CNN finds 3"), (7, "finds 7")])
 def test_inference_row_with_a_poor_reference_is_not_timed(monkeypatch, found, words):
     masks = torch.ones(found, 64, 64, dtype=torch.bool)
-    monkeypatch.setattr(benchmark_recurrent, "published_model", lambda *_: (None, Finder(masks)))
-    monkeypatch.setattr(benchmark_recurrent, "model_input", lambda cfg, image: {})
-    timings, problems = benchmark.measure(benchmark_recurrent.recurrent_inference_rows(), 1, False)
+    monkeypatch.setattr(recurrent_rows, "published_model", lambda name: (None, Finder(masks)))
+    monkeypatch.setattr(recurrent_rows, "model_input", lambda cfg, image: {})
+    timings, problems = run_rows(recurrent_rows.recurrent_inference_rows(), repeats=1)
     assert not timings and words in problems[0]
 
 
 def test_inference_row_compares_what_it_says(monkeypatch):
     shown = []
-    real_input = benchmark_recurrent.model_input
+    real_input = recurrent_rows.model_input
     monkeypatch.setattr(
-        benchmark_recurrent, "model_input", lambda *args: shown.append(args[1]) or real_input(*args)
+        recurrent_rows, "model_input", lambda *args: shown.append(args[1]) or real_input(*args)
     )
-    ours, reference = benchmark_recurrent._build_inference()
+    ours, reference = recurrent_rows.build_inference()
     assert shown[0].shape == (256, 256, 3)
     found = [function()[0]["instances"] for function in (ours, reference)]
     assert [len(x) for x in found] == [5, 5]
@@ -183,44 +177,22 @@ def test_inference_row_compares_what_it_says(monkeypatch):
 
 
 def test_memory_of_steps_of_known_size(monkeypatch):
-    def step(cfg, model, batch, num_steps):
+    def step(cfg, model, batch, *, num_steps):
         assert len(batch) == 1
         # Large against the megabyte or so by which a process's peak differs from run to run.
         size = num_steps * (8 if model.checkpointing else 32) * 2**20
         return lambda: torch.ones(size, dtype=torch.uint8).max()
 
-    monkeypatch.setattr(measure_recurrent, "training_step", step)
-    figures = measure_recurrent.memory_figures((2, 4, 10), count=1, size=64, objects=(2, 2))
-    assert figures["steps"] == [2, 4, 10]
-    for name, size in (("kept", 32), ("checkpointing", 8)):
-        slope = measure_recurrent.slope((2, 4, 10), figures[name]) / 2**20
+    monkeypatch.setattr(recurrent_cost, "training_step", step)
+    figures = recurrent_cost.memory_figures((2, 4, 10), count=1, size=64, objects=(2, 2))
+    assert figures.steps == [2, 4, 10]
+    for curve, size in ((figures.kept, 32), (figures.checkpointing, 8)):
+        slope = recurrent_cost.slope((2, 4, 10), curve) / 2**20
         assert slope == pytest.approx(size, 0.1)
-    last = measure_recurrent.memory_table(figures).splitlines()[-1].split("|")
+    last = recurrent_cost.memory_table(figures).splitlines()[-1].split("|")
     assert [float(cell) for cell in last[2:4]] == pytest.approx([32, 8], rel=0.15)
 
 
 def test_slope_is_that_of_a_line():
-    assert measure_recurrent.slope([1, 2, 4], [5, 8, 14]) == pytest.approx(3)
-    assert measure_recurrent.slope([4], [5]) == 0
-
-
-def test_figures_are_printed_and_written(monkeypatch, capsys, tmp_path):
-    decoders = [{"decoder": "d", "ours": 1e9, "reference": 2e9, "ratio": 2.0, "required": 1.5}]
-    memory = {"kept": [2**21, 2**22], "checkpointing": [2**20, 2**20]}
-    asked = []
-    monkeypatch.setattr(measure_recurrent, "decoder_figures", lambda: decoders)
-    monkeypatch.setattr(
-        measure_recurrent,
-        "memory_figures",
-        lambda steps: asked.append(steps) or {"steps": list(steps), **memory},
-    )
-    path = tmp_path / "new" / "figures.json"
-    threads = torch.get_num_threads()
-    try:
-        measure_recurrent.main(["--steps", "1", "2", "--json", str(path)])
-    finally:
-        torch.set_num_threads(threads)
-    out = capsys.readouterr().out
-    assert asked == [[1, 2]] and "2.000" in out and "| MiB a step | 2.0 " in out
-    written = json.loads(path.read_text())
-    assert written == {"decoders": decoders, "memory": {"steps": [1, 2], **memory}}
+    assert recurrent_cost.slope([1, 2, 4], [5, 8, 14]) == pytest.approx(3)
+    assert recurrent_cost.slope([4], [5]) == 0
