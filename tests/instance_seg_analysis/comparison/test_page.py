@@ -19,10 +19,11 @@ from instance_seg_analysis.comparison.static import (
 from instance_seg_common.config import add_common_config
 from instance_seg_common.data import register_label_map_dataset
 from instance_seg_common.errors import UserError
+from instance_seg_common.evaluation.error_kinds import classify_errors
+from instance_seg_common.evaluation.image_report import Prediction, Truth
 from instance_seg_common.masks import instances_from_masks
-from instance_seg_common.visualization import panels
 from instance_seg_common.visualization.colors import instance_colors
-from instance_seg_common.visualization.error_kinds import classify_errors
+from instance_seg_common.visualization.errors_overlay import errors_overlay
 
 NAME = "test_page_squares"
 OBJECTS = (2, 4, 1, 3)
@@ -41,7 +42,10 @@ class Bright(torch.nn.Module):
         masks = torch.stack([torch.from_numpy(labels == i + 1) for i in range(first, count)])
         size = (items[0]["height"], items[0]["width"])
         ones = torch.ones(len(masks))
-        return [{"instances": instances_from_masks(masks, ones, 0 * ones, labels.shape, size)}]
+        instances = instances_from_masks(
+            masks, ones, 0 * ones, input_size=labels.shape, output_size=size
+        )
+        return [{"instances": instances}]
 
 
 class Nothing(torch.nn.Module):
@@ -50,7 +54,9 @@ class Nothing(torch.nn.Module):
     def forward(self, items):
         size = (items[0]["height"], items[0]["width"])
         none = torch.zeros(0, *size)
-        return [{"instances": instances_from_masks(none, none[:, 0, 0], none[:, 0, 0], size, size)}]
+        nothing = none[:, 0, 0]
+        instances = instances_from_masks(none, nothing, nothing, input_size=size, output_size=size)
+        return [{"instances": instances}]
 
 
 def small_cfg():
@@ -74,7 +80,7 @@ def contest_and_cards(tmp_path_factory):
         image = np.repeat((labels[..., None] > 0) * np.uint8(150) + np.uint8(20), 3, axis=2)
         Image.fromarray(labels).save(root / "labels" / f"cell{index}.png")
         Image.fromarray(image).save(root / "images" / f"cell{index}.png")
-    register_label_map_dataset(NAME, root / "images", root / "labels", ("cell",))
+    register_label_map_dataset(NAME, root / "images", root / "labels", thing_classes=("cell",))
     cfg = small_cfg()
     ways = [comparison.Way("all <of> them", cfg, Bright()), comparison.Way("few", cfg, Bright(2))]
     contest = comparison.Contest(ways, NAME)
@@ -173,12 +179,11 @@ def test_errors_laid_over_an_image_are_those_of_the_panels():
     labels, pred = np.zeros((30, 40), int), np.zeros((30, 40), int)
     labels[2:12, 2:12], labels[15:25, 2:12] = 1, 2
     pred[2:12, 2:12], pred[5:15, 20:35] = 1, 2
-    truth = panels.Truth(labels, np.zeros(labels.shape, bool), {1: 0, 2: 0})
+    truth = Truth(labels, np.zeros(labels.shape, bool), {1: 0, 2: 0})
     errors = classify_errors(labels, pred)
-    layer = page.error_layer(truth, panels.Prediction(pred, {}, {}), errors, 1)
+    layer = page.error_layer(truth, Prediction(pred, {}, {}), errors, 1)
     image = np.full((30, 40, 3), 100, np.uint8)
-    frame = page._Ground(image, 1)
-    expected = panels._errors_overlay(frame, truth, pred, errors).astype(int)
+    expected = errors_overlay(image, labels, pred, errors=errors).astype(int)
     found = laid_over((image * 0.6).astype(np.uint8), layer).astype(int)
     assert np.abs(found - expected).max() <= 3
     assert layer[28, 38, 3] == 0 and layer[15, 5, 3] == 255  # nothing; outline of what is missed
@@ -212,7 +217,9 @@ def test_images_without_objects_make_a_page(tmp_path):
         (tmp_path / folder).mkdir()
         empty = np.zeros((32, 32), np.uint16 if folder == "labels" else np.uint8)
         Image.fromarray(empty).save(tmp_path / folder / "empty.png")
-    register_label_map_dataset("test_page_empty", tmp_path / "images", tmp_path / "labels", ("a",))
+    register_label_map_dataset(
+        "test_page_empty", tmp_path / "images", tmp_path / "labels", thing_classes=("a",)
+    )
     way = comparison.Way("none", small_cfg(), Nothing())
     contest = comparison.Contest([way], "test_page_empty")
     card = page.image_card(contest.add(DatasetCatalog.get("test_page_empty")[0]), [way])

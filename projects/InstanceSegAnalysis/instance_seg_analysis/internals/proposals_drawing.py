@@ -5,8 +5,8 @@ import torch
 from detectron2.structures import BoxMode
 
 from instance_seg_analysis.internals.proposals import lost_to_nms
+from instance_seg_common.evaluation.image_report import truth_of
 from instance_seg_common.visualization import drawing
-from instance_seg_common.visualization.panels import truth_of
 
 MAX_PROPOSALS = 60
 MAX_REMOVED = 300

@@ -31,10 +31,10 @@ from instance_seg_analysis.limits.neighbours import (
 )
 from instance_seg_common.data.loader import build_test_mapper
 from instance_seg_common.evaluation.coco import InstanceCOCOEvaluator
-from instance_seg_common.evaluation.cut import cut_to, supplied_foreground
 from instance_seg_common.evaluation.ground_truth import GroundTruth
 from instance_seg_common.evaluation.intervals import wilson_interval
 from instance_seg_common.evaluation.label_map import predicted_label_map
+from instance_seg_common.evaluation.restriction import restrict_instances, supplied_foreground
 
 # Box IoU with the nearest neighbour: bin i is from edge i to edge i + 1, the last one closed.
 IOU_EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
@@ -248,14 +248,16 @@ class Judge:
         """Only what lies in the supplied foreground, where the config wants that."""
         if not self.cfg.TEST.FOREGROUND_GIVEN:
             return instances
-        return cut_to(instances, supplied_foreground(record))
+        return restrict_instances(instances, supplied_foreground(record))
 
     def __call__(self, record, instances):
         """The Outcome of one image."""
         threshold, min_area = self._least()
         truth, ignore, objects, gt_boxes = self._truth_of(record)
         found, predictions = found_objects(instances, record, threshold, objects)
-        labels = predicted_label_map(instances, truth, ignore, threshold, min_area)
+        labels = predicted_label_map(
+            instances, truth, ignore, score_threshold=threshold, min_area=min_area
+        )
         boxes = found_boxes(instances, gt_boxes, threshold)
         return Outcome(found, boxes, predictions, int(labels.max()), int(truth.max()))
 
