@@ -6,7 +6,7 @@ With several --model their predictions stand side by side in one picture.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -112,12 +112,16 @@ def model_titles(models: "Sequence[tuple[str, str]]") -> "list[str]":
     ]
 
 
-def draw_internals(cfg: CfgNode, model: nn.Module, image: np.ndarray, record: Any) -> np.ndarray:
-    """What happens in the model on one image (H, W, 3) uint8 RGB, as a picture of that kind."""
+def internals_drawer(cfg: CfgNode, model: nn.Module) -> picture_run.DrawInternals:
+    """What draws the insides of the model: from an image (H, W, 3) uint8 RGB to such a picture."""
     architecture = cfg.MODEL.META_ARCHITECTURE
-    internals = compute_internals(architecture, model, [model_input(cfg, image)])[0]
-    name = Path(record["file_name"]).name
-    return internals_panel(architecture, image, internals, dataset_dict=record, name=name)
+
+    def draw(image: np.ndarray, record: Mapping[str, Any]) -> np.ndarray:
+        internals = compute_internals(architecture, model, [model_input(cfg, image)])[0]
+        name = Path(record["file_name"]).name
+        return internals_panel(architecture, image, internals, dataset_dict=dict(record), name=name)
+
+    return draw
 
 
 def draw_predictions(cfg: CfgNode, args: argparse.Namespace, writer: PictureWriter) -> None:
@@ -132,9 +136,7 @@ def draw_predictions(cfg: CfgNode, args: argparse.Namespace, writer: PictureWrit
         writer,
         metadata=metadata,
         save=args.save or "",
-        draw_internals=(lambda *rest: draw_internals(cfg, model, *rest))
-        if args.internals
-        else None,
+        draw_internals=internals_drawer(cfg, model) if args.internals else None,
     )
     if args.sort:
         pictures.draw_worst(records, args.max_images or DEFAULT_IMAGES)
