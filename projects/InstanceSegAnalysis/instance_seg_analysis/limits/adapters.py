@@ -8,6 +8,7 @@ Shape shorthand in this module:
 """
 
 import contextlib
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -201,8 +202,7 @@ class EmbeddingWay(PlainWay):
 
     def run(self, item):
         """The item with its Maps."""
-        with torch.no_grad():
-            ((item, maps, _),) = self.model._maps([item])
+        (maps,) = self.model.image_maps([item])
         return {"item": item, "maps": maps, "groups": {}}
 
     def predict(self, state, setting):
@@ -210,11 +210,14 @@ class EmbeddingWay(PlainWay):
         knob = setting.get(self.knob.key, self.knob.default) if self.knob else None
         if knob not in state["groups"]:
             name = self.knob.key.rsplit(".", 1)[-1].lower() if self.knob else ""
-            with changed(self.model.grouping, {name: knob} if name else {}):
-                state["groups"][knob] = self.model.grouping(state["maps"])
+            inference = replace(self.model.inference, **({name: knob} if name else {}))
+            state["groups"][knob] = self.model.group(state["maps"], inference=inference)
         limit = setting.get(DETECTIONS, value_of(self.cfg, DETECTIONS))
-        with changed(self.model, {"max_instances": limit if limit >= 0 else None}):
-            return self.model._instances(state["groups"][knob], state["item"]).to("cpu")
+        inference = replace(self.model.inference, max_instances=limit if limit >= 0 else None)
+        grouping, item = state["groups"][knob], state["item"]
+        height, width = grouping.labels.shape
+        size = (item.get("height", height), item.get("width", width))
+        return self.model.make_instances(grouping, size, inference=inference).to("cpu")
 
 
 class RecurrentWay(PlainWay):

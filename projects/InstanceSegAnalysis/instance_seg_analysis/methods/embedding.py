@@ -9,7 +9,7 @@ ANALYSIS = MethodAnalysis(
     draw_internals=draw_embedding,
     shows="semantic output, embedding in the colours of its principal components, its pixels along "
     "two of them, and clusters",
-    network_parts=("_network",),
+    network_parts=("network",),
     adapter=EmbeddingWay,
     semantic_output=True,
 )

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from embedding_instance_seg.bandwidth_losses import bandwidth_losses, lovasz_hinge, segment_mean
+from embedding_instance_seg.losses import bandwidth_losses, lovasz_hinge
+from embedding_instance_seg.segments import segment_mean
 
 
 def jaccard_loss(mispredicted, labels):
@@ -32,7 +33,7 @@ def test_lovasz_hinge_of_many_problems_at_once_equals_the_definition():
     labels = torch.rand(120, generator=generator) < 0.4
     segments = torch.randint(0, 4, (120,), generator=generator)
     segments[:4], labels[:4] = torch.arange(4), True
-    found = lovasz_hinge(logits, labels, segments, 4)
+    found = lovasz_hinge(logits, labels, segments, num_segments=4)
     for k in range(4):
         expected = hinge_by_definition(logits[segments == k], labels[segments == k])
         assert found[k] == pytest.approx(float(expected), abs=1e-12)
@@ -43,9 +44,11 @@ def test_lovasz_hinge_of_hard_predictions_is_twice_the_jaccard_loss():
     predicted = torch.tensor([True, True, False, True, False, False])
     logits = torch.where(predicted, 1.0, -1.0)
     # Errors are 2 where wrong, 0 where right; the IoU is 2 / 4.
-    assert float(lovasz_hinge(logits, labels, torch.zeros(6).long(), 1)) == pytest.approx(1.0)
+    assert float(
+        lovasz_hinge(logits, labels, torch.zeros(6).long(), num_segments=1)
+    ) == pytest.approx(1.0)
     right = torch.where(labels, 1.0, -1.0)
-    assert float(lovasz_hinge(right, labels, torch.zeros(6).long(), 1)) == 0.0
+    assert float(lovasz_hinge(right, labels, torch.zeros(6).long(), num_segments=1)) == 0.0
 
 
 def test_lovasz_hinge_gradient():
@@ -53,7 +56,9 @@ def test_lovasz_hinge_gradient():
     logits = torch.randn(30, generator=generator, dtype=torch.float64, requires_grad=True)
     labels = torch.rand(30, generator=generator) < 0.5
     segments = torch.arange(30) % 3
-    assert torch.autograd.gradcheck(lambda x: lovasz_hinge(x, labels, segments, 3), logits)
+    assert torch.autograd.gradcheck(
+        lambda x: lovasz_hinge(x, labels, segments, num_segments=3), logits
+    )
 
 
 def scene(batch=2, size=12, channels=3, dtype=torch.float64):
@@ -67,6 +72,10 @@ def scene(batch=2, size=12, channels=3, dtype=torch.float64):
     bandwidths = 0.3 * torch.randn(batch, size, size, generator=generator, dtype=dtype)
     seeds = torch.randn(batch, size, size, generator=generator, dtype=dtype)
     return embeddings, bandwidths, seeds, ids
+
+
+def losses_of(embeddings, bandwidths, seeds, ids):
+    return bandwidth_losses(embeddings, bandwidths, seeds, instance_ids=ids)
 
 
 def loop_losses(embeddings, log_bandwidths, seeds, ids):
@@ -89,7 +98,7 @@ def loop_losses(embeddings, log_bandwidths, seeds, ids):
 
 
 def test_losses_equal_loops_over_instances():
-    found = bandwidth_losses(*scene())
+    found = losses_of(*scene())
     expected = loop_losses(*scene())
     # Foreign pixels of membership below 0.001 are left out.
     assert float(found["loss_mask"]) == pytest.approx(float(expected[0]), abs=5e-3)
@@ -105,7 +114,7 @@ def test_every_part_stays_in_the_graph(ids):
         targets[0, 4, 4] = 9
     for part in (embeddings, bandwidths, seeds):
         part.requires_grad_()
-    losses = bandwidth_losses(embeddings, bandwidths, seeds, targets)
+    losses = losses_of(embeddings, bandwidths, seeds, targets)
     sum(losses.values()).backward()
     for part in (embeddings, bandwidths, seeds):
         assert torch.isfinite(part.grad).all()
@@ -118,14 +127,14 @@ def test_a_perfect_embedding_costs_next_to_nothing():
     ids[0, 2:8, 2:8], ids[0, 9:15, 2:8] = 1, 2
     embeddings = 10.0 * ids[:, None].float().expand(1, 2, 16, 16)
     seeds = torch.where(ids > 0, 20.0, -20.0)
-    losses = bandwidth_losses(embeddings, torch.zeros(1, 16, 16), seeds, ids)
+    losses = losses_of(embeddings, torch.zeros(1, 16, 16), seeds, ids)
     assert all(float(loss) < 1e-6 for loss in losses.values())
 
 
 def test_more_instances_than_a_byte_counts():
     ids = torch.arange(1, 401).reshape(1, 20, 20)
     embeddings = torch.stack([ids.float(), ids.float()], dim=1)
-    losses = bandwidth_losses(embeddings, torch.full((1, 20, 20), -3.0), torch.ones(1, 20, 20), ids)
+    losses = losses_of(embeddings, torch.full((1, 20, 20), -3.0), torch.ones(1, 20, 20), ids)
     assert float(losses["loss_mask"]) < 1e-6
 
 
@@ -143,6 +152,6 @@ def test_autocast_changes_nothing_far_from_the_origin():
     gradients = []
     for enabled in (False, True):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            loss = sum(bandwidth_losses(embeddings, *rest).values())
+            loss = sum(losses_of(embeddings, *rest).values())
         gradients.append(torch.autograd.grad(loss, embeddings)[0])
     assert torch.equal(*gradients)

@@ -7,28 +7,25 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from recurrent_instance_seg.decoder import (
-    MEMORY_GAIN,
-    RSISDecoder,
-    convolve_enlarged,
-    inside_image,
-    norm_of,
-)
-from recurrent_instance_seg.guide import maps_of
+from recurrent_instance_seg.attention import MAPS_GAIN
+from recurrent_instance_seg.decoders import Decoder, GuidedDecoder, RSISDecoder
+from recurrent_instance_seg.decoders.guided import GUIDE_WEIGHT, MEMORY_GAIN, VOTE_WEIGHT
+from recurrent_instance_seg.decoders.parts import convolve_enlarged, inside_image, norm_of
+from recurrent_instance_seg.guide import guide_loss, maps_of, vote_loss
+from recurrent_instance_seg.targets import stack_targets
 
-EVERYTHING = {
-    "inhibition_bias": 2.0,
-    "return_inhibition": 1.5,
-    "feedback": True,
-    "coordinates": True,
-    "coarse_masks": True,
-    "mask_pooling": True,
-    "box_head": True,
-    "guide_unit": 16.0,
-    "votes": True,
-    "attention": True,
-}
-RIS_EVERYTHING = {"mask_pooling": True, "guide_unit": 16.0, "votes": True}
+KINDS = ("rsis", "guided", "ris")
+LEVELS = {"rsis": 3, "guided": 3, "ris": 1}
+
+
+@pytest.fixture
+def build_any(build_rsis, build_guided, build_ris):
+    """build_any(kind, norm) -> a small decoder of the conftest."""
+
+    def build(kind, norm=""):
+        return {"rsis": build_rsis, "guided": build_guided, "ris": build_ris}[kind](norm)
+
+    return build
 
 
 def random_memory(size=(2, 16, 24), seed=3):
@@ -82,13 +79,14 @@ def plain_mean_under(probabilities, skip):
     return total / weight
 
 
-class PlainRSIS:
-    """The decoder as the paper writes it, a step at a time and an image at a time."""
+class PlainPyramid:
+    """A decoder of a pyramid as the paper writes it, a step at a time and an image at a time."""
 
     def __init__(self, decoder, features, image_sizes, padded):
         self.decoder, self.image_sizes, self.padded = decoder, image_sizes, padded
         self.skips = [project(x) for project, x in zip(decoder.project, features)]
-        self.raw = decoder.guide and decoder.guide(features[-1])
+        self.guided = isinstance(decoder, GuidedDecoder)
+        self.raw = decoder.guide(features[-1]) if self.guided else None
         self.state = [
             (x.new_zeros(len(x), cell.hidden_channels, *x.shape[2:]),) * 2
             for cell, x in zip(decoder.cells, features)
@@ -98,19 +96,18 @@ class PlainRSIS:
         above = None
         for level, (cell, skip) in enumerate(zip(self.decoder.cells, self.skips)):
             inputs = [skip]
-            if self.decoder.coordinates:
+            if self.guided:
                 inputs.append(plain_positions(skip, self.image_sizes, self.padded))
-            factor = memory.shape[1] // skip.shape[2]
-            found = F.avg_pool2d(memory[:, None].to(skip.dtype), factor)
-            if self.raw is not None:
                 inputs.append(self.guide_at(skip.shape[2:]))
             if above is not None:
                 inputs.append(enlarged(above, skip.shape[2:]))
-            if self.decoder.feedback:
+            if self.guided:
+                factor = memory.shape[1] // skip.shape[2]
+                found = F.avg_pool2d(memory[:, None].to(skip.dtype), factor)
                 inputs.append(found * MEMORY_GAIN)
-            if self.decoder.attention is not None and skip is self.skips[-1]:
-                self.spot = self.look(above, found[:, 0])
-                inputs.append(self.spot.to(skip.dtype) * 8)
+                if skip is self.skips[-1]:
+                    self.spot = self.look(above, found[:, 0])
+                    inputs.append(self.spot.to(skip.dtype) * MAPS_GAIN)
             self.state[level] = plain_cell(cell, inputs, self.state[level])
             above = self.state[level][0]
         return [hidden for hidden, _ in self.state]
@@ -118,7 +115,7 @@ class PlainRSIS:
     def guide_at(self, size):
         """What a level reads of the guide: the finest maps, averaged."""
         positions = plain_positions(self.raw, self.image_sizes, self.padded)
-        maps = maps_of(self.raw, positions, self.image_sizes, 16.0)
+        maps = maps_of(self.raw, positions, sizes=self.image_sizes, unit=16.0)
         return F.avg_pool2d(maps, maps.shape[2] // size[0]).detach()
 
     def look(self, above, found):
@@ -126,74 +123,49 @@ class PlainRSIS:
         attention = self.decoder.attention
         size, stride = self.skips[-1].shape[2:], self.padded[0] // self.skips[-1].shape[2]
         inside = inside_image(self.image_sizes, self.padded, size)
-        self.scores, maps = attention(
-            above, attention.prepare(self.raw, stride, 16.0), inside, found
-        )
+        prepared = attention.prepare(self.raw, stride, 16.0)
+        self.scores, maps = attention(above, prepared, inside=inside, memory=found)
         return maps
 
-    def mask(self, finest, memory, image):
-        """(h, w) logits of an image; without its padding, as far as pixels compete."""
-        decoder, size = self.decoder, self.image_sizes[image]
+    def mask(self, finest, image):
+        """(h, w) logits of an image."""
+        decoder = self.decoder
         x = decoder.mask(enlarged(finest, [2 * n for n in finest.shape[2:]]))[image, 0]
-        if decoder.attention is not None:
+        if self.guided:
             x = x + decoder.attention.mask_logits(enlarged(self.spot, x.shape)[image, 0])
-        if decoder.inhibition is None:
-            return x
-        x = x - decoder.inhibition.handicap * memory[image]
-        rivals = own_cells(x, size, decoder.mask_stride)
-        return x - rivals.exp().sum().log() + decoder.inhibition.bias
+        return x
 
     def outputs(self, memory):
-        """Per image mask, classes, stop, boxes."""
+        """Per image mask, classes, stop."""
         hidden = self.hidden_states(memory)
         results = []
         for image, size in enumerate(self.image_sizes):
-            mask = self.mask(hidden[-1], memory, image)
+            mask = self.mask(hidden[-1], image)
             strides = [self.padded[0] // h.shape[2] for h in hidden]
             own = [own_cells(h[image], size, s) for h, s in zip(hidden, strides)]
             maxima = torch.cat([x.flatten(1).max(dim=1).values for x in own])
-            described = maxima
-            if self.decoder.mask_pooling:
+            described, votes = maxima, 0
+            if self.guided:
                 probabilities = torch.zeros_like(mask)
                 own_cells(probabilities, size, 2)[:] = own_cells(mask.sigmoid(), size, 2)
                 means = [plain_mean_under(probabilities, skip[image]) for skip in self.skips]
                 described = torch.cat([maxima, *means]).to(maxima.dtype)
-            boxes = self.decoder.boxes and self.decoder.boxes(maxima).sigmoid()
-            stop = self.decoder.stop(maxima)[0]
-            classes = self.decoder.classes(described)
-            if self.decoder.votes:
-                classes = classes + plain_mean_under(probabilities, self.raw[image, :-3])
-            results.append((mask, classes, stop, boxes))
+                votes = plain_mean_under(probabilities, self.raw[image, :-3])
+            classes = self.decoder.classes(described) + votes
+            results.append((mask, classes, self.decoder.stop(maxima)[0]))
         return results
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"kernel_size": 5, "forget_bias": 1.0, "norm": "GN"},
-        {"feedback": True},
-        {"box_head": True, "coarse_masks": True},
-        {"mask_pooling": True},
-        {"coordinates": True},
-        {"inhibition_bias": 2.0, "return_inhibition": 1.5},
-        {"guide_unit": 16.0},
-        {"guide_unit": 16.0, "mask_pooling": True, "votes": True},
-        {"guide_unit": 16.0, "attention": True, "return_inhibition": 1.5, "inhibition_gain": 3.0},
-        EVERYTHING,
-    ],
-    ids=lambda options: "-".join(options) if len(options) < 7 else "everything",
-)
+@pytest.mark.parametrize("kind", ["rsis", "guided"])
+@pytest.mark.parametrize("norm", ["", "GN"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.no_grad()
-def test_rsis_equals_the_plain_decoder(build_rsis, pyramid, options, dtype):
-    decoder = build_rsis(**options).to(dtype)
+def test_a_pyramid_equals_the_plain_decoder(build_any, pyramid, kind, norm, dtype):
+    decoder = build_any(kind, norm).to(dtype)
     inputs = pyramid(dtype=dtype)
-    prepared, plain = decoder.prepare(*inputs), PlainRSIS(decoder, *inputs)
+    prepared, plain = decoder.prepare(*inputs), PlainPyramid(decoder, *inputs)
     # Positions and what competes are float32 whatever the model is.
-    exact = dtype == torch.float64 and not {"coordinates", "inhibition_bias", "guide_unit"} & set(
-        options
-    )
+    exact = dtype == torch.float64 and kind == "rsis"
     tolerance = {"rtol": 0, "atol": 1e-13 if exact else 1e-5}
     state = None
     for number in range(3):
@@ -201,18 +173,13 @@ def test_rsis_equals_the_plain_decoder(build_rsis, pyramid, options, dtype):
         step, state = decoder(prepared, state, memory)
         expected = plain.outputs(memory)
         torch.testing.assert_close(state, plain.state, **tolerance)
-        assert (step.attention is None) == (decoder.attention is None)
-        if decoder.attention is not None:
+        assert (step.attention is None) == (kind == "rsis")
+        if kind == "guided":
             torch.testing.assert_close(step.attention, plain.scores, **tolerance)
-        for image, (mask, classes, stop, boxes) in enumerate(expected):
+        for image, (mask, classes, stop) in enumerate(expected):
             torch.testing.assert_close(step.masks[image], mask.to(step.masks.dtype), **tolerance)
             torch.testing.assert_close(step.classes[image], classes, **tolerance)
             torch.testing.assert_close(step.stop[image], stop, **tolerance)
-            if boxes is not None:
-                torch.testing.assert_close(step.boxes[image], boxes, **tolerance)
-        for conv, hidden, coarse in zip(decoder.coarse, state, step.coarse):
-            expected = torch.einsum("bchw,c->bhw", hidden[0], conv.weight[0, :, 0, 0]) + conv.bias
-            torch.testing.assert_close(coarse, expected, **tolerance)
 
 
 def quarters_by_hand(x):
@@ -226,29 +193,18 @@ def quarters_by_hand(x):
     return torch.stack(values)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"mask_pooling": True}, {"guide_unit": 16.0}, RIS_EVERYTHING],
-    ids=lambda options: "-".join(options) or "plain",
-)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.no_grad()
-def test_ris_equals_the_plain_decoder(build_ris, pyramid, dtype, options):
-    decoder = build_ris(inhibition_bias=2.5, inhibition_gain=3.0, **options).to(dtype)
+def test_ris_equals_the_plain_decoder(build_ris, pyramid, dtype):
+    decoder = build_ris(inhibition_bias=2.5, inhibition_gain=3.0).to(dtype)
     (x,), sizes, padded = pyramid(1, dtype)
     prepared, state = decoder.prepare([x], sizes, padded), None
     skip = decoder.project(x).clamp(min=0)
-    seen = [skip]
-    if decoder.guide is not None:
-        raw = decoder.guide(x)
-        seen.append(maps_of(raw, plain_positions(raw, sizes, padded), sizes, 16.0).to(dtype))
     first = second = None
-    # What reads positions or masks is float32 whatever the model is.
-    exact = dtype == torch.float64 and not options
-    tolerance = {"rtol": 0, "atol": 1e-13 if exact else 1e-5}
+    tolerance = {"rtol": 0, "atol": 1e-13 if dtype == torch.float64 else 1e-5}
     for _ in range(3):
         step, state = decoder(prepared, state)
-        first = plain_cell(decoder.cells[0], seen, first or [x.new_zeros(2, 5, 8, 12)] * 2)
+        first = plain_cell(decoder.cells[0], [skip], first or [x.new_zeros(2, 5, 8, 12)] * 2)
         second = plain_cell(decoder.cells[1], [first[0]], second or [x.new_zeros(2, 3, 8, 12)] * 2)
         torch.testing.assert_close(state, [first, second], **tolerance)
         logits = 3 * torch.einsum("bchw,c->bhw", second[0], decoder.mask.weight[0, :, 0, 0])
@@ -259,15 +215,7 @@ def test_ris_equals_the_plain_decoder(build_ris, pyramid, dtype, options):
             )
             pooled = quarters_by_hand(own_cells(second[0][image], size, 4))
             torch.testing.assert_close(step.stop[image], decoder.stop(pooled)[0], **tolerance)
-            votes = 0
-            if decoder.mask_pooling:
-                own = torch.zeros_like(step.masks[image])
-                own_cells(own, size, 4)[:] = own_cells(step.masks[image].sigmoid(), size, 4)
-                mean = plain_mean_under(own, skip[image]).to(pooled.dtype)
-                pooled = torch.cat([pooled, mean])
-                votes = plain_mean_under(own, raw[image, :-3]) if decoder.votes else 0
-            expected = decoder.classes(pooled) + votes
-            torch.testing.assert_close(step.classes[image], expected, **tolerance)
+            torch.testing.assert_close(step.classes[image], decoder.classes(pooled), **tolerance)
 
 
 def pointwise(decoder):
@@ -289,26 +237,19 @@ def run_steps(decoder, features, sizes, padded, memory):
     return steps
 
 
-def rsis_without_enlarging(**options):
+def without_enlarging(decoder):
     """Two levels whose grid is already that of the masks."""
     torch.manual_seed(0)
-    return RSISDecoder([4, 4], [5, 3], 3, 8, "", **options)
+    return decoder([4, 4], [5, 3], 3, stride=8, norm="")
 
 
-DECODERS = {
-    "rsis": ("rsis", {}),
-    "rsis, everything": ("rsis", EVERYTHING),
-    "ris": ("ris", {}),
-    "ris, everything": ("ris", RIS_EVERYTHING),
-}
-
-
-@pytest.mark.parametrize(("kind", "options"), DECODERS.values(), ids=DECODERS)
+@pytest.mark.parametrize("kind", ["rsis", "guided", "ris"])
 @torch.no_grad()
-def test_padding_never_counts(build_ris, kind, options):
+def test_padding_never_counts(build_ris, kind):
     """What an image gives does not depend on what its padding holds, nor on its being there."""
-    build, levels = {"ris": (build_ris, 1), "rsis": (rsis_without_enlarging, 2)}[kind]
-    decoder = pointwise(build(**options))
+    levels = 1 if kind == "ris" else 2
+    pyramids = {"rsis": RSISDecoder, "guided": GuidedDecoder}
+    decoder = pointwise(build_ris() if kind == "ris" else without_enlarging(pyramids[kind]))
     generator = torch.Generator().manual_seed(0)
     features = [torch.randn(2, 4, 8, 12, generator=generator) for _ in range(levels)]
     sizes, padded, memory = [(32, 48), (21, 34)], (32, 48), random_memory((2, 8, 12))
@@ -326,10 +267,8 @@ def test_padding_never_counts(build_ris, kind, options):
             torch.testing.assert_close(left.masks[own], right.masks[-1:, :6, :9])
             torch.testing.assert_close(left.classes[1], right.classes[-1])
             torch.testing.assert_close(left.stop[1], right.stop[-1])
-            for one, two in zip(left.coarse, right.coarse):
-                torch.testing.assert_close(one[own], two[-1:, :6, :9])
-            if left.boxes is not None:
-                torch.testing.assert_close(left.boxes[1], right.boxes[-1])
+            if left.attention is not None:
+                torch.testing.assert_close(left.attention[own], right.attention[-1:, :6, :9])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (8, 12), (4, 6), (5, 7)])
@@ -344,8 +283,9 @@ def test_inside_image(size):
 
 
 @torch.no_grad()
-def test_images_of_a_batch_do_not_see_each_other(build_rsis, build_ris, pyramid):
-    for decoder, levels in ((build_rsis(**EVERYTHING), 3), (build_ris(**RIS_EVERYTHING), 1)):
+def test_images_of_a_batch_do_not_see_each_other(build_any, pyramid):
+    for kind in KINDS:
+        decoder, levels = build_any(kind), LEVELS[kind]
         features, sizes, padded = pyramid(levels)
         memory = random_memory()
         together = run_steps(decoder, features, sizes, padded, memory)
@@ -359,31 +299,35 @@ def test_images_of_a_batch_do_not_see_each_other(build_rsis, build_ris, pyramid)
 
 @pytest.mark.parametrize("norm", ["GN", "BN", ""])
 @torch.no_grad()
-def test_shapes_and_types(build_rsis, build_ris, pyramid, norm):
-    rsis, ris = build_rsis(norm, **EVERYTHING), build_ris(norm)
-    prepared = rsis.prepare(*pyramid())
-    assert [x.shape for x in prepared.gates] == [(2, 20, 2, 3), (2, 16, 4, 6), (2, 12, 8, 12)]
+def test_shapes_and_types(build_any, pyramid, norm):
+    for kind in ("rsis", "guided"):
+        decoder = build_any(kind, norm)
+        assert isinstance(decoder, Decoder) and decoder.num_classes == 3
+        prepared = decoder.prepare(*pyramid())
+        assert [x.shape for x in prepared.gates] == [(2, 20, 2, 3), (2, 16, 4, 6), (2, 12, 8, 12)]
+        assert [x.shape for x in prepared.inside] == [(2, 2, 3), (2, 4, 6), (2, 8, 12)]
+        assert prepared.mask_inside.shape == (2, 16, 24) and decoder.mask_stride == 2
+        step, state = decoder(prepared)
+        assert [h.shape for h, _ in state] == [c.shape for _, c in state]
+        assert [h.shape for h, _ in state] == [(2, 5, 2, 3), (2, 4, 4, 6), (2, 3, 8, 12)]
+        assert step.masks.shape == (2, 16, 24) and step.classes.shape == (2, 3)
+        assert step.stop.shape == (2,)
+    assert step.attention.shape == (2, 8, 12)
     assert [x.shape for x in prepared.skips] == [(2, 5, 2, 3), (2, 5, 4, 6), (2, 4, 8, 12)]
-    assert [x.shape for x in prepared.inside] == [(2, 2, 3), (2, 4, 6), (2, 8, 12)]
-    assert prepared.mask_inside.shape == (2, 16, 24) and rsis.mask_stride == 2
-    step, state = rsis(prepared)
-    assert [h.shape for h, _ in state] == [c.shape for _, c in state]
-    assert [h.shape for h, _ in state] == [(2, 5, 2, 3), (2, 4, 4, 6), (2, 3, 8, 12)]
-    assert step.masks.shape == (2, 16, 24) and step.classes.shape == (2, 3)
-    assert step.stop.shape == (2,) and step.boxes.shape == (2, 4)
-    assert [x.shape for x in step.coarse] == [(2, 2, 3), (2, 4, 6)]
+    ris = build_any("ris", norm)
     prepared = ris.prepare(*pyramid(1))
     assert [x is None or x.shape for x in prepared.gates] == [(2, 20, 8, 12), True]
     step, state = ris(prepared)
     assert prepared.mask_inside.shape == step.masks.shape == (2, 8, 12) and ris.mask_stride == 4
     assert [h.shape for h, _ in state] == [(2, 5, 8, 12), (2, 3, 8, 12)]
     assert step.classes.shape == (2, 3) and step.stop.shape == (2,)
-    assert step.coarse == () and step.boxes is None
+    assert step.attention is None
 
 
 @torch.no_grad()
-def test_an_image_of_one_cell(build_rsis, build_ris):
-    for decoder, channels in ((build_rsis(**EVERYTHING), (6, 5, 4)), (build_ris(), (4,))):
+def test_an_image_of_one_cell(build_any):
+    for kind in KINDS:
+        decoder, channels = build_any(kind), (6, 5, 4)[-LEVELS[kind] :]
         sides = [2**n for n in range(len(channels))] if len(channels) > 1 else [8]
         features = [torch.randn(1, c, n, n) for c, n in zip(channels, sides)]
         for step in run_steps(decoder, features, [(1, 1)], (16, 16), None):
@@ -391,33 +335,40 @@ def test_an_image_of_one_cell(build_rsis, build_ris):
             assert step.masks.isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("options", "reads"),
-    [
-        ({"feedback": True}, True),
-        ({"inhibition_bias": 1.0, "return_inhibition": 1.0}, True),
-        ({"inhibition_bias": 1.0}, False),
-        ({"guide_unit": 16.0, "attention": True, "return_inhibition": 9.0}, True),
-        ({}, False),
-    ],
-)
+@pytest.mark.parametrize(("kind", "reads"), [("rsis", False), ("guided", True), ("ris", False)])
 @torch.no_grad()
-def test_the_memory_is_read_only_where_it_is_asked_for(build_rsis, pyramid, options, reads):
-    decoder = build_rsis(**options)
-    prepared = decoder.prepare(*pyramid())
+def test_the_memory_is_read_by_the_guided_decoder_alone(build_any, pyramid, kind, reads):
+    decoder = build_any(kind)
+    prepared = decoder.prepare(*pyramid(LEVELS[kind]))
     without, _ = decoder(prepared)
     empty, _ = decoder(prepared, None, torch.zeros(2, 16, 24))
     full, _ = decoder(prepared, None, random_memory())
     assert torch.equal(without.masks, empty.masks)
     assert torch.equal(without.masks, full.masks) != reads
-    # A handicap of the mask is no news to the ConvLSTMs, where a step looks is.
-    assert torch.equal(without.stop, full.stop) != (decoder.feedback or "attention" in options)
+    assert torch.equal(without.stop, full.stop) != reads
 
 
 @torch.no_grad()
-def test_steps_go_on_from_their_state(build_rsis, build_ris, pyramid):
-    for decoder, levels in ((build_rsis(), 3), (build_ris(), 1)):
-        prepared = decoder.prepare(*pyramid(levels))
+def test_earlier_masks_are_a_handicap_of_the_points(build_guided, pyramid):
+    decoder = build_guided()
+    prepared = decoder.prepare(*pyramid())
+    memory = torch.zeros(2, 16, 24)
+    memory[:, :8] = 1
+    # Without what the coarser cells make of it.
+    for cell in decoder.cells[:2]:
+        cell.step.weight[:, -1 - cell.hidden_channels] = 0
+    before, after = (decoder(prepared, None, m)[0].attention for m in (0 * memory, memory))
+    inside = prepared.inside[-1]
+    lowered = (before - after)[:, :4][inside[:, :4]]
+    torch.testing.assert_close(lowered, torch.full_like(lowered, 5.0))
+    assert torch.equal(before[:, 4:], after[:, 4:])
+
+
+@torch.no_grad()
+def test_steps_go_on_from_their_state(build_any, pyramid):
+    for kind in KINDS:
+        decoder = build_any(kind)
+        prepared = decoder.prepare(*pyramid(LEVELS[kind]))
         first, state = decoder(prepared)
         second, _ = decoder(prepared, state)
         zeros = [tuple(torch.zeros_like(x) for x in pair) for pair in state]
@@ -425,43 +376,60 @@ def test_steps_go_on_from_their_state(build_rsis, build_ris, pyramid):
         assert (second.masks - first.masks).abs().max() > 1e-3
 
 
-def test_classes_do_not_teach_the_masks_under_which_they_look(build_rsis, pyramid):
-    decoder = build_rsis(mask_pooling=True)
+def test_classes_do_not_teach_the_masks_under_which_they_look(build_guided, pyramid):
+    decoder = build_guided()
     step, _ = decoder(decoder.prepare(*pyramid()))
     step.classes.sum().backward()
-    assert decoder.mask.weight.grad is None
+    assert decoder.mask.weight.grad is None and decoder.attention.logits.grad is None
     assert decoder.project[0].weight.grad.any()
 
 
-@pytest.mark.parametrize(("kind", "options"), DECODERS.values(), ids=DECODERS)
-def test_gradients_reach_every_parameter(build_rsis, build_ris, pyramid, kind, options):
-    build, levels = {"ris": (build_ris, 1), "rsis": (build_rsis, 3)}[kind]
-    decoder, inputs = build(**options), pyramid(levels)
+@pytest.mark.parametrize("kind", ["rsis", "guided", "ris"])
+def test_gradients_reach_every_parameter(build_any, pyramid, kind):
+    decoder, inputs = build_any(kind), pyramid(LEVELS[kind])
     steps = run_steps(decoder, *inputs, random_memory())
     total = 0
     for step in steps:
-        outputs = [step.masks, step.classes, step.stop, *step.coarse, step.boxes, step.attention]
-        total = total + sum(x.square().sum() for x in outputs if x is not None)
+        total = total + sum(x.square().sum() for x in step if x is not None)
     total.backward()
     for name, parameter in decoder.named_parameters():
         # What all rivals have in common cancels in their competition.
-        if name != "mask.bias" or decoder.inhibition is None:
+        if name != "mask.bias" or kind != "ris":
             assert parameter.grad.abs().max() > 1e-4, name
 
 
-def test_initial_biases(build_rsis, build_ris):
-    rsis = build_rsis(stop_bias=3.0, forget_bias=20.0, inhibition_bias=4.0, return_inhibition=2.0)
-    assert rsis.stop.bias.item() == 3
-    assert rsis.inhibition.bias.item() == 4 and rsis.inhibition.handicap.item() == 2
-    for cell in rsis.cells:
-        assert [round(x.mean().item() / 20) for x in cell.step.bias.chunk(4)] == [0, 1, 0, 0]
-    ris = build_ris(gate_bias=20.0, inhibition_bias=5.0, stop_bias=7.0)
-    assert ris.stop.bias.item() == 7 and ris.inhibition.bias.item() == 5
-    for cell in ris.cells:
-        assert [round(x.mean().item() / 20) for x in cell.step.bias.chunk(4)] == [1, 1, 1, 0]
-    assert build_ris().stop.bias.item() == 10
-    plain = build_rsis()
-    assert plain.inhibition is None and plain.boxes is None and len(plain.coarse) == 0
+def test_initial_biases(build_any, build_ris):
+    for kind, stop, gates in (
+        ("rsis", 0, (0, 0, 0)),
+        ("guided", 0, (0, 0, 0)),
+        ("ris", 10, (1, 1, 1)),
+    ):
+        decoder = build_any(kind)
+        assert decoder.stop.bias.item() == stop
+        for cell in decoder.cells:
+            # Small weights are drawn around it.
+            means = [x.mean().item() for x in cell.step.bias.chunk(4)]
+            assert [round(mean) for mean in means] == [*gates, 0]
+    assert build_ris().inhibition.bias.item() == 1
+    assert build_ris(inhibition_bias=5.0).inhibition.bias.item() == 5
+
+
+def test_the_guide_alone_has_losses_of_its_own(build_any, pyramid):
+    generator = torch.Generator().manual_seed(2)
+    masks = list(torch.rand(2, 3, 32, 48, generator=generator) < 0.3)
+    classes = [torch.tensor([0, 2, 1]), torch.tensor([1, 1, 0])]
+    targets = stack_targets(masks, classes, torch.ones(2, 32, 48, dtype=torch.bool))
+    for kind in KINDS:
+        decoder = build_any(kind)
+        prepared = decoder.prepare(*pyramid(LEVELS[kind]))
+        losses = decoder.auxiliary_losses(prepared, targets)
+        if kind != "guided":
+            assert losses == {}
+            continue
+        dense = guide_loss(prepared.guide, targets, stride=4, unit=16.0)
+        votes = vote_loss(prepared.guide, targets, stride=4)
+        assert losses["loss_guide"] == GUIDE_WEIGHT * dense > 0
+        assert losses["loss_vote"] == VOTE_WEIGHT * votes > 0
 
 
 def test_norm_of_few_channels():
@@ -472,15 +440,17 @@ def test_norm_of_few_channels():
 
 
 @torch.no_grad()
-def test_low_precision(build_rsis, build_ris, pyramid):
-    for decoder, levels in ((build_rsis(**EVERYTHING), 3), (build_ris(**RIS_EVERYTHING), 1)):
-        memory = random_memory()
+def test_low_precision(build_any, pyramid):
+    for kind in KINDS:
+        decoder, levels, memory = build_any(kind), LEVELS[kind], random_memory()
         exact = run_steps(decoder, *pyramid(levels), memory)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             low = run_steps(decoder, *pyramid(levels), memory)
         for step, expected in zip(low, exact):
-            assert step.masks.dtype == torch.float32  # pixels compete in full precision
-            torch.testing.assert_close(step.masks, expected.masks, rtol=0, atol=0.1)
+            # Pixels and points compete in full precision.
+            competing = {"rsis": None, "guided": step.attention, "ris": step.masks}[kind]
+            assert competing is None or competing.dtype == torch.float32
+            torch.testing.assert_close(step.masks.float(), expected.masks, rtol=0, atol=0.1)
             torch.testing.assert_close(step.stop.float(), expected.stop, rtol=0, atol=0.1)
 
 

@@ -1,4 +1,4 @@
-"""The semantic half: classes and background.
+"""Semantics: classes and background.
 
 Shape shorthand in this module:
     B: images in the batch   C: classes without background
@@ -6,17 +6,18 @@ Shape shorthand in this module:
 """
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from instance_seg_common.masks import check_classes
 
-from .segments import segment_mean
+from ..segments import segment_mean
 
 IGNORE = -1
 
 
-def semantic_targets(instance_ids, class_ids, num_classes):
+def semantic_targets(instance_ids: Tensor, class_ids: Tensor, num_classes: int) -> Tensor:
     """Class of every pixel.
 
     Args:
@@ -35,7 +36,7 @@ def semantic_targets(instance_ids, class_ids, num_classes):
     return target.masked_fill(instance_ids < 0, IGNORE)
 
 
-def semantic_loss(logits, targets):
+def semantic_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy at the size of the network input.
 
     Args:
@@ -54,14 +55,14 @@ def semantic_loss(logits, targets):
     return torch.stack(sums).sum() / (targets != IGNORE).sum().clamp(min=1)
 
 
-def _image_loss(logits, targets):
+def _image_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Sum of the cross-entropy over (H, W) targets, from (C + 1, h, w) logits."""
     size = targets.shape
     enlarged = F.interpolate(logits[None], size, mode="bilinear", align_corners=False)
     return F.cross_entropy(enlarged, targets[None], ignore_index=IGNORE, reduction="sum")
 
 
-def instance_class_loss(logits, instance_ids, class_ids):
+def instance_class_loss(logits: Tensor, instance_ids: Tensor, class_ids: Tensor) -> Tensor:
     """Cross-entropy of the instances' classes, by the mean logits of their pixels.
 
     Every instance counts the same, however small, and background takes no part: what is learned is
@@ -78,22 +79,8 @@ def instance_class_loss(logits, instance_ids, class_ids):
     member = instance_ids > 0
     images = torch.arange(len(logits), device=logits.device)[:, None, None].expand_as(member)
     keys = torch.stack([images[member], instance_ids[member], class_ids[member]])
-    found, owners = torch.unique(keys, dim=1, return_inverse=True)
+    instances, owners = torch.unique(keys, dim=1, return_inverse=True)
+    count = instances.shape[1]
     values = logits[:, :kinds].movedim(1, -1)[member]
-    means = segment_mean(values, owners, found.shape[1])
-    return F.cross_entropy(means, found[2], reduction="sum") / max(found.shape[1], 1)
-
-
-def true_probabilities(targets, num_classes):
-    """Ground-truth semantics as probabilities; pixels that do not count are background.
-
-    Args:
-        targets (Tensor): (H, W) int64 of :func:`semantic_targets`.
-        num_classes (int): C.
-
-    Returns:
-        Tensor: (C + 1, H, W) float32 of zeros and ones.
-    """
-    targets = torch.where(targets == IGNORE, num_classes, targets)
-    result = torch.zeros(num_classes + 1, *targets.shape, device=targets.device)
-    return result.scatter_(0, targets[None], 1)
+    means = segment_mean(values, owners, count)
+    return F.cross_entropy(means, instances[2], reduction="sum") / max(count, 1)

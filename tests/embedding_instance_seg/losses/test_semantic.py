@@ -1,17 +1,10 @@
-"""Semantic targets and loss; figures for TensorBoard."""
+"""Semantic targets and losses."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from embedding_instance_seg.inference import Maps, PixelGrouping
-from embedding_instance_seg.monitoring import cluster_statistics
-from embedding_instance_seg.semantics import (
-    instance_class_loss,
-    semantic_loss,
-    semantic_targets,
-    true_probabilities,
-)
+from embedding_instance_seg.losses import instance_class_loss, semantic_loss, semantic_targets
 
 
 def targets():
@@ -55,25 +48,3 @@ def test_class_loss_counts_every_instance_once_by_its_mean_logits():
     none = instance_class_loss(logits, torch.zeros_like(ids), classes)
     none.backward()
     assert float(none.detach()) == 0
-
-
-def test_true_probabilities():
-    found = true_probabilities(targets()[0], 3)
-    assert torch.equal(found.sum(dim=0), torch.ones(2, 4))
-    assert found.argmax(dim=0).tolist() == [[3, 3, 1, 1], [3, 0, 0, 3]]
-
-
-def test_statistics_of_a_known_embedding():
-    """Two instances at 0 and 4, whose pixels are 0.5 from their mean; one pixel does not count."""
-    embedding = torch.tensor([[[-0.5, 0.5, 3.5, 4.5, 9.0, 50.0]]])
-    ids = torch.tensor([[1, 1, 2, 2, -1, 0]])
-    probabilities = torch.stack([(ids != 0).float(), (ids == 0).float()])
-    maps = Maps(probabilities, embedding, embedding, None, None, 1)
-    grouping = PixelGrouping("mean_shift", 1.0, 1, 10, 0.5, 1.0, [])
-    found = cluster_statistics(maps, grouping, ids)
-    assert found == {
-        "num_clusters": 3,
-        "num_instances": 2,
-        "distance_within": pytest.approx(0.5),
-        "distance_between": pytest.approx(4),
-    }

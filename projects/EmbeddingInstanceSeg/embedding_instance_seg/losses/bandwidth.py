@@ -6,9 +6,10 @@ Shape shorthand in this module:
 """
 
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .segments import at_least_float32, segment_mean
+from ..segments import at_least_float32, segment_mean
 
 # A pixel whose membership in a foreign instance is below this takes no part in that instance's
 # loss: its hinge error, twice the membership, is as small, and most pairs are of this kind.
@@ -17,7 +18,9 @@ NEGLIGIBLE = 1e-3
 CHUNK = 1 << 22
 
 
-def bandwidth_losses(embeddings, log_bandwidths, seeds, instance_ids):
+def bandwidth_losses(
+    embeddings: Tensor, log_bandwidths: Tensor, seeds: Tensor, *, instance_ids: Tensor
+) -> "dict[str, Tensor]":
     """Pull, push and size of the instances in one: the Lovasz hinge on their Gaussians.
 
     Instance k with mean embedding C_k and bandwidth s_k, the geometric mean over its pixels,
@@ -42,12 +45,15 @@ def bandwidth_losses(embeddings, log_bandwidths, seeds, instance_ids):
     # Half precision has too few digits for distances between positions far from the origin.
     with torch.autocast(embeddings.device.type, enabled=False):
         maps = [at_least_float32(x).flatten(-2) for x in (embeddings, log_bandwidths, seeds)]
-        terms = [_image_losses(*image) for image in zip(*maps, instance_ids.flatten(1))]
+        images = zip(zip(*maps), instance_ids.flatten(1))
+        terms = [_image_losses(*image, instance_ids=ids) for image, ids in images]
     names = ("loss_mask", "loss_bandwidth", "loss_seed")
     return {name: torch.stack(values).mean() for name, values in zip(names, zip(*terms))}
 
 
-def _image_losses(embeddings, log_bandwidths, seeds, instance_ids):
+def _image_losses(
+    embeddings: Tensor, log_bandwidths: Tensor, seeds: Tensor, *, instance_ids: Tensor
+) -> "tuple[Tensor, Tensor, Tensor]":
     """Mask, bandwidth and seed loss of one image: (E, P), (P,), (P,), (P,) -> three scalars."""
     counted = (instance_ids >= 0).nonzero().squeeze(1)
     seeds = torch.sigmoid(seeds[counted])
@@ -67,22 +73,27 @@ def _image_losses(embeddings, log_bandwidths, seeds, instance_ids):
     member_logs = log_bandwidths[counted][members]
     logs = segment_mean(member_logs, owners, num_instances)
     spread = segment_mean((member_logs - logs[owners]) ** 2, owners, num_instances).mean()
-    mask = _mask_loss(points, groups, centers, logs)
+    mask = _mask_loss(points, groups, centers, log_bandwidths=logs)
     with torch.no_grad():
         target = _membership(points[members], centers[owners], logs[owners])
     error = segment_mean((seeds[members] - target) ** 2, owners, num_instances).mean()
     return mask, spread, error + background
 
 
-def _membership(points, centers, log_bandwidths):
+def _membership(points: Tensor, centers: Tensor, log_bandwidths: Tensor) -> Tensor:
     """exp(-d^2 / (2 s^2)) of paired points and centres: (M, E), (M, E), (M,) -> (M,)."""
     squared = (points - centers).square().sum(dim=1)
     return torch.exp(-0.5 * squared * torch.exp(-2 * log_bandwidths))
 
 
-def _mask_loss(points, groups, centers, log_bandwidths):
+def _mask_loss(
+    points: Tensor, groups: Tensor, centers: Tensor, *, log_bandwidths: Tensor
+) -> Tensor:
     """Mean over the instances of the Lovasz hinge of their membership maps."""
-    instances, pixels = _relevant_pairs(points, groups, centers, log_bandwidths)
+    with torch.no_grad():
+        instances, pixels = _relevant_pairs(
+            points, groups, centers, inverse=torch.exp(-2 * log_bandwidths)
+        )
     # The points of all pairs are gathered again for the backward, not kept: there may be many.
     membership = checkpoint(
         lambda x, c, b: _membership(x[pixels], c[instances], b[instances]),
@@ -91,17 +102,22 @@ def _mask_loss(points, groups, centers, log_bandwidths):
         preserve_rng_state=False,
     )
     labels = groups[pixels] == instances
-    return lovasz_hinge(2 * membership - 1, labels, instances, len(centers)).mean()
+    hinges = lovasz_hinge(2 * membership - 1, labels, instances, num_segments=len(centers))
+    return hinges.mean()
 
 
-@torch.no_grad()
-def _relevant_pairs(points, groups, centers, log_bandwidths):
-    """Indices (M,) of instances and of pixels that belong or seem to belong to them."""
+def _relevant_pairs(
+    points: Tensor, groups: Tensor, centers: Tensor, *, inverse: Tensor
+) -> "tuple[Tensor, Tensor]":
+    """Indices (M,) of instances and of pixels that belong or seem to belong to them.
+
+    Args:
+        inverse (Tensor): (K,) 1 / s^2 of each bandwidth s.
+    """
     middle = centers.mean(dim=0)  # small numbers, small rounding errors
     points, centers = points - middle, centers - middle
     norms = points.square().sum(dim=1)
-    inverse = torch.exp(-2 * log_bandwidths)
-    found = []
+    pairs = []
     step = max(CHUNK // max(len(points), 1), 1)
     for start in range(0, len(centers), step):
         chunk = slice(start, start + step)
@@ -111,11 +127,12 @@ def _relevant_pairs(points, groups, centers, log_bandwidths):
         own = torch.arange(start, start + len(relevant), device=groups.device)
         relevant |= groups == own[:, None]
         instances, pixels = relevant.nonzero().unbind(dim=1)
-        found.append((instances + start, pixels))
-    return tuple(torch.cat(part) for part in zip(*found))
+        pairs.append((instances + start, pixels))
+    instances, pixels = (torch.cat(part) for part in zip(*pairs))
+    return instances, pixels
 
 
-def lovasz_hinge(logits, labels, segments, num_segments):
+def lovasz_hinge(logits: Tensor, labels: Tensor, segments: Tensor, *, num_segments: int) -> Tensor:
     """Lovasz extension of the Jaccard loss, of many binary problems at once.
 
     Source: Berman et al. 2018 (The Lovasz-Softmax loss), Eq. 8 and 9, Algorithm 1.
@@ -138,7 +155,7 @@ def lovasz_hinge(logits, labels, segments, num_segments):
     return logits.new_zeros(num_segments).scatter_add(0, segments[order], terms)
 
 
-def _jaccard_steps(labels, segments, num_segments):
+def _jaccard_steps(labels: Tensor, segments: Tensor, num_segments: int) -> Tensor:
     """By how much each entry, in descending order of error, raises its problem's Jaccard loss."""
     sizes = torch.bincount(segments, minlength=num_segments)
     starts = sizes.cumsum(0) - sizes

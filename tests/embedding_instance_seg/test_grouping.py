@@ -1,20 +1,21 @@
-"""From maps to instances: grouping by class, scores, truths."""
+"""From maps to instances: grouping by class, scores, known centres."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from tiny_embedding import settings_of
 
-from embedding_instance_seg.inference import (
-    HALF_WIDTH,
-    Grouping,
-    Maps,
-    PixelGrouping,
+from embedding_instance_seg.clustering import HALF_WIDTH
+from embedding_instance_seg.grouping import (
+    Centers,
     concatenate,
     drop_empty,
-    image_maps,
-    true_grouping,
+    group_pixels,
 )
+from embedding_instance_seg.maps import Maps, image_maps
+from instance_seg_common.errors import UserError
 
 SIZE = (12, 16)
 
@@ -40,14 +41,14 @@ def scene():
     return semantic, embedding, ids
 
 
-def grouping(clustering="mean_shift", bandwidth=1.0, reach=1.0, score=(), **changes):
-    settings = {"min_size": 1, "max_iterations": 50, "seed_threshold": 0.5, **changes}
-    return PixelGrouping(clustering, bandwidth, reach=reach, score=score, **settings)
+def grouping(clustering="mean_shift", bandwidth=1.0, reach=1.0, **changes):
+    settings = settings_of(clustering=clustering, bandwidth=bandwidth, reach=reach, **changes)
+    return partial(group_pixels, settings=settings)
 
 
-@pytest.mark.parametrize("clustering", ["mean_shift", "sklearn_mean_shift", "hdbscan", "seeded"])
+@pytest.mark.parametrize("clustering", ["mean_shift", "hdbscan", "seeded"])
 def test_one_class_at_a_time_and_foreground_only(clustering):
-    if clustering in ("sklearn_mean_shift", "hdbscan"):
+    if clustering == "hdbscan":
         pytest.importorskip("sklearn")
     semantic, embedding, ids = scene()
     flat = torch.ones(SIZE)
@@ -110,8 +111,8 @@ def test_reach_leaves_far_pixels_out():
     semantic[0, :9] = 0
     embedding = torch.zeros(1, *SIZE)
     embedding[0, 0, 8] = 3.0
-    near = grouping(min_size=2)(maps_of(semantic, embedding))
-    far = grouping(min_size=2, reach=math.inf)(maps_of(semantic, embedding))
+    near = grouping(min_cluster_size=2)(maps_of(semantic, embedding))
+    far = grouping(min_cluster_size=2, reach=math.inf)(maps_of(semantic, embedding))
     assert int((near.labels > 0).sum()) == 8
     assert int((far.labels > 0).sum()) == 9
 
@@ -135,7 +136,7 @@ def test_no_foreground_and_no_cluster():
     assert empty.centers.shape == (0, 3)
     assert len(empty.scores) == len(empty.classes) == 0
     semantic = torch.zeros(SIZE, dtype=torch.int64)
-    none = grouping(min_size=1000)(maps_of(semantic, torch.zeros(3, *SIZE)))
+    none = grouping(min_cluster_size=1000)(maps_of(semantic, torch.zeros(3, *SIZE)))
     assert none.labels.max() == 0
 
 
@@ -148,7 +149,7 @@ def test_image_maps_of_odd_sizes(size, stride):
         "seed": torch.randn(1, 8 // stride, 8 // stride),
         "log_bandwidth": torch.zeros(1, 8 // stride, 8 // stride),
     }
-    maps = image_maps(outputs, 0, size, stride)
+    maps = image_maps(outputs, 0, size, stride=stride)
     assert maps.probabilities.shape == (3, *size)
     assert maps.embedding_full.shape == (4, *size)
     for clustering in ("mean_shift", "seeded"):
@@ -165,24 +166,20 @@ def test_objects_between_the_cells_are_found():
     assert (groups.labels > 0).nonzero().tolist() == [[0, 2]]
 
 
-def test_true_grouping_has_the_means_of_the_instances():
-    _, embedding, ids = scene()
-    ids = torch.where(ids == 3, 40, ids)  # numbers with gaps
-    ids[0] = -1
-    classes = torch.where(ids > 0, ids % 3, -1)
-    truth = true_grouping(maps_of(torch.full(SIZE, 2), embedding), ids, classes)
-    assert truth.centers.tolist() == [[0, 0], [5, 0], [0, 0]]
-    assert truth.classes.tolist() == [1, 2, 1]
-    assert torch.equal(truth.labels > 0, ids > 0)
-
-
 def test_true_centers_replace_clusters():
     semantic, embedding, ids = scene()
-    truth = true_grouping(maps_of(semantic, embedding), ids, semantic.where(ids > 0, -1))
-    moved = Grouping(truth.labels, truth.centers + 0.3, truth.classes, truth.scores)
-    groups = grouping()(maps_of(semantic, embedding), moved)
+    points = torch.tensor([[0.0, 0], [5, 0], [0, 0]]) + 0.3  # the means of the instances, moved
+    ones = torch.ones(3)
+    truth = Centers(points, radii=ones, seeds=ones, classes=torch.tensor([0, 0, 1]))
+    groups = grouping()(maps_of(semantic, embedding), truth=truth)
     assert groups.classes.tolist() == [0, 0, 1]
     assert torch.equal(groups.labels > 0, ids > 0)
+
+
+def test_seeds_that_the_network_does_not_predict_are_a_sentence():
+    semantic, embedding, _ = scene()
+    with pytest.raises(UserError, match="CLUSTERING seeded reads seeds and bandwidths"):
+        grouping("seeded")(maps_of(semantic, embedding))
 
 
 def test_drop_empty():

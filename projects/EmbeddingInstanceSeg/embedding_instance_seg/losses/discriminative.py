@@ -6,14 +6,25 @@ Shape shorthand in this module:
     K: instances of one image
 """
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
+
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 # Columns (pixels) worked on at a time, so that temporary tensors stay small and in the cache.
 _BLOCK = 16384
 
 
-def discriminative_loss(embeddings, instance_ids, class_ids=None, *, delta_var=0.5, delta_dist=1.5):
+def discriminative_loss(
+    embeddings: Tensor,
+    instance_ids: Tensor,
+    class_ids: Optional[Tensor] = None,
+    *,
+    delta_var: float = 0.5,
+    delta_dist: float = 1.5,
+) -> "dict[str, Tensor]":
     """Pull pixels to the mean of their instance, push means apart, keep means near the origin.
 
     Each class is treated on its own: means of different classes may meet. Background takes no part.
@@ -47,9 +58,9 @@ def discriminative_loss(embeddings, instance_ids, class_ids=None, *, delta_var=0
     groups, classes_of_groups = zip(*map(_number_instances, ids, classes))
     sizes = [len(group_classes) for group_classes in classes_of_groups]
     # Nothing below is among the operations that autocast runs in half precision.
-    moments = _InstanceMoments.apply(embeddings.flatten(2), groups, sizes, delta_var)
+    moments = _InstanceMoments.apply(embeddings.flatten(2), _Layout(groups, sizes, delta_var))
     images = zip(*(moment.split(sizes) for moment in moments), classes_of_groups)
-    terms = torch.stack([_image_terms(*image, delta_dist) for image in images])
+    terms = torch.stack([_image_terms(*image, delta_dist=delta_dist) for image in images])
     variance, distance, regularization = terms.mean(0)
     return {
         "loss_variance": variance,
@@ -58,7 +69,9 @@ def discriminative_loss(embeddings, instance_ids, class_ids=None, *, delta_var=0
     }
 
 
-def instance_moments(pixels, groups, num_groups, delta_var):
+def instance_moments(
+    pixels: Tensor, groups: Tensor, num_groups: int, *, delta_var: float
+) -> "tuple[Tensor, Tensor]":
     """Mean embedding of each instance, and how far its pixels stray from it.
 
     The gradient takes into account that a mean moves with its pixels; it is 0 at distance 0.
@@ -75,37 +88,67 @@ def instance_moments(pixels, groups, num_groups, delta_var):
 
     Source: De Brabandere 2017, Eq. 1, the sum over pixels.
     """
-    return _InstanceMoments.apply(pixels[None], [groups], [num_groups], delta_var)
+    return _InstanceMoments.apply(pixels[None], _Layout([groups], [num_groups], delta_var))
+
+
+class _Layout(NamedTuple):
+    """Of each image the groups (P,) and their number K; the margin of all."""
+
+    groups: Sequence[Tensor]
+    sizes: Sequence[int]
+    delta_var: float
+
+
+class _Pull(NamedTuple):
+    """What the gradient of one image needs.
+
+    Attributes:
+        pull (Tensor): (E, P) gradient of the squared excess of the pixels, sorted by group.
+        sums (Tensor): (E, K) its sum over each group.
+        counts (Tensor): (K,) float, pixels of each group, at least 1.
+        order (Tensor): (P,) int64, where the sorted pixels stood.
+        group (Tensor): (P,) int64, ascending.
+    """
+
+    pull: Tensor
+    sums: Tensor
+    counts: Tensor
+    order: Tensor
+    group: Tensor
 
 
 class _InstanceMoments(torch.autograd.Function):
-    """``instance_moments`` of a batch: pixels (B, E, P), and of each image groups (P,) and K.
+    """``instance_moments`` of a batch: pixels (B, E, P) and their layout.
 
     The results of the images are concatenated: (sum of K, E) and (sum of K,). One function for the
     batch, so that its gradient is written in place, once.
     """
 
     @staticmethod
-    def forward(ctx, pixels, groups, sizes, delta_var):
-        images = [_moments(*image, delta_var) for image in zip(pixels, groups, sizes)]
-        means, hinges, *saved = zip(*images)
-        ctx.shape, ctx.sizes = pixels.shape, sizes
-        ctx.save_for_backward(*(tensor for kind in saved for tensor in kind))
+    def forward(ctx: Any, pixels: Tensor, layout: _Layout) -> "tuple[Tensor, Tensor]":
+        images = zip(pixels, layout.groups, layout.sizes)
+        parts = [_moments(*image, delta_var=layout.delta_var) for image in images]
+        means, hinges, pulls = zip(*parts)
+        ctx.shape, ctx.sizes = pixels.shape, layout.sizes
+        ctx.save_for_backward(*(tensor for pull in pulls for tensor in pull))
         return torch.cat(means, dim=1).t(), torch.cat(hinges)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_means, grad_hinges):
+    def backward(ctx: Any, grad_means: Tensor, grad_hinges: Tensor) -> "tuple[Tensor, None]":
         grad = grad_means.new_zeros(ctx.shape)
-        saved = [ctx.saved_tensors[i :: len(grad)] for i in range(len(grad))]
+        count = len(_Pull._fields)
+        pulls = [_Pull(*ctx.saved_tensors[count * i :][:count]) for i in range(len(grad))]
         upstream = zip(grad_means.t().split(ctx.sizes, dim=1), grad_hinges.split(ctx.sizes))
-        for target, grads, tensors in zip(grad, upstream, saved):
-            _write_gradient(target, *grads, *tensors)
-        return grad, None, None, None
+        for target, grads, pull in zip(grad, upstream, pulls):
+            _write_gradient(target, grads, pull)
+        return grad, None
 
 
-def _moments(pixels, groups, num_groups, delta_var):
-    """Of one image: means (E, K), hinges (K,), then what ``_write_gradient`` needs of them."""
+def _moments(
+    pixels: Tensor, groups: Tensor, num_groups: int, *, delta_var: float
+) -> "tuple[Tensor, Tensor, _Pull]":
+    """Of one image: means (E, K), hinges (K,), and what ``_write_gradient`` needs of them."""
     order, group = _sorted_members(groups, num_groups)
     lengths = torch.bincount(group, minlength=num_groups)
     counts = lengths.clamp(min=1).to(pixels.dtype)
@@ -113,12 +156,12 @@ def _moments(pixels, groups, num_groups, delta_var):
     pixels = pixels.index_select(1, order)
     means = _sums(pixels, lengths) / counts
     blocks = zip(pixels.split(_BLOCK, dim=1), group.split(_BLOCK))
-    excess = torch.cat([_to_pull(*block, means, delta_var) for block in blocks])
+    excess = torch.cat([_to_pull(*block, means, delta_var=delta_var) for block in blocks])
     hinges = _sums(excess.square_()[None], lengths)[0] / counts
-    return means, hinges, pixels, _sums(pixels, lengths), counts, order, group
+    return means, hinges, _Pull(pixels, _sums(pixels, lengths), counts, order=order, group=group)
 
 
-def _to_pull(pixels, group, means, delta_var):
+def _to_pull(pixels: Tensor, group: Tensor, means: Tensor, *, delta_var: float) -> Tensor:
     """Turn pixels x (E, P) in place into the gradient of excess^2, 2 excess / distance (x - mean).
 
     Returns:
@@ -133,16 +176,22 @@ def _to_pull(pixels, group, means, delta_var):
     return excess
 
 
-def _write_gradient(target, grad_means, grad_hinges, pull, sum_of_pull, counts, order, group):
-    """Write one image's gradient into target (E, P); the pixels of no instance are left alone."""
-    scale = grad_hinges / counts
+def _write_gradient(target: Tensor, grads: "tuple[Tensor, Tensor]", image: _Pull) -> None:
+    """Write one image's gradient into target (E, P); the pixels of no instance are left alone.
+
+    Args:
+        grads: of the means (E, K) and of the hinges (K,).
+    """
+    grad_means, grad_hinges = grads
+    scale = grad_hinges / image.counts
     # A pixel moves its mean too, and with it the distance of every pixel of the instance.
-    shift = (grad_means - scale * sum_of_pull) / counts
-    for p, o, g in zip(pull.split(_BLOCK, dim=1), order.split(_BLOCK), group.split(_BLOCK)):
+    shift = (grad_means - scale * image.sums) / image.counts
+    blocks = (image.pull.split(_BLOCK, dim=1), image.order.split(_BLOCK), image.group.split(_BLOCK))
+    for p, o, g in zip(*blocks):
         target.index_copy_(1, o, shift.index_select(1, g).addcmul_(p, scale[g]))
 
 
-def _sorted_members(groups, num_groups):
+def _sorted_members(groups: Tensor, num_groups: int) -> "tuple[Tensor, Tensor]":
     """Indices of the pixels with a group, sorted by it, and their groups: twice (P,) int64."""
     member = (groups >= 0).nonzero().flatten()
     # Short integers sort several times faster.
@@ -151,7 +200,7 @@ def _sorted_members(groups, num_groups):
     return member[permutation], group.long()
 
 
-def _sums(values, lengths):
+def _sums(values: Tensor, lengths: "list[int]") -> Tensor:
     """Sums (N, K) of K runs of columns of values (N, P).
 
     Run by run: on a CPU 5 to 10 times faster than scatter_add, and accurate, because ``sum`` adds
@@ -162,7 +211,7 @@ def _sums(values, lengths):
     return torch.stack([run.sum(1) for run in values.split(lengths, dim=1)], dim=1)
 
 
-def _number_instances(instance_ids, class_ids):
+def _number_instances(instance_ids: Tensor, class_ids: Optional[Tensor]) -> "tuple[Tensor, Tensor]":
     """Number the instances of an image from 0, class by class.
 
     Args:
@@ -177,12 +226,12 @@ def _number_instances(instance_ids, class_ids):
     stride = int(keys.max()) + 1
     if class_ids is not None:
         keys = torch.where(keys > 0, keys + stride * class_ids, keys)
-    found, ranks = _ranks(keys)
+    present, ranks = _ranks(keys)
     # Key 0, no instance, is the lowest where it occurs.
-    return ranks - int(found[0] == 0), found[found > 0] // stride
+    return ranks - int(present[0] == 0), present[present > 0] // stride
 
 
-def _ranks(keys):
+def _ranks(keys: Tensor) -> "tuple[Tensor, Tensor]":
     """``torch.unique`` with the inverse; by a table, not a sort, if all keys are small."""
     if int(keys.max()) >= len(keys):
         return torch.unique(keys, return_inverse=True)
@@ -190,7 +239,7 @@ def _ranks(keys):
     return present.nonzero().flatten(), (present.cumsum(0) - 1)[keys]
 
 
-def _image_terms(means, hinges, classes, delta_dist):
+def _image_terms(means: Tensor, hinges: Tensor, classes: Tensor, *, delta_dist: float) -> Tensor:
     """The three terms of an image (3,) from (K, E), (K,) and the ascending classes (K,)."""
     sizes = torch.unique_consecutive(classes, return_counts=True)[1].tolist()
     if not sizes:
@@ -200,7 +249,7 @@ def _image_terms(means, hinges, classes, delta_dist):
     return torch.stack([_class_terms(*one, delta_dist) for one in per_class]).mean(0)
 
 
-def _class_terms(means, hinges, delta_dist):
+def _class_terms(means: Tensor, hinges: Tensor, delta_dist: float) -> Tensor:
     """The three terms of one class (3,) from the means (K, E) and hinges (K,) of its instances."""
     # Unordered pairs: their mean is that of the ordered ones. The gradients of both norms are 0,
     # not NaN, at length 0.
@@ -209,7 +258,7 @@ def _class_terms(means, hinges, delta_dist):
     return torch.stack([hinges.mean(), distance, torch.linalg.vector_norm(means, dim=1).mean()])
 
 
-def _check_shapes(embeddings, instance_ids, class_ids):
+def _check_shapes(embeddings: Tensor, instance_ids: Tensor, class_ids: Optional[Tensor]) -> None:
     expected = (len(embeddings), *embeddings.shape[2:])
     for name, tensor in (("instance_ids", instance_ids), ("class_ids", class_ids)):
         if tensor is not None and tensor.shape != expected:

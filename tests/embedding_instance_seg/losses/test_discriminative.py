@@ -96,7 +96,7 @@ def test_instance_moments():
     pixels = random_scene(batch=1, channels=3, size=(4, 5))[0][0].flatten(1).requires_grad_()
     # Group 1 has no pixels.
     groups = torch.tensor([-1, 0, 2, 3]).repeat(5)
-    means, hinges = instance_moments(pixels, groups, 4, 0.5)
+    means, hinges = instance_moments(pixels, groups, 4, delta_var=0.5)
     assert means.shape == (4, 3) and hinges.shape == (4,)
     assert not means[1].any() and hinges[1] == 0
     for group in (0, 2, 3):
@@ -104,13 +104,13 @@ def test_instance_moments():
         excess = ((x - x.mean(1, keepdim=True)).norm(dim=0) - 0.5).clamp(min=0)
         torch.testing.assert_close(means[group], x.mean(1))
         torch.testing.assert_close(hinges[group], excess.square().mean())
-    assert torch.autograd.gradcheck(lambda x: instance_moments(x, groups, 4, 0.5), pixels)
+    assert torch.autograd.gradcheck(lambda x: instance_moments(x, groups, 4, delta_var=0.5), pixels)
 
 
 def test_more_groups_than_short_integers():
     count = 2**15 + 1
     pixels = torch.arange(float(count))[None]
-    means, hinges = instance_moments(pixels, torch.arange(count).flip(0), count, 0.5)
+    means, hinges = instance_moments(pixels, torch.arange(count).flip(0), count, delta_var=0.5)
     assert torch.equal(means[:, 0], pixels[0].flip(0)) and not hinges.any()
 
 
