@@ -2,12 +2,13 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 READY := $(VENV)/.ready
+D2_06 ?= .venv-d2-06
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint benchmark
+.PHONY: help env demo test test-d2-06 lint benchmark
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/make \1\t\2/'
 
 $(READY): tools/make_env.py requirements/torch.txt requirements/runtime.txt requirements/tests.txt setup.py
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; name one with make PYTHON=python3" >&2; exit 1; }
@@ -19,11 +20,20 @@ env: $(READY) ## the environment alone, in .venv
 demo: $(READY) ## train, evaluate and draw each way on embedded data
 	@$(VENV)/bin/python tools/demo.py
 
-lint: $(READY)
+lint: $(READY) ## style, and types of the public parts
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
 
 test: lint ## lint, then the test suite, a process for each core
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
+
+$(D2_06)/.ready: $(READY) tools/make_env.py requirements/detectron2-0.6.txt
+	@$(VENV)/bin/python tools/make_env.py --detectron2-0.6 $(D2_06)
+	@touch $@
+
+test-d2-06: $(D2_06)/.ready ## the plugins' scripts and each method on Detectron2's last release
+	@OMP_NUM_THREADS=1 PYTHONPATH=$(abspath $(D2_06)) $(VENV)/bin/python -m pytest -n auto \
+		tests/d2_06 tests/e2e/test_plugin_scripts.py
 
 benchmark: $(READY) ## speed as ratios to a reference in the same run
 	@$(VENV)/bin/python tools/benchmark.py

@@ -17,11 +17,11 @@ from ways import check_at_least, config_parser, load_cfg, part_opts_from_images,
 
 from instance_seg_analysis.order import measure as order
 from instance_seg_analysis.order import plots as order_plots
+from instance_seg_common.data.images import load_image
 from instance_seg_common.engine.checkpoint import AtomicCheckpointer
 from instance_seg_common.engine.predictor import build_predictor, model_input
 from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.errors import UserError
-from instance_seg_common.visualization.panels import load_image
 from recurrent_instance_seg.inference import score_instances, without_overlap
 
 ARCHITECTURE = "RecurrentInstanceSeg"

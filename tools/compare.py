@@ -25,10 +25,10 @@ from instance_seg_analysis.methods.base import (
     compute_internals,
     internals_panel,
 )
+from instance_seg_common.data.images import load_image
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.predictor import build_predictor
 from instance_seg_common.errors import UserError
-from instance_seg_common.visualization import panels
 
 CLASSICAL = "OtsuWatershed"
 
@@ -151,7 +151,7 @@ def inside(contest, way, record):
     architecture = way.cfg.MODEL.META_ARCHITECTURE
     internals = compute_internals(architecture, way.model, [contest.item(way, record)])[0]
     name = Path(record["file_name"]).name
-    image = panels.load_image(record["file_name"])
+    image = load_image(record["file_name"])
     picture = internals_panel(
         architecture, image, internals, dataset_dict=record, name=f"{way.name}   {name}"
     )

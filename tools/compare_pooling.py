@@ -14,12 +14,13 @@ from tabulate import tabulate
 from ways import load_cfg, run_tool
 
 from instance_seg_analysis import pooling
+from instance_seg_common.data.images import load_image
 from instance_seg_common.data.loader import build_test_loader
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.predictor import build_predictor, predict
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation import build_evaluator
-from instance_seg_common.visualization import panels
+from instance_seg_common.evaluation.image_report import prediction_of, truth_of
 
 FIGURES = {
     "segm AP": ("segm", "AP"),
@@ -59,16 +60,16 @@ def evaluate(cfg, model, dataset):
 
 def label_maps(item, sides):
     """Image, ground truth, and the label map of each side."""
-    image = panels.load_image(item["file_name"])
+    image = load_image(item["file_name"])
     maps = [
-        panels.prediction_of(
-            predict(cfg, model, image, item["file_name"]),
+        prediction_of(
+            predict(cfg, model, image, file_name=item["file_name"]),
             cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
             cfg.TEST.LABEL_MAP_MIN_AREA,
         ).labels
         for cfg, model in sides
     ]
-    return (image, panels.truth_of(item).labels, *maps)
+    return (image, truth_of(item).labels, *maps)
 
 
 def draw(dicts, sides, args, path):

@@ -4,10 +4,12 @@
 Where Detectron2 already imports, the new environment sees that installation and leaves it alone.
 Elsewhere it gets the pinned wheel below, as pure Python: its compiled part is built for another
 Python and another torch, and nothing here needs it. Only the standard library is imported.
+
+`python tools/make_env.py --detectron2-0.6 FOLDER`, run by the Python of such an environment, makes
+a folder that gives it Detectron2's last release instead: put the folder on PYTHONPATH.
 """
 
 import argparse
-import hashlib
 import os
 import re
 import shutil
@@ -21,9 +23,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 WHEEL = "sal-detectron2==0.7.2"
+WHEEL_SHA256 = "491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561"
+RELEASE = "pb1-detectron2==0.6"  # the source of Detectron2's last release
+RELEASE_SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
 # The environment takes 6.1 GB (torch with its CUDA libraries), and pip unpacks beside it.
 REQUIRED_GB = 8
-WHEEL_SHA256 = "491af0c7f79bdb2d178e46f6cb16a97c4ac968d45c41ea3f6b6435d59bbee561"
 
 
 def can_import(python, module):
@@ -65,19 +69,56 @@ def install(python, file, only_missing):
         pip(python, "install", "--quiet", *what)
 
 
+def download(python, folder, requirement, *options, sha256):
+    """Download one file into an empty folder; pip refuses another content before it runs any."""
+    wanted = Path(folder) / "wanted.txt"
+    wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n")
+    pip(python, "download", "--quiet", "--no-deps", *options, "--dest", str(folder),
+        "--requirement", str(wanted))  # fmt: skip
+    wanted.unlink()
+    return next(Path(folder).iterdir())
+
+
 def install_detectron2(python):
     """Install the Python part of the pinned Detectron2 wheel."""
     print(f"installing {WHEEL} (pure Python)", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        pip(python, "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version",
-            "3.10", "--implementation", "cp", "--platform", "manylinux2014_x86_64",
-            "--dest", folder, WHEEL)  # fmt: skip
-        wheel = next(Path(folder).glob("*.whl"))
-        found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        if found != WHEEL_SHA256:
-            sys.exit(f"error: {wheel.name} has sha256 {found}, not {WHEEL_SHA256}: not installed.")
+        wheel = download(
+            python, folder, WHEEL, "--only-binary=:all:", "--python-version", "3.10",
+            "--implementation", "cp", "--platform", "manylinux2014_x86_64", sha256=WHEEL_SHA256,
+        )  # fmt: skip
         pure = pure_python_wheel(python, wheel)
         pip(python, "install", "--quiet", "--no-deps", str(pure))
+
+
+def make_release(folder):
+    """Make or renew a folder with Detectron2 0.6 and packages of its time.
+
+    On the path before an environment's packages it replaces them; torch stays the environment's.
+
+    Args:
+        folder (str or Path): holds nothing else.
+    """
+    if sys.version_info >= (3, 12):
+        sys.exit("error: numpy and scipy of Detectron2 0.6's time need Python 3.11 or older.")
+    if not can_import(sys.executable, "torch"):
+        sys.exit(
+            f"error: {sys.executable} has no torch, which the build of {RELEASE} asks for. Use the "
+            "Python of an environment that has one: .venv/bin/python after `make env`."
+        )
+    print(f"making {folder} with {RELEASE} (its Python part)", flush=True)
+    shutil.rmtree(Path(folder) / "detectron2", ignore_errors=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = download(
+            sys.executable, temporary, RELEASE, "--no-build-isolation", sha256=RELEASE_SHA256
+        )
+        shutil.unpack_archive(archive, temporary)
+        source = next(Path(temporary).glob("*/detectron2"))
+        shutil.copytree(source, Path(folder) / "detectron2")
+    stub = '"""Stands for the compiled part, which nothing here needs."""\n'
+    (Path(folder) / "detectron2" / "_C.py").write_text(stub)
+    pip(sys.executable, "install", "--quiet", "--no-deps", "--only-binary=:all:", "--upgrade",
+        "--target", str(folder), "-r", str(REQUIREMENTS / "detectron2-0.6.txt"))  # fmt: skip
 
 
 def pure_python_wheel(python, wheel):
@@ -164,7 +205,15 @@ def make(folder):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", default=".venv")
+    parser.add_argument("folder", nargs="?", help="default: .venv; with the option .venv-d2-06")
+    parser.add_argument(
+        "--detectron2-0.6", action="store_true", dest="release",
+        help="make a folder with Detectron2 0.6, for PYTHONPATH, instead of an environment",
+    )  # fmt: skip
+    args = parser.parse_args()
     # A PYTHONPATH of the caller would make imports succeed that fail without it.
     os.environ.pop("PYTHONPATH", None)
-    make(parser.parse_args().folder)
+    if args.release:
+        make_release(args.folder or ".venv-d2-06")
+    else:
+        make(args.folder or ".venv")

@@ -38,7 +38,7 @@ def main(argv=None):
     get_dataset_dicts(dataset_name)
     model = build_predictor(cfg)
     warn_of_choice_on_test_set(cfg.DATASETS.TEST, dataset_name, "a threshold")
-    pooled = sweep_score_threshold(cfg, model, dataset_name, args.max_images)
+    pooled = sweep_score_threshold(cfg, model, dataset_name, max_images=args.max_images)
     print(sweep_table(pooled))
     print("\nTEST:")
     print(f"  LABEL_MAP_SCORE_THRESHOLD: {best_threshold(pooled)}  # chosen on {dataset_name}")

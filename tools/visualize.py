@@ -17,11 +17,12 @@ from instance_seg_analysis.methods.base import (
     compute_internals,
     internals_panel,
 )
-from instance_seg_common.data.images import image_header
+from instance_seg_common.data.images import image_header, load_image
 from instance_seg_common.data.loader import build_train_mapper
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.predictor import build_predictor, model_input, predict
 from instance_seg_common.errors import UserError
+from instance_seg_common.evaluation.image_report import prediction_of, truth_of
 from instance_seg_common.evaluation.label_map import predicted_label_map, score_label_maps
 from instance_seg_common.visualization import panels, saving
 
@@ -155,8 +156,8 @@ class PredictionDrawer:
     def draw(self, dataset_dict, prefix="", note=""):
         """Predict, draw and save one image; without annotations it is drawn without errors."""
         file_name = dataset_dict["file_name"]
-        image = panels.load_image(file_name)
-        instances = predict(self.cfg, self.model, image, file_name)
+        image = load_image(file_name)
+        instances = predict(self.cfg, self.model, image, file_name=file_name)
         name = self.writer.name(file_name, prefix)
         options = {"class_names": self.class_names, **self.label_map_options}
         if "annotations" in dataset_dict:
@@ -180,7 +181,7 @@ class PredictionDrawer:
 
     def _save(self, instances, dataset_dict, name):
         if self.args.save == "label-map":
-            labels = panels.prediction_of(instances, **self.label_map_options).labels
+            labels = prediction_of(instances, **self.label_map_options).labels
             self.writer.label_map(labels, name)
         elif self.args.save == "coco-json":
             image_id = dataset_dict["image_id"]
@@ -188,9 +189,9 @@ class PredictionDrawer:
 
     def score(self, dataset_dict):
         """(accuracy at IoU 0.5, SBD) of one image, as the evaluators have them."""
-        image = panels.load_image(dataset_dict["file_name"])
-        instances = predict(self.cfg, self.model, image, dataset_dict["file_name"])
-        truth = panels.truth_of(dataset_dict)
+        image = load_image(dataset_dict["file_name"])
+        instances = predict(self.cfg, self.model, image, file_name=dataset_dict["file_name"])
+        truth = truth_of(dataset_dict)
         labels = predicted_label_map(
             instances, truth.labels, truth.ignore, **self.label_map_options
         )
@@ -211,12 +212,12 @@ def draw_comparison(cfg, args, writer):
     models = [build_predictor(c) for c in cfgs]
 
     def draw(item):
-        image = panels.load_image(item["file_name"])
+        image = load_image(item["file_name"])
         predictions = []
         for title, one, model in zip(titles, cfgs, models):
-            instances = predict(one, model, image, item["file_name"])
+            instances = predict(one, model, image, file_name=item["file_name"])
             limits = one.TEST.LABEL_MAP_SCORE_THRESHOLD, one.TEST.LABEL_MAP_MIN_AREA
-            predictions.append((title, panels.prediction_of(instances, *limits)))
+            predictions.append((title, prediction_of(instances, *limits)))
         picture = panels.comparison_panel(item, predictions, class_names)
         writer.picture(picture, writer.name(item["file_name"]))
 
@@ -362,7 +363,7 @@ def draw_annotations(cfg, args, writer):
         stem = writer.name(item["file_name"])
         writer.picture(picture, stem)
         if args.save:
-            writer.label_map(panels.truth_of(item).labels, stem)
+            writer.label_map(truth_of(item).labels, stem)
 
     for item in progress(dicts[: args.max_images or DEFAULT_IMAGES]):
         writer.attempt(draw, item)

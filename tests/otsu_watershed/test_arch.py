@@ -10,7 +10,8 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from PIL import Image
 
 from instance_seg_common.errors import UserError
-from instance_seg_common.evaluation.matching import contingency_table, match_label_maps
+from instance_seg_common.evaluation.contingency import contingency_table
+from instance_seg_common.evaluation.matching import match_label_maps
 from otsu_watershed import add_otsu_watershed_config
 from otsu_watershed.arch import OtsuWatershed, grey_image, segment
 

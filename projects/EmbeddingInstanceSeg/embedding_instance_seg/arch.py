@@ -10,8 +10,6 @@ from dataclasses import replace
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
-from detectron2.structures import ImageList
-from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,6 +18,7 @@ from instance_seg_common.masks import (
     instances_from_masks,
     targets_from_inputs,
 )
+from instance_seg_common.meta_arch import current_iteration, padded_batch, put_scalars, read_levels
 
 from .bandwidth_losses import bandwidth_losses
 from .config import check_node
@@ -212,17 +211,14 @@ class EmbeddingInstanceSeg(nn.Module):
         return results
 
     def _network(self, batched_inputs):
-        images = [x["image"].to(self.device) for x in batched_inputs]
-        images = ImageList.from_tensors(
-            [(image - self.pixel_mean) / self.pixel_std for image in images],
-            max(self.backbone.size_divisibility, self.head.decoder.output_stride),
-            padding_constraints=self.backbone.padding_constraints,
+        images = padded_batch(
+            batched_inputs,
+            pixel_mean=self.pixel_mean,
+            pixel_std=self.pixel_std,
+            backbone=self.backbone,
+            divisibility=self.head.decoder.output_stride,
         )
-        features = self.backbone(images.tensor)
-        levels = [features.pop(name) for name in self.in_features]
-        if self.training:
-            # Distributed training waits for the parameters of levels that nothing reads, too.
-            levels[0] = levels[0] + 0 * sum(x.sum() for x in features.values())
+        levels = read_levels(self.backbone, images.tensor, self.in_features)
         return self.head(levels, images.tensor, images.image_sizes), images
 
     def _targets(self, batched_inputs, images):
@@ -250,13 +246,15 @@ class EmbeddingInstanceSeg(nn.Module):
     @torch.no_grad()
     def _monitor(self, outputs, images, instance_ids):
         """Clusters of the first image, and distances, into TensorBoard, every few iterations."""
-        if not has_event_storage() or get_event_storage().iter % MONITORING_PERIOD:
+        iteration = current_iteration()
+        if iteration is None or iteration % MONITORING_PERIOD:
             return
         s = self.head.decoder.output_stride
         maps = image_maps(outputs, 0, images.image_sizes[0], s)
         ids = instance_ids[0, s // 2 :: s, s // 2 :: s]
-        for name, value in cluster_statistics(maps, self.grouping.quick(), ids).items():
-            get_event_storage().put_scalar(f"embedding/{name}", value, smoothing_hint=False)
+        statistics = cluster_statistics(maps, self.grouping.quick(), ids)
+        scalars = {f"embedding/{name}": value for name, value in statistics.items()}
+        put_scalars(scalars, smoothing_hint=False)
 
     def _maps(self, batched_inputs, with_truth=False):
         """Inputs, network maps and (instance ids, class ids) or None, image by image."""

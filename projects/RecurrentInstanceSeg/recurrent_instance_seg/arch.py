@@ -8,12 +8,11 @@ import torch
 from detectron2.config import configurable
 from detectron2.layers import Conv2d
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
-from detectron2.structures import ImageList
-from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import nn
 from torch.nn import functional as F
 
 from instance_seg_common.masks import instances_from_masks, targets_from_inputs
+from instance_seg_common.meta_arch import padded_batch, put_scalars, read_levels
 
 from .attention import points_of
 from .config import check_node
@@ -215,19 +214,16 @@ class RecurrentInstanceSeg(nn.Module):
         return results
 
     def _network(self, batched_inputs):
-        images = [x["image"].to(self.device) for x in batched_inputs]
         # Every level fills the padded input exactly, so that a cell is a whole number of pixels.
         coarsest = self.backbone.output_shape()[self.in_features[0]].stride
-        images = ImageList.from_tensors(
-            [(image - self.pixel_mean) / self.pixel_std for image in images],
-            max(self.backbone.size_divisibility, coarsest, 32),
-            padding_constraints=self.backbone.padding_constraints,
+        images = padded_batch(
+            batched_inputs,
+            pixel_mean=self.pixel_mean,
+            pixel_std=self.pixel_std,
+            backbone=self.backbone,
+            divisibility=max(coarsest, 32),
         )
-        features = self.backbone(images.tensor)
-        levels = [features.pop(name) for name in self.in_features]
-        if self.training:
-            # Distributed training waits for the parameters of levels that nothing reads, too.
-            levels[0] = levels[0] + 0 * sum(x.sum() for x in features.values())
+        levels = read_levels(self.backbone, images.tensor, self.in_features)
         if self.detail is not None:
             levels.append(self.detail(images.tensor))
         size = tuple(images.tensor.shape[-2:])
@@ -256,11 +252,13 @@ class RecurrentInstanceSeg(nn.Module):
     def _advance(self, losses, targets, num_steps):
         loss = losses["loss_mask"] if any(targets.counts) else self.schedule.running
         self.schedule.advance(loss)
-        if has_event_storage():
-            storage = get_event_storage()
-            storage.put_scalar("recurrent/steps", num_steps)
-            storage.put_scalar("recurrent/objects_asked_for", self.schedule.limit())
-            storage.put_scalar("recurrent/soft_iou", 1 - float(loss.detach()))
+        put_scalars(
+            {
+                "recurrent/steps": num_steps,
+                "recurrent/objects_asked_for": self.schedule.limit(),
+                "recurrent/soft_iou": 1 - float(loss.detach()),
+            }
+        )
 
     def _instances(self, sequence, item):
         options, count = self.inference, int(sequence["count"])

@@ -19,10 +19,11 @@ from instance_seg_analysis.comparison.static import (
 from instance_seg_common.config import add_common_config
 from instance_seg_common.data import register_label_map_dataset
 from instance_seg_common.errors import UserError
+from instance_seg_common.evaluation.error_kinds import classify_errors
+from instance_seg_common.evaluation.image_report import Prediction, Truth
 from instance_seg_common.masks import instances_from_masks
-from instance_seg_common.visualization import panels
 from instance_seg_common.visualization.colors import instance_colors
-from instance_seg_common.visualization.error_kinds import classify_errors
+from instance_seg_common.visualization.errors_overlay import errors_overlay
 
 NAME = "test_page_squares"
 OBJECTS = (2, 4, 1, 3)
@@ -173,12 +174,11 @@ def test_errors_laid_over_an_image_are_those_of_the_panels():
     labels, pred = np.zeros((30, 40), int), np.zeros((30, 40), int)
     labels[2:12, 2:12], labels[15:25, 2:12] = 1, 2
     pred[2:12, 2:12], pred[5:15, 20:35] = 1, 2
-    truth = panels.Truth(labels, np.zeros(labels.shape, bool), {1: 0, 2: 0})
+    truth = Truth(labels, np.zeros(labels.shape, bool), {1: 0, 2: 0})
     errors = classify_errors(labels, pred)
-    layer = page.error_layer(truth, panels.Prediction(pred, {}, {}), errors, 1)
+    layer = page.error_layer(truth, Prediction(pred, {}, {}), errors, 1)
     image = np.full((30, 40, 3), 100, np.uint8)
-    frame = page._Ground(image, 1)
-    expected = panels._errors_overlay(frame, truth, pred, errors).astype(int)
+    expected = errors_overlay(image, labels, pred, errors=errors).astype(int)
     found = laid_over((image * 0.6).astype(np.uint8), layer).astype(int)
     assert np.abs(found - expected).max() <= 3
     assert layer[28, 38, 3] == 0 and layer[15, 5, 3] == 255  # nothing; outline of what is missed

@@ -25,10 +25,9 @@ from instance_seg_common.evaluation import build_evaluator
 from instance_seg_common.evaluation.build import check_evaluator_type
 from instance_seg_common.evaluation.cityscapes import (
     CityscapesEvaluator,
-    match_image,
     results_table,
-    void_ids,
 )
+from instance_seg_common.evaluation.cityscapes_matching import match_image, void_ids
 
 NAME = "cityscapes_under_test"
 FIGURES = {
@@ -267,7 +266,7 @@ def test_overlaps_are_counted_pixel_by_pixel():
         for i in (26, 24001, 24002, 26001)
     ]
     instances = make_instances(masks, [0.5, 0.25], [0, 2])
-    matches = match_image(label, entries, instances, void_ids(official.labels))
+    matches = match_image(label, entries, instances, void=void_ids(official.labels))
     (person,), (car,) = matches["prediction"]["person"], matches["prediction"]["car"]
     assert (person["pixelCount"], person["voidIntersection"], person["confidence"]) == (5, 2, 0.5)
     assert [(g["instID"], g["intersection"]) for g in person["matchedGt"]] == [

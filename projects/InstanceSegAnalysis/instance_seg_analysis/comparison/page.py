@@ -17,10 +17,12 @@ from PIL import Image
 from tabulate import tabulate
 
 from instance_seg_analysis.methods.base import analysis_of
+from instance_seg_common.data.images import load_image
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.intervals import wilson_interval
-from instance_seg_common.visualization import drawing, panels
-from instance_seg_common.visualization.colors import instance_colors
+from instance_seg_common.visualization import drawing
+from instance_seg_common.visualization.colors import color_tables, instance_colors
+from instance_seg_common.visualization.errors_overlay import ERROR_COLORS, errors_overlay
 from instance_seg_common.visualization.figures import LINE_COLORS, MARKERS, new_figure
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -134,21 +136,14 @@ def instance_layer(labels, colors, scale):
         ndarray: (h, w, 4) uint8 RGBA.
     """
     large = drawing.resize_labels(labels, scale)
-    thickness = 1 if len(np.unique(labels)) > panels.CROWDED else 2
+    thickness = drawing.contour_thickness(labels)
     alpha = np.where(large > 0, round(255 * TINT), 0)
     alpha[drawing.boundaries(large, thickness)] = 255
     return np.dstack([colors[large], alpha.astype(np.uint8)])
 
 
-class _Ground(NamedTuple):
-    """What the drawing of errors needs of an image: (h, w, 3) of one grey, and its scale."""
-
-    image: np.ndarray
-    scale: float
-
-
 def error_layer(truth, judged, errors, scale):
-    """Errors in the colours of ``panels.ERROR_COLORS`` as a transparent picture.
+    """Errors in the colours of ``ERROR_COLORS`` as a transparent picture.
 
     Drawn on black and on white by the drawer of the other pictures: where the two agree it is
     opaque, where they differ most it is not there.
@@ -162,8 +157,8 @@ def error_layer(truth, judged, errors, scale):
     """
     size = drawing.resize_labels(truth.labels, scale).shape
     black, white = (
-        panels._errors_overlay(
-            _Ground(np.full((*size, 3), grey, np.uint8), scale), truth, judged.labels, errors
+        errors_overlay(
+            np.full((*size, 3), grey, np.uint8), truth.labels, judged.labels, errors=errors
         ).astype(float)
         for grey in (0, 255)
     )
@@ -185,12 +180,12 @@ def image_card(image, ways):
     """
     record, truth = image.record, image.truth
     scale = stored_scale(*truth.labels.shape)
-    bright, changed = drawing.brighten(panels.load_image(record["file_name"]))
+    bright, changed = drawing.brighten(load_image(record["file_name"]))
     small = drawing.resize_image(bright, scale)
     name, objects = Path(record["file_name"]).name, len(image.area)
     colors = instance_colors(int(truth.labels.max(initial=0)))
     maps = [image.outcomes[way.name].prediction.labels for way in ways]
-    tables = panels._color_tables(truth.labels, maps)
+    tables = color_tables(truth.labels, maps)
     spread = image.spread([w.name for w in ways if w.kind == "trained"] or [w.name for w in ways])
     return {
         "name": name,
@@ -497,7 +492,7 @@ def render(context):
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    colors = {kind: "#" + bytes(color).hex() for kind, color in panels.ERROR_COLORS.items()}
+    colors = {kind: "#" + bytes(color).hex() for kind, color in ERROR_COLORS.items()}
     return environment.get_template("comparison.html.j2").render(
         columns=[column[0] for column in COLUMNS], error_colors=colors, **context
     )

@@ -35,12 +35,11 @@ from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.ap_by_value import ap_by_value, nearest_objects
 from instance_seg_common.evaluation.checks import check_prediction
 from instance_seg_common.evaluation.coco import InstanceCOCOEvaluator
-from instance_seg_common.evaluation.cut import cut_to_what_is_judged
+from instance_seg_common.evaluation.contingency import relabel
+from instance_seg_common.evaluation.image_report import report_image, truth_of
 from instance_seg_common.evaluation.label_map import LabelMapEvaluator, score_label_maps
-from instance_seg_common.evaluation.matching import relabel
+from instance_seg_common.evaluation.restriction import restrict_evaluators
 from instance_seg_common.masks import instances_from_masks
-from instance_seg_common.visualization.error_kinds import classify_errors
-from instance_seg_common.visualization.panels import judged_prediction, prediction_of, truth_of
 
 IOU = 0.5
 # Objects closer than this touch: annotators often leave a seam of background between two objects.
@@ -438,7 +437,7 @@ class _Judges:
             dataset_name, cfg.TEST.LABEL_MAP_SCORE_THRESHOLD, cfg.TEST.LABEL_MAP_MIN_AREA,
             distributed=False,
         )  # fmt: skip
-        judges = cut_to_what_is_judged(cfg, dataset_name, [self.coco, self.label_map])
+        judges = restrict_evaluators(cfg, dataset_name, [self.coco, self.label_map])
         self._all = DatasetEvaluators(judges)
         self._all.reset()
 
@@ -473,7 +472,7 @@ class _Judges:
         else:
             nearest = nearest_objects(evaluation)
             values = {i: of_objects.get(nearest.get(i), 0.0) for i in predictions}
-        return ap_by_value(evaluation, edges, of_objects, values)
+        return ap_by_value(evaluation, edges, of_objects=of_objects, of_predictions=values)
 
 
 def _pixels(record):
@@ -485,11 +484,14 @@ def _image_outcome(ways, record, truth, runs):
     ids = np.unique(truth.labels[truth.labels > 0])
     for way in ways:
         _, instances, seconds, network = runs[way.name]
-        limits = way.cfg.TEST.LABEL_MAP_SCORE_THRESHOLD, way.cfg.TEST.LABEL_MAP_MIN_AREA
-        judged = judged_prediction(instances, truth, *limits)
-        errors = classify_errors(truth.labels, judged.labels, IOU)
+        _, drawn, judged, errors = report_image(
+            truth,
+            instances,
+            score_threshold=way.cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
+            min_area=way.cfg.TEST.LABEL_MAP_MIN_AREA,
+            iou_threshold=IOU,
+        )
         scores = score_label_maps(relabel(truth.labels), judged.labels, iou_thresholds=(IOU,))
-        drawn = prediction_of(instances, *limits)
         outcomes[way.name] = Outcome(drawn, judged, scores, errors, seconds, network)
         found[way.name] = np.isin(ids, [g for g, _ in errors.matched])
     return ImageOutcome(record, truth, outcomes, found, *describe_objects(truth.labels))

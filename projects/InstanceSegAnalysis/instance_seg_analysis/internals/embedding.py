@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from instance_seg_analysis.internals.pictures import SMALLEST_RANGE, heat_map
 from instance_seg_common.visualization import drawing
 from instance_seg_common.visualization.colors import instance_color, instance_colors
-from instance_seg_common.visualization.panels import CROWDED
+from instance_seg_common.visualization.drawing import CROWDED
 
 # Drawn of the scattered pixels; more would only lie on top of each other.
 MAX_POINTS = 6000

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from instance_seg_analysis.internals.pictures import apart, heat_map, in_rows, padded
 from instance_seg_common.visualization import drawing
 from instance_seg_common.visualization.colors import instance_color
-from instance_seg_common.visualization.panels import CROWDED
+from instance_seg_common.visualization.drawing import CROWDED
 
 MASK_THRESHOLD = 0.5
 STOP = (255, 80, 80)

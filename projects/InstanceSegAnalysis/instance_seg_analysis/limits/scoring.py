@@ -19,7 +19,7 @@ from instance_seg_analysis.annotations import (
     ground_truth_boxes,
 )
 from instance_seg_analysis.limits.matching import found_boxes, found_objects
-from instance_seg_common.evaluation.cut import cut_to, supplied_foreground
+from instance_seg_common.evaluation.restriction import restrict_instances, supplied_foreground
 from instance_seg_common.evaluation.ground_truth import GroundTruth
 from instance_seg_common.evaluation.label_map import predicted_label_map
 
@@ -86,7 +86,7 @@ class ImageScorer:
         """Only what lies in the supplied foreground, where the config wants that."""
         if not self.foreground_given:
             return instances
-        return cut_to(instances, supplied_foreground(record))
+        return restrict_instances(instances, supplied_foreground(record))
 
     def counts(self, record: Mapping[str, Any], instances: Instances) -> Counts:
         """What of one image was found."""

@@ -11,7 +11,7 @@ import torch
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 
-from instance_seg_common.evaluation.matching import contingency_table
+from instance_seg_common.evaluation.contingency import contingency_table
 from instance_seg_common.visualization import drawing
 from instance_seg_common.visualization.figures import new_figure
 

@@ -5,6 +5,8 @@ Shapes: H, W height and width in pixels with EXIF orientation applied.
 
 import hashlib
 import struct
+from pathlib import Path
+from typing import Union
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -73,6 +75,27 @@ def check_readable_mode(path):
         UserError: not an image, or more than 8 bits a channel.
     """
     require_8_bit(path, image_header(path)[1])
+
+
+def load_image(path: Union[str, Path]) -> np.ndarray:
+    """Read an image file.
+
+    Args:
+        path: any format that Pillow reads.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: absent, unreadable, or with more than 8 bits per channel.
+    """
+    check_readable_mode(path)
+    try:
+        return read_image(str(path), format="RGB")
+    except READ_ERRORS as error:
+        raise UserError(
+            f"The image {path} cannot be read: {error}. Give a PNG, JPEG or TIFF file that opens."
+        ) from error
 
 
 def check_ignore_map(path, size):

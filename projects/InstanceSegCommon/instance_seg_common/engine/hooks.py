@@ -38,7 +38,7 @@ class Throughput(HookBase):
     def after_step(self):
         storage = self.trainer.storage
         if "time" in storage.histories():
-            seconds = storage.history("time").avg(storage.count_samples("time", 20))
+            seconds = storage.history("time").avg(20)
             storage.put_scalar("images/s [metric]", self.batch_size / max(seconds, 1e-9))
         seen = (self.trainer.iter + 1) * self.batch_size
         storage.put_scalar("epoch [metric]", seen / self.num_images, smoothing_hint=False)

@@ -18,18 +18,14 @@ def build_optimizer(cfg, model):
         torch.optim.Optimizer: clips the norm of the whole model's gradient to
         ``SOLVER.FULL_MODEL_CLIP_NORM`` at each step if that is above 0.
     """
-    parameters = get_default_optimizer_params(
+    groups = get_default_optimizer_params(
         model,
         base_lr=cfg.SOLVER.BASE_LR,
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        lr_factor_func=lambda name: (
-            cfg.SOLVER.BACKBONE_LR_FACTOR
-            if name.removeprefix("module.").startswith("backbone.")
-            else 1.0
-        ),
     )
+    parameters = _scale_backbone_rate(groups, model, cfg.SOLVER.BACKBONE_LR_FACTOR)
     sgd_arguments = {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
     kinds = {"SGD": (torch.optim.SGD, sgd_arguments), "ADAMW": (torch.optim.AdamW, {})}
     if cfg.SOLVER.OPTIMIZER.upper() not in kinds:
@@ -43,6 +39,27 @@ def build_optimizer(cfg, model):
         # A hook on the step comes after the loss scaler has unscaled the gradients.
         optimizer.register_step_pre_hook(_clipper(cfg.SOLVER.FULL_MODEL_CLIP_NORM))
     return optimizer
+
+
+def _scale_backbone_rate(groups, model, factor):
+    """Parameter groups in which the backbone has a learning rate of its own.
+
+    Detectron2's ``lr_factor_func`` would do this, but its release 0.6 has none.
+    """
+    if factor == 1:
+        return groups
+    backbone = {
+        parameter
+        for name, parameter in model.named_parameters()
+        if name.removeprefix("module.").startswith("backbone.")
+    }
+    result = []
+    for scale, belongs in ((factor, backbone.__contains__), (1.0, lambda p: p not in backbone)):
+        for group in groups:
+            parameters = [p for p in group["params"] if belongs(p)]
+            if parameters:
+                result.append({**group, "params": parameters, "lr": group["lr"] * scale})
+    return result
 
 
 def _clipper(max_norm):

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 import weakref
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +32,24 @@ from .machine import fit_to_machine
 from .optimizer import build_optimizer
 
 logger = logging.getLogger(__name__)
+
+
+class TrainingStream:
+    """Training batches from ``start_iter`` on, with a loader that is built for the first of them.
+
+    A resumed run knows only after its construction where it continues, and Detectron2 0.6 asks for
+    an iterator before.
+
+    Args:
+        build (callable): start iteration -> infinite loader.
+    """
+
+    def __init__(self, build):
+        self.build = build
+        self.start_iter = 0
+
+    def __iter__(self):
+        yield from self.build(self.start_iter)
 
 
 class InstanceSegTrainer(DefaultTrainer):
@@ -60,7 +79,8 @@ class InstanceSegTrainer(DefaultTrainer):
         devices = [comm.get_local_rank()] if cfg.MODEL.DEVICE.startswith("cuda") else None
         kind = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         ddp_model = create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
-        self._trainer = kind(ddp_model, self.build_train_loader(cfg), optimizer)
+        self._stream = TrainingStream(partial(self.build_train_loader, cfg))
+        self._trainer = kind(ddp_model, self._stream, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = AtomicCheckpointer(
             ddp_model,
@@ -84,9 +104,9 @@ class InstanceSegTrainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_train_loader(cls, cfg):
-        """Loader from iteration 0; see ``data.loader``."""
-        return build_train_loader(cfg)
+    def build_train_loader(cls, cfg, start_iter=0):
+        """See ``data.loader``."""
+        return build_train_loader(cfg, start_iter)
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
@@ -146,7 +166,16 @@ class InstanceSegTrainer(DefaultTrainer):
             self.max_iter,
             self.start_iter * batch,
         )
-        self._trainer.reset_data_loader(lambda: build_train_loader(self.cfg, self.start_iter))
+        self._stream.start_iter = self.start_iter
+
+    def state_dict(self):
+        """As stock, with the state of the optimiser, which Detectron2 0.6 leaves out."""
+        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict):
+        """Continue from what :meth:`state_dict` gave."""
+        TrainerBase.load_state_dict(self, state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
 
     def run_step(self):
         """One iteration; what is not finite names its images before it reaches the weights."""

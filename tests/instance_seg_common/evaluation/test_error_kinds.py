@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from instance_seg_common.visualization.error_kinds import (
+from instance_seg_common.evaluation.error_kinds import (
     InstanceErrors,
     classify_errors,
     same_object,

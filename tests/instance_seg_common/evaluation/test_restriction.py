@@ -1,4 +1,4 @@
-"""Predictions cut to the supplied foreground, and the challenge's scores with and without it."""
+"""Predictions restricted to the supplied foreground, and the challenge's scores with it."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from square_sets import grid_masks, make_instances, make_record, run
 from instance_seg_common.data import register_builtin_datasets
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation import build_evaluator
-from instance_seg_common.evaluation.cut import cut_to
+from instance_seg_common.evaluation.restriction import restrict_instances
 
 
 @pytest.fixture
@@ -42,19 +42,19 @@ def grown(labels):
     return larger
 
 
-def test_masks_are_cut_and_what_lies_outside_is_not_judged():
+def test_masks_lose_what_is_outside_and_what_lies_outside_is_not_evaluated():
     masks = grid_masks(3)
     region = np.zeros((120, 120), dtype=bool)
     region[:, :12] = True  # all of the first, half of the second, nothing of the third
     empty = np.zeros((1, 120, 120), dtype=bool)
     instances = make_instances(np.concatenate([masks, empty]), [0.9, 0.8, 0.7, 0.6])
-    cut = cut_to(instances, region)
-    assert torch.equal(cut.scores, instances.scores[[0, 1, 3]])
-    assert cut.pred_masks.flatten(1).sum(dim=1).tolist() == [36, 18, 0]
-    assert not (cut.pred_masks.numpy() & ~region).any()
-    assert torch.equal(cut.pred_boxes.tensor, instances.pred_boxes.tensor[[0, 1, 3]])
+    restricted = restrict_instances(instances, region)
+    assert torch.equal(restricted.scores, instances.scores[[0, 1, 3]])
+    assert restricted.pred_masks.flatten(1).sum(dim=1).tolist() == [36, 18, 0]
+    assert not (restricted.pred_masks.numpy() & ~region).any()
+    assert torch.equal(restricted.pred_boxes.tensor, instances.pred_boxes.tensor[[0, 1, 3]])
     assert instances.pred_masks.sum() == 3 * 36  # the model's output stays as it was
-    assert cut_to(instances, None) is instances
+    assert restrict_instances(instances, None) is instances
 
 
 def test_the_challenge_supplies_the_foreground(plants, cfg):

@@ -4,9 +4,13 @@ Shape shorthand in this module:
     H, W: image   G: ground-truth objects   P: predicted objects
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Optional
 
-from ..evaluation.matching import contingency_table, match_pairs
+import numpy as np
+
+from .contingency import Overlap, contingency_table
+from .matching import match_pairs
 
 # A prediction and an object that overlap less than this have nothing to do with each other.
 NOTABLE_IOU = 0.1
@@ -32,29 +36,35 @@ class InstanceErrors(NamedTuple):
     split_pieces: the predicted ids within split objects.
     """
 
-    matched: list
-    missed: list
-    invented: list
-    merged: list
-    split: list
-    poor: list
-    poor_predictions: list
-    wrong_class: list
-    merged_objects: list
-    split_pieces: list
+    matched: "list[tuple[int, int]]"
+    missed: "list[int]"
+    invented: "list[int]"
+    merged: "list[int]"
+    split: "list[int]"
+    poor: "list[int]"
+    poor_predictions: "list[int]"
+    wrong_class: "list[tuple[int, int]]"
+    merged_objects: "list[int]"
+    split_pieces: "list[int]"
 
 
-def classify_errors(gt, pred, iou_threshold=0.5, gt_classes=None, pred_classes=None):
+def classify_errors(
+    gt: np.ndarray,
+    pred: np.ndarray,
+    iou_threshold: float = 0.5,
+    *,
+    gt_classes: Optional[Mapping[int, int]] = None,
+    pred_classes: Optional[Mapping[int, int]] = None,
+) -> InstanceErrors:
     """Sort the objects and predictions of one image into kinds of error.
 
     Args:
-        gt, pred (ndarray): (H, W) int label maps, 0 is background.
-        iou_threshold (float): from this IoU on, a pair is matched.
-        gt_classes, pred_classes (dict[int, int] or None): class of each id; without them
-            classes are not compared.
+        gt, pred: (H, W) int label maps, 0 is background.
+        iou_threshold: from this IoU on, a pair is matched.
+        gt_classes, pred_classes: class of each id; without them classes are not compared.
 
     Returns:
-        InstanceErrors: lists of ids in ascending order.
+        Ids of each kind in ascending order.
     """
     table = contingency_table(gt, pred).overlap()
     matched_rows, matched_columns = match_pairs(table.iou, iou_threshold)
@@ -87,7 +97,7 @@ def classify_errors(gt, pred, iou_threshold=0.5, gt_classes=None, pred_classes=N
     )
 
 
-def _pairs(table, rows, columns):
+def _pairs(table: Overlap, rows, columns):
     return [(int(table.gt_ids[i]), int(table.pred_ids[j])) for i, j in zip(rows, columns)]
 
 
@@ -97,14 +107,14 @@ def _wrong_class(pairs, gt_classes, pred_classes):
     return [(g, p) for g, p in pairs if gt_classes[g] != pred_classes[p]]
 
 
-def same_object(gt, pred):
+def same_object(gt: np.ndarray, pred: np.ndarray) -> "dict[int, int]":
     """Which object each prediction shows: the pairs that are each other's best IoU.
 
     Args:
-        gt, pred (ndarray): (H, W) int label maps, 0 is background.
+        gt, pred: (H, W) int label maps, 0 is background.
 
     Returns:
-        dict[int, int]: predicted id -> ground-truth id, for the predictions that have one.
+        Predicted id -> ground-truth id, for the predictions that have one.
     """
     table = contingency_table(gt, pred).overlap()
     if table.iou.size == 0:
