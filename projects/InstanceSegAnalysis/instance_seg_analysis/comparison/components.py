@@ -28,7 +28,9 @@ class SemanticComponents(nn.Module):
         self.model, self.num_classes = model, num_classes
         self.min_area = getattr(getattr(model, "inference", None), "min_area", 1)
 
-    def forward(self, batched_inputs: "Sequence[Mapping[str, Any]]") -> "list[dict[str, Instances]]":
+    def forward(
+        self, batched_inputs: "Sequence[Mapping[str, Any]]"
+    ) -> "list[dict[str, Instances]]":
         """As any model; the seconds that ``internals`` takes for clustering are not its own."""
         return [
             {"instances": self.instances(item, internals)}

@@ -86,9 +86,7 @@ def components_of(model: ComparedModel) -> Optional[ComparedModel]:
     return ComparedModel(f"connected components of {model.name}", cfg, components, COMPONENTS)
 
 
-def classical_cfg(
-    folder: Path, cfg: CfgNode, *, dataset: str, opts: Sequence[str] = ()
-) -> CfgNode:
+def classical_cfg(folder: Path, cfg: CfgNode, *, dataset: str, opts: Sequence[str] = ()) -> CfgNode:
     """A config of the classical baseline for a data set.
 
     Args:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from instance_seg_analysis.annotations import ground_truth_boxes
 from instance_seg_analysis.internals.detections import lost_to_nms
-from instance_seg_common.visualization import drawing
 from instance_seg_common.evaluation.image_report import truth_of
+from instance_seg_common.visualization import drawing
 
 MAX_PROPOSALS = 60
 MAX_REMOVED = 300

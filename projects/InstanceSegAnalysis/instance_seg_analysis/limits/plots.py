@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from instance_seg_analysis.limits.figures import Figures
-
 from instance_seg_common.visualization.figures import LINE_COLORS, MARKERS, new_figure
 
 GROUP_STYLES = (("-", "#000000"), ("-", "#56B4E9"), ("--", "#009E73"), (":", "#D55E00"))

@@ -19,9 +19,9 @@ from instance_seg_analysis.annotations import (
     ground_truth_boxes,
 )
 from instance_seg_analysis.limits.matching import found_boxes, found_objects
-from instance_seg_common.evaluation.restriction import restrict_instances, supplied_foreground
 from instance_seg_common.evaluation.ground_truth import GroundTruth
 from instance_seg_common.evaluation.label_map import predicted_label_map
+from instance_seg_common.evaluation.restriction import restrict_instances, supplied_foreground
 
 
 class Counts(NamedTuple):
