@@ -13,7 +13,6 @@ from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 from PIL import Image
-from ways import load_cfg, run_tool
 
 from instance_seg_common.data import (
     register_builtin_datasets,
@@ -22,6 +21,8 @@ from instance_seg_common.data import (
 )
 from instance_seg_common.data.check import check_dataset
 from instance_seg_common.data.registration import get_dataset_dicts
+from instance_seg_common.engine.command_line import run_tool
+from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 from instance_seg_common.visualization.panels import annotation_panel
 
@@ -59,7 +60,9 @@ def data_set_name(args):
     if args.json is not None:
         register_coco_dataset(UNNAMED, args.json, args.images)
     else:
-        register_label_map_dataset(UNNAMED, args.images, args.labels, args.names, args.classes)
+        register_label_map_dataset(
+            UNNAMED, args.images, args.labels, thing_classes=args.names, class_dir=args.classes
+        )
     return UNNAMED
 
 

@@ -12,7 +12,7 @@ from ways import load_cfg, run_tool
 from instance_seg_common.engine import InstanceSegTrainer
 from instance_seg_common.engine.checks import check_config
 from instance_seg_common.engine.predictor import build_predictor
-from instance_seg_common.engine.trainer import write_results
+from instance_seg_common.engine.results import write_results
 from instance_seg_common.evaluation.published import comparisons
 
 

@@ -30,7 +30,11 @@ class Model(torch.nn.Module):
         size = (item["height"], item["width"])
         scores = torch.ones(len(masks))
         return instances_from_masks(
-            masks.float(), scores, torch.zeros(len(masks)), masks.shape[1:], size
+            masks.float(),
+            scores,
+            torch.zeros(len(masks)),
+            input_size=masks.shape[1:],
+            output_size=size,
         )
 
 

@@ -38,7 +38,10 @@ class TruthTeller(torch.nn.Module):
             if true_semantics and true_centers:
                 masks = item["instances"].gt_masks.tensor.float()
             ones = torch.ones(len(masks))
-            results.append({"instances": instances_from_masks(masks, ones, 0 * ones, size, size)})
+            instances = instances_from_masks(
+                masks, ones, 0 * ones, input_size=size, output_size=size
+            )
+            results.append({"instances": instances})
         return results
 
 

@@ -34,7 +34,7 @@ def dataset(tmp_path_factory):
         image = np.repeat((labels[..., None] > 0) * np.uint8(150), 3, axis=2)
         Image.fromarray(labels).save(root / "labels" / f"cell{index}.png")
         Image.fromarray(image).save(root / "images" / f"cell{index}.png")
-    register_label_map_dataset(NAME, root / "images", root / "labels", ("cell",))
+    register_label_map_dataset(NAME, root / "images", root / "labels", thing_classes=("cell",))
     return root
 
 

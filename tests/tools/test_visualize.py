@@ -44,7 +44,7 @@ def dataset(tmp_path_factory):
         Image.fromarray(labels).save(root / "labels" / f"cell{index}.png")
         Image.fromarray(image).save(root / "images" / f"cell{index}.png")
     name = "test_visualize_squares"
-    register_label_map_dataset(name, root / "images", root / "labels", ("cell",))
+    register_label_map_dataset(name, root / "images", root / "labels", thing_classes=("cell",))
     return name, root
 
 

@@ -271,8 +271,8 @@ class EmbeddingInstanceSeg(nn.Module):
         masks = groups.labels == (best + 1)[:, None, None]
         output_size = (item.get("height", size[0]), item.get("width", size[1]))
         return instances_from_masks(
-            masks, groups.scores[best], groups.classes[best], size, output_size,
-            min_area=self.min_area,
+            masks, groups.scores[best], groups.classes[best],
+            input_size=size, output_size=output_size, min_area=self.min_area,
         )  # fmt: skip
 
 

@@ -272,9 +272,9 @@ class RecurrentInstanceSeg(nn.Module):
         best = torch.argsort(scores, descending=True, stable=True)[: options["max_instances"]]
         size = tuple(masks.shape[-2:])
         return instances_from_masks(
-            masks[step[best]], scores[best], classes[best], size,
-            (item.get("height", size[0]), item.get("width", size[1])),
-            options["mask_threshold"], options["min_area"],
+            masks[step[best]], scores[best], classes[best], input_size=size,
+            output_size=(item.get("height", size[0]), item.get("width", size[1])),
+            threshold=options["mask_threshold"], min_area=options["min_area"],
         )  # fmt: skip
 
 

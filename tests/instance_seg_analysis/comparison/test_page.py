@@ -42,7 +42,10 @@ class Bright(torch.nn.Module):
         masks = torch.stack([torch.from_numpy(labels == i + 1) for i in range(first, count)])
         size = (items[0]["height"], items[0]["width"])
         ones = torch.ones(len(masks))
-        return [{"instances": instances_from_masks(masks, ones, 0 * ones, labels.shape, size)}]
+        instances = instances_from_masks(
+            masks, ones, 0 * ones, input_size=labels.shape, output_size=size
+        )
+        return [{"instances": instances}]
 
 
 class Nothing(torch.nn.Module):
@@ -51,7 +54,9 @@ class Nothing(torch.nn.Module):
     def forward(self, items):
         size = (items[0]["height"], items[0]["width"])
         none = torch.zeros(0, *size)
-        return [{"instances": instances_from_masks(none, none[:, 0, 0], none[:, 0, 0], size, size)}]
+        nothing = none[:, 0, 0]
+        instances = instances_from_masks(none, nothing, nothing, input_size=size, output_size=size)
+        return [{"instances": instances}]
 
 
 def small_cfg():
@@ -75,7 +80,7 @@ def contest_and_cards(tmp_path_factory):
         image = np.repeat((labels[..., None] > 0) * np.uint8(150) + np.uint8(20), 3, axis=2)
         Image.fromarray(labels).save(root / "labels" / f"cell{index}.png")
         Image.fromarray(image).save(root / "images" / f"cell{index}.png")
-    register_label_map_dataset(NAME, root / "images", root / "labels", ("cell",))
+    register_label_map_dataset(NAME, root / "images", root / "labels", thing_classes=("cell",))
     cfg = small_cfg()
     ways = [comparison.Way("all <of> them", cfg, Bright()), comparison.Way("few", cfg, Bright(2))]
     contest = comparison.Contest(ways, NAME)
@@ -212,7 +217,9 @@ def test_images_without_objects_make_a_page(tmp_path):
         (tmp_path / folder).mkdir()
         empty = np.zeros((32, 32), np.uint16 if folder == "labels" else np.uint8)
         Image.fromarray(empty).save(tmp_path / folder / "empty.png")
-    register_label_map_dataset("test_page_empty", tmp_path / "images", tmp_path / "labels", ("a",))
+    register_label_map_dataset(
+        "test_page_empty", tmp_path / "images", tmp_path / "labels", thing_classes=("a",)
+    )
     way = comparison.Way("none", small_cfg(), Nothing())
     contest = comparison.Contest([way], "test_page_empty")
     card = page.image_card(contest.add(DatasetCatalog.get("test_page_empty")[0]), [way])

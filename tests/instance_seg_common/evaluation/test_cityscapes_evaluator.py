@@ -19,7 +19,8 @@ from square_sets import make_instances, run
 
 from instance_seg_common.config import add_common_config
 from instance_seg_common.data import register_cityscapes_dataset
-from instance_seg_common.data.cityscapes import CLASS_IDS, instance_distances, read_disparity
+from instance_seg_common.data.cityscapes import CLASS_IDS
+from instance_seg_common.data.cityscapes_distances import instance_distances, read_disparity
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation import build_evaluator
 from instance_seg_common.evaluation.build import check_evaluator_type
@@ -142,7 +143,7 @@ def test_distances_by_hand():
     labels = np.array([[5, 5, 5, 6, 6, 8], [5, 5, 7, 7, 6, 6]])
     metres = np.array([[10, 20, 30, 5, 5, 1], [40, np.nan, np.nan, np.nan, 9, np.inf]])
     disparity = (factor / metres).astype(np.float32)
-    found = instance_distances(labels, [5, 6, 7], disparity, factor)
+    found = instance_distances(labels, [5, 6, 7], disparity, factor=factor)
     assert found[0] == pytest.approx((25, 0.8))  # the mean of the two in the middle
     assert found[1] == pytest.approx((7, 1))  # 5, 5, 9, infinitely far
     assert found[2] == (-1, 0)

@@ -21,15 +21,14 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from ..data.cityscapes import (
-    CLASS_IDS,
-    CityscapesSource,
+from ..data.cityscapes import CLASS_IDS, CityscapesSource
+from ..data.cityscapes_distances import (
     instance_distances,
     read_camera,
     read_disparity,
     stereo_problems,
 )
-from ..data.label_map import read_label
+from ..data.label_images import read_label
 from ..data.registration import first_few, source_of
 from ..errors import UserError
 from .checks import check_prediction
@@ -166,7 +165,7 @@ class CityscapesEvaluator(DatasetEvaluator):
                 for kind in ("disparity", "camera")
             )
             values = read_disparity(disparity, labels.shape)
-            distances = instance_distances(labels, ids, values, read_camera(camera))
+            distances = instance_distances(labels, ids, values, factor=read_camera(camera))
         return [
             {"instID": i, "pixelCount": area, "medDist": distance, "distConf": density}
             for i, area, (distance, density) in zip(ids, areas, distances)

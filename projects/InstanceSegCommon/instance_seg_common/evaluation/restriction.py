@@ -14,7 +14,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.structures import Instances
 
-from ..data.label_map import read_foreground
+from ..data.label_images import read_foreground
 from ..errors import UserError
 from .checks import check_prediction
 from .ground_truth import GroundTruth
