@@ -67,9 +67,7 @@ def discovery_places(
     return places
 
 
-def density_map(
-    points: np.ndarray, *, size: int = 60, sigma: Optional[float] = None
-) -> np.ndarray:
+def density_map(points: np.ndarray, *, size: int = 60, sigma: Optional[float] = None) -> np.ndarray:
     """How densely points lie in the unit square, Gaussian kernels of which nothing gets outside.
 
     Args:

@@ -119,9 +119,7 @@ def pair_figure(
     _finish(figure, path, title=title, marks=marks)
 
 
-def _pair_axes(
-    axes: "Axes", pairs: Sequence[PairShares], directions: "tuple[str, str]"
-) -> None:
+def _pair_axes(axes: "Axes", pairs: Sequence[PairShares], directions: "tuple[str, str]") -> None:
     """Bars of two opposite directions, and lines where they end in random orders."""
     for place, pair in enumerate(pairs):
         for sign, direction, color in zip((-1, 1), directions, (BEFORE, AFTER)):

@@ -126,7 +126,7 @@ def weights_before(name: str, opts: Sequence[str] = (), *, given: Optional[str] 
     if given is not None:
         return given
     start = load_cfg(parse_model(name).config, opts).MODEL.WEIGHTS
-    return start if load_model_cfg(name, opts).MODEL.WEIGHTS != start else ""
+    return start if start != load_model_cfg(name, opts).MODEL.WEIGHTS else ""
 
 
 def run(
@@ -209,7 +209,10 @@ def write(result: OrderResult, folder: Path) -> "list[Path]":
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("order.json", "tau.png", "pairs.png", "discoveries.png")]
-    figures, title = result.figures, f"{result.dataset}, {Path(result.model.cfg.MODEL.WEIGHTS).name}"
+    figures, title = (
+        result.figures,
+        f"{result.dataset}, {Path(result.model.cfg.MODEL.WEIGHTS).name}",
+    )
     paths[0].write_text(json.dumps(to_json(result), indent=1))
     tau_figure(figures.orders, figures.activations, paths[1], title=title)
     pair_figure(figures.pairs, result.class_names, paths[2], title=title)

@@ -69,7 +69,9 @@ def pooling_offsets(
     return read - true
 
 
-def offsets_figure(path: Path, *, stride: int = 16, box_size: float = 100.0) -> "dict[str, Offsets]":
+def offsets_figure(
+    path: Path, *, stride: int = 16, box_size: float = 100.0
+) -> "dict[str, Offsets]":
     """Draw the offsets of a box that moves over two cells, and write a PNG.
 
     Args:
