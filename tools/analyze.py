@@ -17,9 +17,9 @@ from typing import Any, Optional
 
 from detectron2.utils.logger import setup_logger
 
+from instance_seg_analysis.limits import neighbours
 from instance_seg_analysis.limits import plots as limits_plots
 from instance_seg_analysis.limits import run as limits
-from instance_seg_analysis.neighbours import run as neighbours
 from instance_seg_analysis.oracle import ablate_oracle, oracle_table
 from instance_seg_analysis.order import run as order
 from instance_seg_analysis.pooling import run as pooling
@@ -163,15 +163,14 @@ def analyze_pooling(args: argparse.Namespace) -> int:
     folder = Path(args.output)
     folder.mkdir(parents=True, exist_ok=True)
     offsets = pooling.measure_offsets(folder)
-    for name, offset in offsets.items():
-        print(f"{name}: reads {offset.mean:.1f} +- {offset.std:.1f} pixels beside (stride 16)")
+    print(pooling.text_of_offsets(offsets))
     _print_paths("graph", [folder / "offsets.png"])
     result = None
     if args.align:
         cfgs = [load_model_cfg(text, args.opts) for text in (args.align, args.pool)]
         dataset = args.dataset or common_test_set(cfgs)
         result = pooling.run_models(
-            *cfgs, dataset, folder, objects=args.objects, max_area=args.max_area
+            *cfgs, dataset, folder=folder, objects=args.objects, max_area=args.max_area
         )
         print(pooling.text(result))
     _write_json(pooling.to_json(offsets, result), folder / "comparison.json")
@@ -215,8 +214,9 @@ def analyze_neighbours(args: argparse.Namespace) -> int:
     Recall at mask IoU 0.5: predictions of any class with a score of at least the config's
     TEST.LABEL_MAP_SCORE_THRESHOLD are given to objects one to one, the best score first.
     """
-    cfgs = neighbours.with_nms_thresholds(load_models(args.model, args.opts), args.nms_thresholds)
-    result = neighbours.run(cfgs, args.dataset or common_test_set(cfgs.values()))
+    cfgs = load_models(args.model, args.opts)
+    dataset = args.dataset or common_test_set(cfgs.values())
+    result = neighbours.run(cfgs, dataset, nms_thresholds=args.nms_thresholds)
     print(neighbours.text(result))
     _print_paths("written", neighbours.write(result, Path(args.output)))
     return 0
