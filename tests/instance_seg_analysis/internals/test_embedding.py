@@ -98,8 +98,8 @@ def test_semantics_are_as_bright_as_they_are_sure():
 def test_heat_map_rises_in_brightness():
     rgb = pictures.heat_map(torch.linspace(-1, 2, 31)[None], 0, 1)
     luma = rgb[0].astype(float).sum(axis=1)
-    assert (np.diff(luma) >= 0).all() and (rgb[0, 0] == embedding.RAMP[0]).all()
-    assert (rgb[0, -1] == embedding.RAMP[-1]).all()
+    assert (np.diff(luma) >= 0).all() and (rgb[0, 0] == pictures.RAMP[0]).all()
+    assert (rgb[0, -1] == pictures.RAMP[-1]).all()
     assert pictures.heat_map(torch.zeros(2, 2), 0, 0).shape == (2, 2, 3)
 
 
@@ -126,7 +126,9 @@ def test_scatter_of_hardly_anything(count, size):
 def test_scatter_draws_some_of_many_and_always_the_same():
     points = np.random.default_rng(1).normal(size=(50_000, 2))
     labels = np.ones(50_000, dtype=np.int64)
-    first, second = (embedding.scatter(points, labels, points[:1], size=(400, 400)) for _ in range(2))
+    first, second = (
+        embedding.scatter(points, labels, points[:1], size=(400, 400)) for _ in range(2)
+    )
     np.testing.assert_array_equal(first, second)
     drawn = (first == instance_color(1)).all(axis=2).sum()
     assert 1000 < drawn <= 4 * embedding.MAX_POINTS + 100

@@ -219,6 +219,11 @@ class ComparisonResult(NamedTuple):
     bins: Bins
     failures: list[str]
 
+    @property
+    def images(self) -> "list[ImageResult]":
+        """Those that could be done."""
+        return self.comparison.images
+
 
 def run(
     models: Sequence[ComparedModel], dataset: str, *, max_images: Optional[int] = None

@@ -10,7 +10,8 @@ from instance_seg_analysis.comparison.run import Summary
 
 
 class Column(NamedTuple):
-    """heading; key: of the figure; form: its format; more_is_better: None: no measure of quality."""
+    """heading; key: of the figure; form: its format; more_is_better: None where it
+    says nothing of quality."""
 
     heading: str
     key: str

@@ -92,7 +92,7 @@ def add_internals(
     failures = Failures()
     left = MAX_BYTES - sum(card_bytes(card) for card in cards) - REST_BYTES
     class_names = MetadataCatalog.get(result.dataset).get("thing_classes", ())
-    records = {image.record["image_id"]: image.record for image in result.comparison.images}
+    records = {image.record["image_id"]: image.record for image in result.images}
     ranked = sorted(cards, key=lambda card: -card.spread)[:most]
     for card in tqdm(ranked, unit="image", desc="insides"):
         record = {**records[card.image_id], "thing_classes": class_names}
@@ -140,7 +140,7 @@ def to_json(result: ComparisonResult) -> "dict[str, Any]":
         "mask_iou": IOU,
         "models": models,
         "bins": {key: [b._asdict() for b in bins] for key, bins in result.bins.items()},
-        "images": [_image_json(image) for image in result.comparison.images],
+        "images": [_image_json(image) for image in result.images],
         "failures": result.failures,
     }
 

@@ -51,7 +51,7 @@ def _style(index: int) -> "dict[str, str]":
 
 
 def neighbours_plot(figures: FiguresByModel, path: Path, title: str = "") -> bool:
-    """Recall by box IoU with the nearest neighbour, of masks and of boxes, a line for each model."""
+    """Recall of masks and of boxes by box IoU with the nearest neighbour, a line for each model."""
     figure, (axes,) = _figure((12, 5.5), 1, 2, sharey=True)
     rules = {
         f"{model}, {rule}" if rule else model: curves

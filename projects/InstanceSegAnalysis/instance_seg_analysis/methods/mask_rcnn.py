@@ -62,7 +62,7 @@ class MaskRCNNAdapter(MethodAdapter):
         return threshold_knob(cfg, self.NMS, "NMS threshold (box IoU)")
 
     def run(self, item: Mapping[str, Any]) -> Detections:
-        """Box head's output for all proposals, masks of all detections above the score threshold."""
+        """Box head's output of all proposals, masks of all detections above the score threshold."""
         features, (image,) = box_head_output(self.model, [item])
         size = image.proposals.image_size
         everything, keys = self._detect(image.boxes, image.scores, size=size, threshold=NO_NMS)

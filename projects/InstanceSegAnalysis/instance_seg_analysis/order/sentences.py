@@ -83,8 +83,8 @@ def category_sentences(pairs: Sequence[PairShares], class_names: Sequence[str]) 
         return []
     beyond = sum(excess > 1 for excess, _, _ in shares)
     text = (
-        f"Of {len(shares)} shares of directions, of {len(pairs) - 1} pairs of classes, {beyond} lie "
-        "beyond 99 % of random orders"
+        f"Of {len(shares)} shares of directions, of {len(pairs) - 1} pairs of classes, {beyond} "
+        "lie beyond 99 % of random orders"
     )
     if not beyond:
         return [text + "."]
