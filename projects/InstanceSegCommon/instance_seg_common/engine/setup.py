@@ -262,7 +262,7 @@ def common_test_set(cfgs: Collection[CfgNode]) -> str:
 
 
 def warn_of_choice_on_test_set(test_sets: Collection[str], dataset_name: str, what: str) -> None:
-    """Log a warning if something is chosen on the data set on which it is judged.
+    """Log a warning if something is chosen on the data set on which it is evaluated.
 
     Args:
         test_sets: DATASETS.TEST.
