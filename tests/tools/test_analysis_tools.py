@@ -8,7 +8,10 @@ import pytest
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
+from tiny_embedding import settings_of
 
+from embedding_instance_seg.grouping import Grouping, group_pixels
+from embedding_instance_seg.maps import Maps
 from instance_seg_common.errors import UserError
 from instance_seg_common.masks import instances_from_masks
 
@@ -21,32 +24,47 @@ DATASETS: {{TEST: ["{dataset}"]}}
 
 
 class TruthTeller(torch.nn.Module):
-    """Predicts the truth where it is given, and one pixel elsewhere."""
+    """Groups the truth where it is given semantics and centres, and one pixel elsewhere."""
+
+    inference = settings_of()
 
     def __init__(self, cfg):
         super().__init__()
 
     def forward(self, batched_inputs):
-        return self.predict(batched_inputs)
-
-    def predict(self, batched_inputs, true_semantics=False, true_centers=False):
         results = []
         for item in batched_inputs:
             size = (item["height"], item["width"])
-            masks = torch.zeros(1, *size)
-            masks[0, 0, 0] = 1
-            if true_semantics and true_centers:
-                masks = item["instances"].gt_masks.tensor.float()
-            ones = torch.ones(len(masks))
-            instances = instances_from_masks(
-                masks, ones, 0 * ones, input_size=size, output_size=size
-            )
+            instances = self.make_instances(self.group(Maps(*[torch.zeros(1, *size)] * 5, 1)), size)
             results.append({"instances": instances})
         return results
 
+    def image_maps(self, batched_inputs):
+        """Every object at a place of its own in the embedding, and no semantics."""
+        (item,) = batched_inputs
+        masks = item["instances"].gt_masks.tensor
+        numbers = torch.arange(1.0, len(masks) + 1)[:, None, None]
+        embedding = (masks * numbers).sum(dim=0, keepdim=True)
+        nothing = torch.zeros(5, *embedding.shape[1:])
+        return [Maps(nothing, embedding, embedding, None, None, stride=1)]
+
+    def group(self, maps, truth=None):
+        if truth is not None and maps.probabilities.any():
+            return group_pixels(maps, self.inference, truth)
+        labels = torch.zeros(maps.embedding_full.shape[1:], dtype=torch.int64)
+        labels[0, 0] = 1
+        return Grouping(labels, torch.zeros(1, 1), torch.zeros(1).long(), torch.ones(1))
+
+    def make_instances(self, grouping, output_size):
+        masks = grouping.labels == torch.arange(1, len(grouping.scores) + 1)[:, None, None]
+        return instances_from_masks(
+            masks, grouping.scores, 0 * grouping.classes,
+            input_size=grouping.labels.shape, output_size=output_size,
+        )  # fmt: skip
+
 
 class NoTruth(torch.nn.Module):
-    """A way without ``predict``."""
+    """A way without steps in which the truth can take part."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -87,7 +105,7 @@ def test_ablate_oracle(write_config, tmp_path, capsys):
 
 
 def test_ablate_oracle_needs_a_way_that_takes_the_truth(write_config):
-    with pytest.raises(UserError, match="NoTruth: it has no predict"):
+    with pytest.raises(UserError, match="NoTruth: it has no image_maps"):
         ablate_oracle.main(["--config-file", write_config("NoTruth")])
     with pytest.raises(UserError, match="--max-images is 0"):
         ablate_oracle.main(["--config-file", "a.yaml", "--max-images", "0"])

@@ -1,4 +1,4 @@
-"""Masks on their way in (targets of a model) and out (predictions, label maps).
+"""Masks as a model takes them (targets), as it gives them (predictions), and as label maps.
 
 Shape shorthand in this module:
     B: images in the batch   K: ground-truth instances   N: predicted instances

@@ -1,4 +1,4 @@
-"""Cityscapes' own tree: loaded by the loader of label maps, judged by the check, in sentences."""
+"""Cityscapes' own tree: loaded by the loader of label maps; the check's sentences about it."""
 
 import logging
 import shutil

@@ -1,4 +1,4 @@
-"""Synthetic sets: pinned pictures, honest masks, a cache without half-written entries."""
+"""Synthetic sets: pinned pictures, masks of what is visible, a cache of complete entries."""
 
 import hashlib
 import os

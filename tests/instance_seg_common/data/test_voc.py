@@ -252,7 +252,7 @@ def test_what_is_wrong_is_a_sentence_before_training_and_in_the_check(root, key)
 
 
 def test_a_wrong_root_names_what_it_should_contain(root, monkeypatch):
-    use(root / "VOCdevkit", monkeypatch)  # one folder too deep, and found nevertheless
+    use(root / "VOCdevkit", monkeypatch)  # one folder too deep, which is allowed
     assert len(stems("voc_2012_instance_val")) == 2
     use(root / VOC, monkeypatch)
     with pytest.raises(UserError, match=r"JPEGImages does not exist.*contains VOCdevkit/VOC2012/"):

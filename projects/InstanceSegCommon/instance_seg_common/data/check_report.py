@@ -36,7 +36,7 @@ class Report:
     Args:
         name: of the data set.
         errors: what must be mended.
-        notices: what may be meant.
+        notices: what may be intended.
         instances_per_image: crowd regions not counted.
         areas: of the instances, in pixels.
         classes: instances per class name.
@@ -61,7 +61,7 @@ class Report:
         self.errors.append(Finding(kind, str(file), sentence))
 
     def notice(self, kind: str, file: Union[str, Path], sentence: str) -> None:
-        """Add something that may be meant."""
+        """Add something that may be intended."""
         self.notices.append(Finding(kind, str(file), sentence))
 
     def text(self) -> str:

@@ -35,8 +35,8 @@ ID_TABLE = IdTable(
     # Several objects that were outlined together: no object to learn, and none to be missed.
     ignored=(WITH_OBJECTS,),
     hint=(
-        "Take the *_gtFine_instanceIds.png of the download, not an image of train ids, and fetch "
-        "it again if it is that one."
+        "Take the *_gtFine_instanceIds.png of the download, not an image of train ids; if it is "
+        "that file already, fetch it again."
     ),
 )
 # Type of file, as folder and in names -> the archive of the download that has it.

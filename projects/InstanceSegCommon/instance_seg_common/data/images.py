@@ -18,7 +18,7 @@ from ..errors import UserError
 from .cache import atomic_path, cache_root
 
 IGNORE_VALUE = 255  # of a pixel that counts neither as an object nor as background
-# What Pillow's decoders raise for files that are cut off, damaged or of another kind.
+# What Pillow's decoders raise for files that are incomplete, damaged or of another kind.
 READ_ERRORS = (
     OSError,
     SyntaxError,
@@ -58,8 +58,8 @@ def require_8_bit(path: Union[str, Path], mode: str) -> None:
     """Raise a sentence if a mode of :func:`image_header` has more than 8 bits a channel."""
     if mode.startswith(DEEP_MODES):
         raise UserError(
-            f"Image {path} has more than 8 bits per channel (mode {mode}), of which Detectron2 "
-            "would cut off everything above 255; scale it to 8 bits."
+            f"Image {path} has more than 8 bits per channel (mode {mode}), and Detectron2 would "
+            "read every value above 255 as 255; scale it to 8 bits."
         )
 
 
