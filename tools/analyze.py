@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -24,12 +23,7 @@ from instance_seg_analysis.oracle import ablate_oracle, oracle_table
 from instance_seg_analysis.order import run as order
 from instance_seg_analysis.pooling import run as pooling
 from instance_seg_common.data.registration import get_dataset_dicts
-from instance_seg_common.engine.chosen_images import (
-    class_names_of,
-    dataset_records,
-    file_records,
-    readable_metadata,
-)
+from instance_seg_common.engine.chosen_images import choose_images
 from instance_seg_common.engine.command_line import (
     MODEL_HELP,
     add_model_arguments,
@@ -123,16 +117,9 @@ def analyze_order(args: argparse.Namespace) -> int:
     part_opts_from_images(args)
     model = order.load_order_model(args.model, args.opts, before=args.before, fresh=args.fresh)
     dataset = args.dataset or next(iter(model.cfg.DATASETS.TEST), None)
-    records = file_records(args.images) if args.images else dataset_records(dataset)
-    name = dataset
-    if args.images:
-        name = f"{args.images[0]} and others" if len(args.images) > 1 else args.images[0]
-    result = order.run(
-        model,
-        [record["file_name"] for record in records[: args.max_images]],
-        name=name,
-        class_names=class_names_of(readable_metadata(dataset)),
-    )
+    images = choose_images(args.images, dataset, limit=args.max_images)
+    files = [record["file_name"] for record in images.records]
+    result = order.run(model, files, name=images.name, class_names=images.class_names)
     for sentence in result.failures:
         print(f"error: {sentence}", file=sys.stderr)
     print(order.text(result))
@@ -161,7 +148,6 @@ def analyze_pooling(args: argparse.Namespace) -> int:
     if bool(args.align) != bool(args.pool):
         raise UserError("Give both --align MODEL and --pool MODEL, or neither.")
     folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
     offsets = pooling.measure_offsets(folder)
     print(pooling.text_of_offsets(offsets))
     _print_paths("graph", [folder / "offsets.png"])
@@ -224,8 +210,7 @@ def analyze_neighbours(args: argparse.Namespace) -> int:
 
 def _write_json(content: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    plain = lambda value: asdict(value) if is_dataclass(value) else str(value)  # noqa: E731
-    path.write_text(json.dumps(content, indent=1, default=plain) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _print_paths(what: str, paths: Sequence[Path]) -> None:
