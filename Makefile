@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 D2_06 ?= .venv-d2-06
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint benchmark
+.PHONY: help env demo test test-d2-06 lint format benchmark
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ $(READY): tools/make_env.py requirements/torch.txt requirements/runtime.txt requ
 
 env: $(READY) ## the environment alone, in .venv
 
-demo: $(READY) ## train, evaluate and draw each way on embedded data
+demo: $(READY) ## train, evaluate and draw each method on rendered images
 	@$(VENV)/bin/python tools/demo.py
 
 lint: $(READY) ## style, and types of the public parts
@@ -27,7 +27,9 @@ lint: $(READY) ## style, and types of the public parts
 test: lint ## lint, then the test suite, a process for each core
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
-.PHONY: test-d2-06
+format: $(READY) ## mend what ruff can mend
+	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
 $(D2_06)/.ready: $(READY) tools/make_env.py requirements/detectron2-0.6.txt
 	@$(VENV)/bin/python tools/make_env.py --detectron2-0.6 $(D2_06)
 	@touch $@
@@ -37,4 +39,4 @@ test-d2-06: $(D2_06)/.ready ## the plugins' scripts and each method on Detectron
 		tests/d2_06 tests/e2e/test_plugin_scripts.py
 
 benchmark: $(READY) ## speed as ratios to a reference in the same run
-	@$(VENV)/bin/python tools/benchmark.py
+	@$(VENV)/bin/python tools/benchmark.py time

@@ -52,7 +52,7 @@ def package_dirs():
 
 setup(
     name="instance-seg-three-ways",
-    version="0.1.0",
+    version="0.2.0",
     description="Instance segmentation three ways on Detectron2: proposals, recurrence, embeddings",
     license="Apache-2.0",
     python_requires=">=3.9",

@@ -192,7 +192,7 @@ def keys_read_in(text):
 def test_keys_are_seen_through_a_name_for_their_node():
     text = "node = cfg.MODEL.A\nprint(node.B or node.c, cfg.TEST.E_2.clone())\nf(node.C.D)"
     assert keys_read_in(text) == {"MODEL.A", "MODEL.A.B", "MODEL.A.C.D", "TEST.E_2"}
-    plugin = (ROOT / "projects/EmbeddingInstanceSeg/embedding_instance_seg/arch.py").read_text()
+    plugin = (ROOT / "projects/EmbeddingInstanceSeg/embedding_instance_seg/build.py").read_text()
     assert "MODEL.EMBEDDING_INSTANCE_SEG.CLUSTERING" in keys_read_in(plugin)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 from PIL import Image
-from ways import load_cfg, run_tool
 
 from instance_seg_common.data import (
     register_builtin_datasets,
@@ -22,13 +21,15 @@ from instance_seg_common.data import (
 )
 from instance_seg_common.data.check import check_dataset
 from instance_seg_common.data.registration import get_dataset_dicts
+from instance_seg_common.engine.command_line import run_tool
+from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 from instance_seg_common.visualization.panels import annotation_panel
 
 UNNAMED = "given_on_the_command_line"
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", help="a registered data set")
@@ -45,7 +46,7 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def data_set_name(args):
+def data_set_name(args: argparse.Namespace) -> str:
     """Register what the arguments describe; returns its name."""
     if args.config_file:
         load_cfg(args.config_file)
@@ -59,11 +60,13 @@ def data_set_name(args):
     if args.json is not None:
         register_coco_dataset(UNNAMED, args.json, args.images)
     else:
-        register_label_map_dataset(UNNAMED, args.images, args.labels, args.names, args.classes)
+        register_label_map_dataset(
+            UNNAMED, args.images, args.labels, thing_classes=args.names, class_dir=args.classes
+        )
     return UNNAMED
 
 
-def draw(name, folder, max_pictures):
+def draw(name: str, folder: Path, max_pictures: int) -> int:
     """Write annotated pictures of images spread evenly over the set; returns how many."""
     records = get_dataset_dicts(name)
     class_names = MetadataCatalog.get(name).get("thing_classes", ())
@@ -81,7 +84,7 @@ def draw(name, folder, max_pictures):
     return written
 
 
-def main():
+def main() -> int:
     """Check, print, draw."""
     args = parse_arguments()
     name = data_set_name(args)

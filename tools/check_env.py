@@ -1,11 +1,15 @@
 #!/usr/bin/env python
-"""Print versions, the device, and what is missing with its fix; exit 1 if a need is unmet."""
+"""Print versions, installed methods, the device, and what is missing with its fix.
+
+Exit status 1 if something that is needed is missing.
+"""
 
 import importlib
 import importlib.metadata
 import platform
 import sys
 import warnings
+from types import ModuleType
 
 # module: (needed, what for, how to get it)
 MODULES = {
@@ -26,16 +30,18 @@ MODULES = {
 }
 
 
-def version(module):
+def version(module: ModuleType) -> str:
     """Version of an imported module, from itself or its distribution."""
-    found = getattr(module, "__version__", None)
-    if found:
-        return found
-    names = importlib.metadata.packages_distributions().get(module.__name__, [])
+    own = getattr(module, "__version__", None)
+    if own:
+        return own
+    # Python 3.9 cannot tell which distribution a module belongs to.
+    distributions = getattr(importlib.metadata, "packages_distributions", dict)()
+    names = distributions.get(module.__name__, [])
     return importlib.metadata.version(names[0]) if names else "installed"
 
 
-def check(name, needed, purpose, fix):
+def check(name: str, needed: bool, purpose: str, *, fix: str) -> bool:
     """Print one line on a module; True if a needed one does not import."""
     try:
         with warnings.catch_warnings():
@@ -49,7 +55,7 @@ def check(name, needed, purpose, fix):
     return False
 
 
-def describe_devices():
+def describe_devices() -> None:
     """Print what the models can run on."""
     import torch
 
@@ -59,7 +65,7 @@ def describe_devices():
         print(f"  device  CPU only, {torch.get_num_threads()} threads; the tools adapt.")
 
 
-def describe_detectron2():
+def describe_detectron2() -> None:
     """Print which Detectron2 it is and whether its compiled part loads."""
     import detectron2
     from detectron2.utils import events
@@ -73,14 +79,30 @@ def describe_detectron2():
         print("  note    pure Python Detectron2: deformable convolution and rotated boxes are out.")
 
 
-def main():
+def describe_methods() -> bool:
+    """Print the methods that installed packages announce; True if one of them does not import."""
+    from instance_seg_common.config import METHODS, announced
+    from instance_seg_common.errors import UserError
+
+    try:
+        names = sorted(announced(METHODS))
+    except UserError as error:
+        print(f"  MISSING methods: {error}")
+        return True
+    print(f"  methods GeneralizedRCNN (Detectron2), {', '.join(names)}")
+    return False
+
+
+def main() -> int:
     """Check everything."""
     print(f"  Python  {platform.python_version()} on {platform.platform()}")
-    unmet = [name for name, facts in MODULES.items() if check(name, *facts)]
+    unmet = [name for name, (*facts, fix) in MODULES.items() if check(name, *facts, fix=fix)]
     if "torch" not in unmet:
         describe_devices()
     if "detectron2" not in unmet:
         describe_detectron2()
+    if not unmet and describe_methods():
+        unmet.append("methods")
     print("Missing: " + ", ".join(unmet) + "." if unmet else "Nothing that is needed is missing.")
     return 1 if unmet else 0
 

@@ -1,18 +1,20 @@
 #!/usr/bin/env python
-"""Train, evaluate and draw every way on rendered images, with the commands a user types.
+"""Train, evaluate and draw every method on rendered images, with the commands a user types.
 
-Ends with a table and a page to look at; exit 1 if a way stays below segm AP50 40.
+Ends with a table and a page to look at; exit 1 if a trained model stays below segm AP50 40.
 """
 
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, Optional
 
 from tabulate import tabulate
-from ways import DEMO, run_tool
 
+from instance_seg_common.engine.command_line import run_tool
 from instance_seg_common.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +23,45 @@ REQUIRED_AP50 = 40.0
 PICTURES = 8
 
 
-def call(tool, *arguments):
+class Demonstration(NamedTuple):
+    """One line of the table: a method on the rendered shapes.
+
+    weights: a file to start from, for a method that cannot learn the task within minutes.
+    """
+
+    name: str
+    config: str
+    opts: tuple[str, ...]
+    trained: bool
+    weights: str = ""
+
+
+# In this order; each method adds an entry.
+DEMO = [
+    Demonstration("classical", "configs/Synthetic/classical_shapes.yaml", (), trained=False),
+    Demonstration(
+        "mask_rcnn",
+        "configs/Synthetic/mask_rcnn_R18_shapes.yaml",
+        ("SOLVER.MAX_ITER", "420", "SOLVER.BASE_LR", "0.002", "TEST.EVAL_PERIOD", "0"),
+        trained=True,
+    ),
+    Demonstration(
+        "embedding",
+        "configs/Synthetic/embedding_R18_shapes.yaml",
+        ("SOLVER.MAX_ITER", "700", "SOLVER.BASE_LR", "0.002", "TEST.EVAL_PERIOD", "0"),
+        trained=True,
+    ),
+    Demonstration(
+        "recurrent",
+        "configs/Synthetic/recurrent_R18_shapes.yaml",
+        ("SOLVER.MAX_ITER", "30", "SOLVER.BASE_LR", "0.0002", "TEST.EVAL_PERIOD", "0"),
+        trained=True,
+        weights="weights/recurrent_R18_shapes.pth",
+    ),
+]
+
+
+def call(tool: str, arguments: Sequence[str]) -> None:
     """Run a tool of this folder as a user does; a failure ends the demo with its name."""
     command = [sys.executable, f"tools/{tool}", *arguments]
     print("$ python " + " ".join(command[1:]), flush=True)
@@ -29,70 +69,78 @@ def call(tool, *arguments):
         raise UserError(f"tools/{tool} failed; its own words are above.")
 
 
-def run_way(way):
-    """Train or load one way, evaluate it, draw it.
+def named_model(one: Demonstration) -> str:
+    """Its config and what the demo trained, as ``--model`` takes them."""
+    return f"{one.config}:{OUTPUT / one.name / 'model_final.pth' if one.trained else ''}"
+
+
+def run(one: Demonstration) -> "dict[str, str | float]":
+    """Train or evaluate with one config and draw predictions.
 
     Args:
-        way (DemoWay): of ``tools/ways.py``.
+        one (Demonstration)
 
     Returns:
         dict: a row of the table.
     """
-    folder = OUTPUT / way.name
-    mode = [] if way.trained else ["--eval-only"]
-    opts = [*way.opts, "OUTPUT_DIR", str(folder)]
+    folder = OUTPUT / one.name
+    mode = [] if one.trained else ["--eval-only"]
+    opts = [*one.opts, "OUTPUT_DIR", str(folder)]
     start = time.perf_counter()
-    call("train_net.py", "--config-file", way.config, *mode, *opts, "MODEL.WEIGHTS", way.weights)
-    seconds = time.perf_counter() - start
-    source = ["--weights", str(folder / "model_final.pth")] if way.trained else []
     call(
-        "visualize.py", "--config-file", way.config, "--source", "prediction", *source,
-        "--output", str(folder / "pictures"), "--max-images", str(PICTURES), *opts,
-    )  # fmt: skip
+        "train_net.py",
+        ["--config-file", one.config, *mode, *opts, "MODEL.WEIGHTS", one.weights],
+    )
+    seconds = time.perf_counter() - start
+    pictures = str(folder / "pictures")
+    call(
+        "visualize.py",
+        [
+            *("--model", named_model(one), "--source", "prediction", "--output", pictures),
+            *("--max-images", str(PICTURES), *opts),
+        ],
+    )
     metrics = json.loads((ROOT / folder / "results.json").read_text())["metrics"]
     return {
-        "way": way.name,
+        "method": one.name,
         "AP": metrics["segm"]["AP"],
         "AP50": metrics["segm"]["AP50"],
         "SBD": metrics["sbd"]["SBD"],
         "DiC": metrics["dic"]["DiC"],
         "seconds": seconds,
-        "training": f"from {way.weights or 'scratch'}" if way.trained else "none",
-        "pictures": str(folder / "pictures"),
+        "training": f"from {one.weights or 'scratch'}" if one.trained else "none",
+        "pictures": pictures,
     }
 
 
-def compare(ways):
-    """Put the ways on one page, on the same images.
+def compare(demo: Sequence[Demonstration]) -> Optional[Path]:
+    """Put the models on one page, on the same images.
 
     Args:
-        ways (list[DemoWay]): that were run; fewer than two make no comparison.
+        demo (list[Demonstration]): that were run; fewer than two make no comparison.
 
     Returns:
         Path or None: the page.
     """
-    if len(ways) < 2:
+    if len(demo) < 2:
         return None
-    weights = [str(OUTPUT / way.name / "model_final.pth") if way.trained else "" for way in ways]
+    models = [part for one in demo for part in ("--model", named_model(one))]
     folder = OUTPUT / "comparison"
-    call(
-        "compare.py", "--configs", *(way.config for way in ways), "--weights", *weights,
-        "--output", str(folder), "--opts", *ways[0].opts,
-    )  # fmt: skip
+    call("compare.py", [*models, "--output", str(folder), *demo[0].opts])
     return folder / "index.html"
 
 
-def main():
-    """Run all ways and print the table."""
-    rows = [run_way(way) for way in DEMO]
-    trained = [row for row, way in zip(rows, DEMO) if way.trained]
+def main() -> int:
+    """Run all methods and print the table."""
+    rows = [run(one) for one in DEMO]
+    trained = [row for row, one in zip(rows, DEMO) if one.trained]
     page = compare(DEMO)
     print()
     print(tabulate(rows, headers="keys", floatfmt=("", ".1f", ".1f", ".3f", ".2f", ".0f")))
     print("AP in percent, SBD from 0 to 1, DiC in instances an image, on the fixed validation set.")
     if page:
-        print(f"All ways side by side on one page, to be opened in a browser: {page}")
-    weak = [row["way"] for row in trained if row["AP50"] < REQUIRED_AP50]
+        print(f"All models side by side on one page, to be opened in a browser: {page}")
+    weak = [row["method"] for row in trained if row["AP50"] < REQUIRED_AP50]
     if weak:
         print(f"error: segm AP50 below {REQUIRED_AP50:.0f}: {', '.join(weak)}.", file=sys.stderr)
     return 1 if weak else 0

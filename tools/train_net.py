@@ -1,22 +1,22 @@
 #!/usr/bin/env python
-"""Train or evaluate any of the ways: the config file picks.
+"""Train or evaluate a model of any method: the config picks.
 
 python tools/train_net.py --config-file configs/Synthetic/mask_rcnn_R18_shapes.yaml
 """
 
+import argparse
+
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-from ways import load_cfg, run_tool
 
 from instance_seg_common.engine import InstanceSegTrainer
-from instance_seg_common.engine.checks import check_config
-from instance_seg_common.engine.predictor import build_predictor
-from instance_seg_common.engine.trainer import write_results
-from instance_seg_common.evaluation.published import comparisons
+from instance_seg_common.engine.command_line import run_tool
+from instance_seg_common.engine.evaluate import evaluate
+from instance_seg_common.engine.setup import load_cfg
 
 
-def train_or_evaluate(args):
+def train_or_evaluate(args: argparse.Namespace) -> "dict[str, dict[str, float]]":
     """What each process does."""
     cfg = load_cfg(args.config_file, args.opts)
     cfg.freeze()
@@ -29,18 +29,7 @@ def train_or_evaluate(args):
     return trainer.train()
 
 
-def evaluate(cfg):
-    """Evaluate ``MODEL.WEIGHTS`` on ``DATASETS.TEST``, write results.json, print what compares."""
-    check_config(cfg, training=False)
-    results = InstanceSegTrainer.test(cfg, build_predictor(cfg))
-    if comm.is_main_process():
-        write_results(cfg, results, cfg.MODEL.WEIGHTS)
-        for table in comparisons(cfg.DATASETS.TEST, results):
-            print(table)
-    return results
-
-
-def main():
+def main() -> None:
     """Start the processes."""
     args = default_argument_parser(__doc__).parse_args()
     launch(

@@ -1,4 +1,4 @@
-"""Each leaf of configs/Cityscapes trains on a tree in the official format and is scored by it."""
+"""Each config of configs/Cityscapes trains on a tree in the official format and is scored by it."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from instance_seg_common.engine import InstanceSegTrainer
 from instance_seg_common.engine.setup import load_cfg
 
 ROOT = Path(__file__).resolve().parents[2]
-LEAVES = sorted((ROOT / "configs" / "Cityscapes").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs" / "Cityscapes").glob("*.yaml"))
 SMALL = [
     *("MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.BACKBONE.FREEZE_AT", 0),
     *("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64),
@@ -43,11 +43,11 @@ def data(tmp_path, monkeypatch):
     return root
 
 
-@pytest.mark.parametrize("leaf", LEAVES, ids=lambda path: path.stem)
-def test_a_small_version_trains_and_is_scored(data, tmp_path, leaf):
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_small_version_trains_and_is_scored(data, tmp_path, config):
     output = tmp_path / "run"
     output.mkdir()
-    cfg = load_cfg(leaf, [*SMALL, "OUTPUT_DIR", str(output)])
+    cfg = load_cfg(config, [*SMALL, "OUTPUT_DIR", str(output)])
     cfg.freeze()
     trainer = InstanceSegTrainer(cfg)
     trainer.resume_or_load(resume=False)
@@ -63,9 +63,13 @@ def test_a_small_version_trains_and_is_scored(data, tmp_path, leaf):
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_there_is_a_leaf_for_each_way_and_it_names_its_source():
-    assert [leaf.stem for leaf in LEAVES] == ["embedding_R50", "mask_rcnn_R50", "recurrent_R50"]
-    for leaf in LEAVES:
-        text = leaf.read_text()
-        assert re.search(r"et al\. 20\d\d", text), leaf
+def test_there_is_a_config_for_each_method_and_it_names_its_source():
+    assert [config.stem for config in CONFIGS] == [
+        "embedding_R50",
+        "mask_rcnn_R50",
+        "recurrent_R50",
+    ]
+    for config in CONFIGS:
+        text = config.read_text()
+        assert re.search(r"et al\. 20\d\d", text), config
         assert "Deviates:" in text

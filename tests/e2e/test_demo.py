@@ -1,8 +1,7 @@
-"""`make demo` in small: the table, and exit status 1 for a way that has not learned."""
+"""`make demo` in small: the table, and exit status 1 for a model that has not learned."""
 
 import demo
 import pytest
-import ways
 
 SMALL = (
     "DATASETS.REGISTER",
@@ -24,21 +23,21 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_way_that_has_not_learned_fails_the_demo(checkout, monkeypatch, capsys):
-    rows = [way._replace(opts=SMALL + UNTRAINED if way.trained else SMALL) for way in ways.DEMO]
+def test_a_model_that_has_not_learned_fails_the_demo(checkout, monkeypatch, capsys):
+    rows = [one._replace(opts=SMALL + UNTRAINED if one.trained else SMALL) for one in demo.DEMO]
     monkeypatch.setattr(demo, "DEMO", rows)
     assert demo.main() == 1
     out, err = capsys.readouterr()
-    for way in rows:
-        assert any(line.startswith(way.name) for line in out.splitlines())
-        assert list((checkout / "output" / "demo" / way.name / "pictures").glob("*.png"))
+    for one in rows:
+        assert any(line.startswith(one.name) for line in out.splitlines())
+        assert list((checkout / "output" / "demo" / one.name / "pictures").glob("*.png"))
     assert "below 40: mask_rcnn, embedding" in err
     page = checkout / "output" / "demo" / "comparison" / "index.html"
-    assert all(way.config.split("/")[-1][:-5] in page.read_text() for way in rows)
+    assert all(one.config.split("/")[-1][:-5] in page.read_text() for one in rows)
     assert str(page.relative_to(checkout)) in out
 
 
 def test_the_baseline_alone_passes(checkout, monkeypatch):
-    rows = [way._replace(opts=SMALL) for way in ways.DEMO if not way.trained]
+    rows = [one._replace(opts=SMALL) for one in demo.DEMO if not one.trained]
     monkeypatch.setattr(demo, "DEMO", rows)
     assert demo.main() == 0

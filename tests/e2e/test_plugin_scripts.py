@@ -33,9 +33,8 @@ PLUGINS = {
             "RECURRENT_INSTANCE_SEG": {
                 "NUM_CLASSES": 1,
                 "MAX_STEPS": 6,
-                "TEACHER_UNTIL": 60,
-                "RANDOM_PREFIX": False,
                 "CURRICULUM_START": 0,
+                "GUIDED": {"TEACHER_UNTIL": 60},
             }
         },
         0.03,

@@ -41,11 +41,11 @@ def run(*options, opts=()):
     )  # fmt: skip
 
 
-LEARNED = "MODEL.EMBEDDING_INSTANCE_SEG.LEARNED_BANDWIDTH"
+CLUSTERING = "MODEL.EMBEDDING_INSTANCE_SEG.CLUSTERING"
 
 
 @pytest.mark.parametrize(
-    ("config", "options"), [(SHAPES, ()), (EMBEDDING, ()), (EMBEDDING, (LEARNED, "True"))]
+    ("config", "options"), [(SHAPES, ()), (EMBEDDING, ()), (EMBEDDING, (CLUSTERING, "seeded"))]
 )
 def test_two_processes_without_a_gpu(tmp_path, config, options):
     done = run(

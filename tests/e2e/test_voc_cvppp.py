@@ -1,4 +1,4 @@
-"""A leaf of each way trains and is scored on small trees of Pascal VOC and of CVPPP's leaves."""
+"""A config of each method trains and is scored on small trees of Pascal VOC and of CVPPP."""
 
 import json
 import math
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import train_net
 import voc_cvppp_trees as trees
 
 from instance_seg_common.engine import InstanceSegTrainer
 from instance_seg_common.engine.checks import check_config
+from instance_seg_common.engine.evaluate import evaluate
 from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-LEAVES = [
+CONFIGS = [
     "VOC/mask_rcnn_R50", "VOC/recurrent_R50", "VOC/rsis_R50", "VOC/embedding_R50",
     "CVPPP/mask_rcnn_R18", "CVPPP/recurrent_R18", "CVPPP/rsis_R50", "CVPPP/embedding_R18",
     "CVPPP/embedding_R50",
@@ -34,9 +34,9 @@ def root(tmp_path, monkeypatch):
     return root
 
 
-def shrunken(leaf, folder, iterations=2):
-    """The config of a leaf with a small network, small images and few iterations."""
-    cfg = load_cfg(ROOT / "configs" / f"{leaf}.yaml")
+def shrunken(config, folder, iterations=2):
+    """A config with a small network, small images and few iterations."""
+    cfg = load_cfg(ROOT / "configs" / f"{config}.yaml")
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.BACKBONE.FREEZE_AT = "cpu", "", 0
     cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 18, 64
     cfg.MODEL.RESNETS.NORM = "GN"
@@ -58,17 +58,17 @@ def shrunken(leaf, folder, iterations=2):
     return cfg
 
 
-@pytest.mark.parametrize("leaf", LEAVES)
-def test_a_leaf_of_each_way_trains_and_is_scored(root, tmp_path, leaf):
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_config_of_each_method_trains_and_is_scored(root, tmp_path, config):
     torch.manual_seed(0)
-    cfg = shrunken(leaf, tmp_path / "run")
+    cfg = shrunken(config, tmp_path / "run")
     trainer = InstanceSegTrainer(cfg)
     trainer.resume_or_load(resume=False)
     results = trainer.train()
     group, name = cfg.TEST.BEST_METRIC.split("/")
     assert 0 <= results[group][name] <= 100
     assert not math.isnan(results["segm"]["AP"])
-    if leaf.startswith("VOC"):
+    if config.startswith("VOC"):
         assert {"AP_r50", "AP_r90", "AP_vol", "AP_vol-person"} <= set(results["voc"])
     else:
         assert {"SBD_std", "DiC_std"} <= {*results["sbd"], *results["dic"]}
@@ -82,7 +82,7 @@ def test_eval_only_prints_the_published_figures(root, tmp_path, monkeypatch, cap
     trainer.train()
     cfg.MODEL.WEIGHTS = str(tmp_path / "run" / "model_final.pth")
     capsys.readouterr()
-    results = train_net.evaluate(cfg)
+    results = evaluate(cfg)
     lines = capsys.readouterr().out.splitlines()
     (own,) = [line for line in lines if line.startswith("| this model")]
     assert f"{100 * results['sbd']['SBD']:.1f}" in own and "cvppp_A1_fold0_val" in own

@@ -1,6 +1,7 @@
-"""The meta-architecture: losses, predictions, oracles, and every odd batch."""
+"""The meta-architecture: losses, predictions, public steps, and every odd batch."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,19 +10,24 @@ from detectron2.data import detection_utils
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Instances
 from detectron2.utils.events import EventStorage
-from tiny_embedding import item
+from tiny_embedding import item, settings_of
 
 from embedding_instance_seg import add_embedding_instance_seg_config
-from embedding_instance_seg.inference import PixelGrouping
+from instance_seg_analysis.oracle import predict_rows
 from instance_seg_common.errors import UserError
+from instance_seg_common.masks import instance_id_maps, targets_from_inputs
 
 KINDS = {
     "plain": {},
     "coordinates": {"coordinates": True},
     "semi-convolutional": {"position_unit": 16.0},
-    "learned bandwidth": {"position_unit": 16.0, "initial_bandwidth": 0.5, "clustering": "seeded"},
+    "learned bandwidth": {
+        "position_unit": 16.0,
+        "seeds": True,
+        "inference": {"clustering": "seeded"},
+    },
     "stride 4": {"stride": 4},
-    "class-agnostic": {"agnostic": True},
+    "class-agnostic": {"inference": {"class_agnostic": True}},
 }
 BATCHES = {
     "two sizes": lambda: [item(), item(37, 25, [(4, 4, 20, 20)])],
@@ -33,6 +39,12 @@ BATCHES = {
     "an instance outside": lambda: [item(boxes=[(2, 3, 12, 14), (0, 0, 0, 0)])],
     "all ignored": lambda: [item(sem_seg=torch.full((30, 44), 255))],
 }
+
+
+def targets(model, inputs):
+    """Instance ids and class ids of the batch as the network sees it."""
+    _, images = model.network(inputs)
+    return instance_id_maps(*targets_from_inputs(inputs, images.tensor.shape[-2:]))
 
 
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
@@ -74,8 +86,7 @@ def test_padding_changes_nothing_but_what_the_convolutions_see(build_tiny):
     """An image's targets do not depend on the size of the others of its batch."""
     model = build_tiny()
     small, large = item(24, 24, [(2, 3, 12, 14)]), item(64, 64, boxes=())
-    _, images = model._network([small, large])
-    ids, classes = model._targets([small, large], images)
+    ids, classes = targets(model, [small, large])
     assert (ids[0, 24:] == -1).all()
     assert (ids[0, :, 24:] == -1).all()
     assert (ids[1] == 0).all()
@@ -92,27 +103,27 @@ def test_four_hundred_instances(build_tiny):
     instances.gt_masks, instances.gt_classes = BitMasks(masks), torch.zeros(400).long()
     inputs[0]["instances"] = instances
     for kind in ("plain", "learned bandwidth"):
-        model = build_tiny(max_instances=400, **KINDS[kind])
+        model = build_tiny(**KINDS[kind])
+        model.inference = replace(model.inference, max_instances=400)
         sum(model(inputs).values()).backward()
-        model.eval()
-        oracle = model.predict(inputs, true_semantics=True, true_centers=True)
+        oracle = predict_rows(model.eval(), inputs[0])[-1]
         # Few of an untrained network's centres coincide.
-        assert 380 <= len(oracle[0]["instances"]) <= 400
+        assert 380 <= len(oracle) <= 400
 
 
 def perfect(model, inputs):
     """Replace the network by one that knows the truth: instance k is at 10 k in the embedding."""
-    original = model._network
+    original = model.network
+    ids, classes = targets(model, inputs)
+    semantic = torch.where(ids > 0, classes, torch.full_like(classes, model.num_classes))
 
     def network(batched_inputs):
         outputs, images = original(batched_inputs)
-        ids, classes = model._targets(inputs, images)
-        targets = torch.where(ids > 0, classes, torch.full_like(classes, model.num_classes))
         cells = ids[:, 1::2, 1::2].clamp(min=0)
         outputs["semantic"] = (
             20
             * torch.nn.functional.one_hot(
-                targets[:, 1::2, 1::2].clamp(min=0), model.num_classes + 1
+                semantic[:, 1::2, 1::2].clamp(min=0), model.num_classes + 1
             )
             .permute(0, 3, 1, 2)
             .float()
@@ -120,7 +131,7 @@ def perfect(model, inputs):
         outputs["embedding"] = 10.0 * cells[:, None].float().expand_as(outputs["embedding"])
         return outputs, images
 
-    model._network = network
+    model.network = network
     return model
 
 
@@ -141,10 +152,9 @@ def test_oracles_give_what_is_known(build_tiny):
     inputs = [item()]
     model = build_tiny().eval()
     wanted = inputs[0]["instances"].gt_masks.tensor.any(dim=0)
-    for centers in (False, True):
-        output = model.predict(inputs, true_semantics=True, true_centers=centers)
-        assert torch.equal(output[0]["instances"].pred_masks.any(dim=0), wanted)
-    both = output[0]["instances"]
+    *_, semantics, both = predict_rows(model, inputs[0])
+    for instances in (semantics, both):
+        assert torch.equal(instances.pred_masks.any(dim=0), wanted)
     assert sorted(both.pred_classes.tolist()) == [0, 1]
     # With one object of each class, true classes and true centres are the ground truth.
     order = torch.argsort(both.pred_classes)
@@ -153,8 +163,8 @@ def test_oracles_give_what_is_known(build_tiny):
 
 def test_best_instances_are_kept(build_tiny):
     inputs = [item(60, 60)]
-    many = build_tiny(max_instances=1000).eval()(inputs)[0]["instances"]
-    few = build_tiny(max_instances=3).eval()(inputs)[0]["instances"]
+    many = build_tiny(inference={"max_instances": 1000}).eval()(inputs)[0]["instances"]
+    few = build_tiny(inference={"max_instances": 3}).eval()(inputs)[0]["instances"]
     assert len(many) > 3
     assert torch.equal(few.scores, many.scores[:3])
 
@@ -221,15 +231,17 @@ def cfg_of(**changes):
     ("changes", "sentence"),
     [
         ({"CLUSTERING": "kmeans"}, "CLUSTERING has 'kmeans'"),
-        ({"CLUSTERING": "seeded"}, "CLUSTERING is seeded; .*LEARNED_BANDWIDTH"),
+        (
+            {"CLUSTERING": "sklearn_mean_shift"},
+            "CLUSTERING has .*knows mean_shift, hdbscan, seeded",
+        ),
         ({"SCORE": ["size"]}, "SCORE has 'size'"),
-        ({"SCORE": ["seed"]}, "SCORE is .*LEARNED_BANDWIDTH"),
+        ({"SCORE": ["seed"]}, "SCORE is .*CLUSTERING seeded"),
         ({"OUTPUT_STRIDE": 3}, "OUTPUT_STRIDE is 3"),
         ({"IN_FEATURES": ["p2", "res9"]}, "IN_FEATURES is .*res9.*p2, p3, p4, p5, p6"),
         ({"EMBEDDING_DIM": 1, "SEMI_CONVOLUTIONAL": True}, "EMBEDDING_DIM is 1"),
         ({"POSITION_UNIT": 0.0}, "POSITION_UNIT is 0"),
         ({"BANDWIDTH": -1.0}, "BANDWIDTH is -1"),
-        ({"INITIAL_BANDWIDTH": 0.0}, "INITIAL_BANDWIDTH is 0"),
         ({"HEAD_CHANNELS": 48}, "multiples of 32"),
     ],
 )
@@ -241,7 +253,7 @@ def test_config_mistakes_are_sentences(changes, sentence):
 def test_in_features_in_any_order_and_not_all_of_them():
     model = build_model(cfg_of(IN_FEATURES=["p4", "p2"], REACH=0.0, NUM_CLASSES=2))
     assert model.in_features == ["p2", "p4"]
-    assert model.grouping.reach == math.inf
+    assert model.inference.reach == math.inf
     sum(model([item()]).values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
@@ -249,7 +261,7 @@ def test_in_features_in_any_order_and_not_all_of_them():
 def test_no_limit_on_instances():
     cfg = cfg_of()
     cfg.TEST.DETECTIONS_PER_IMAGE = -1
-    assert build_model(cfg).max_instances is None
+    assert build_model(cfg).inference.max_instances is None
 
 
 def test_overlapping_truth_from_the_stock_mapper(build_tiny):
@@ -262,8 +274,7 @@ def test_overlapping_truth_from_the_stock_mapper(build_tiny):
     x = item()
     x["instances"] = detection_utils.annotations_to_instances(annotations, (30, 44), "polygon")
     model = build_tiny()
-    _, images = model._network([x])
-    ids, classes = model._targets([x], images)
+    _, classes = targets(model, [x])
     assert int(classes[0, 10, 10]) == 1
     assert int(classes[0, 4, 4]) == 0
 
@@ -287,6 +298,56 @@ def test_predictions_do_not_depend_on_the_random_state(build_tiny):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_grouping_refuses_unknown_names():
+def test_settings_refuse_unknown_names():
     with pytest.raises(ValueError, match="knows mean_shift"):
-        PixelGrouping("dbscan", 0.5, 1, 20, 0.5, 1.0, [])
+        settings_of(clustering="dbscan")
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_public_steps_are_the_forward(build_tiny, kind):
+    model = build_tiny(**kind).eval()
+    inputs = [item(height=60, width=88), item(37, 25, [(4, 4, 20, 20)])]
+    wanted = model(inputs)
+    for maps, size, one in zip(model.image_maps(inputs), [(60, 88), (37, 25)], wanted):
+        instances = model.make_instances(model.group(maps), size)
+        assert torch.equal(instances.pred_masks, one["instances"].pred_masks)
+        assert torch.equal(instances.scores, one["instances"].scores)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"BANDWIDTH": 0.7},
+        {"MIN_CLUSTER_SIZE": 30, "REACH": 1.5},
+        {"SCORE": [], "CLASS_AGNOSTIC": True},
+        {"MIN_AREA": 40},
+    ],
+    ids=str,
+)
+def test_other_settings_are_those_of_a_model_that_is_configured_with_them(changes):
+    torch.manual_seed(0)
+    model = build_model(cfg_of(NUM_CLASSES=2)).eval()
+    other = build_model(cfg_of(NUM_CLASSES=2, **changes)).eval()
+    other.load_state_dict(model.state_dict())
+    settings = {key.lower(): value for key, value in changes.items()}
+    if "score" in settings:
+        settings["score"] = tuple(settings["score"])
+    inference = replace(model.inference, **settings)
+    assert inference == other.inference != model.inference
+    (maps,) = model.image_maps([item()])
+    grouping = model.group(maps, inference=inference)
+    instances = model.make_instances(grouping, (30, 44), inference=inference)
+    (wanted,) = other([item()])
+    assert len(instances) > 0
+    assert torch.equal(instances.pred_masks, wanted["instances"].pred_masks)
+    assert torch.equal(instances.scores, wanted["instances"].scores)
+
+
+def test_names_of_the_parameters_are_those_of_published_weights(repository_root):
+    """What was saved by earlier versions loads: no parameter is renamed."""
+    for name, clustering in (("sticks", "mean_shift"), ("dsb2018", "seeded")):
+        file = repository_root / "weights" / f"embedding_R18_{name}.pth"
+        saved = set(torch.load(file, map_location="cpu", weights_only=True)["model"])
+        cfg = cfg_of(NUM_CLASSES=1, CLUSTERING=clustering, SEMI_CONVOLUTIONAL=True)
+        names = {key for key in build_model(cfg).state_dict() if key.startswith("head.")}
+        assert names == {key for key in saved if key.startswith("head.")}

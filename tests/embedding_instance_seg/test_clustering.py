@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from embedding_instance_seg import clustering
-from embedding_instance_seg.clustering import (
-    assign,
-    centers_of,
-    hdbscan,
-    mean_shift,
-    seeded,
-    sklearn_mean_shift,
-)
+from embedding_instance_seg import centers as centers_module
+from embedding_instance_seg.centers import assign, centers_of
+from embedding_instance_seg.clustering import hdbscan, mean_shift, seeded
+from embedding_instance_seg.search import PixelSearch
+from instance_seg_analysis.benchmark.references import sklearn_mean_shift
 from instance_seg_analysis.benchmark.timing import peak_memory
 from instance_seg_common.errors import UserError
 
@@ -129,10 +125,8 @@ def test_mean_shift_is_the_procedure_of_the_paper(kind, bandwidth, seed):
 
 def test_mean_that_leaves_its_candidates_gets_new_ones(monkeypatch):
     searches = []
-    around = clustering._Search.around
-    monkeypatch.setattr(
-        clustering._Search, "around", lambda *args: searches.append(1) or around(*args)
-    )
+    around = PixelSearch.around
+    monkeypatch.setattr(PixelSearch, "around", lambda *args: searches.append(1) or around(*args))
     labels = mean_shift(cloud("slope", 0), bandwidth=0.4)
     assert len(searches) > int(labels.max()) + 1
 
@@ -198,7 +192,7 @@ def test_other_precisions(dtype):
     assert same_partition(labels, truth)
     centers = centers_of(half, labels)
     assert centers.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    nearest, distances = assign(half, centers, torch.ones(6), 1.0)
+    nearest, distances = assign(half, centers, torch.ones(6), reach=1.0)
     assert nearest.equal(labels) and distances.dtype == centers.dtype
     seeds, bandwidths = torch.ones(len(points)).to(dtype), torch.ones(len(points)).to(dtype)
     assert same_partition(seeded(half, seeds, bandwidths), truth)
@@ -212,10 +206,10 @@ def test_autocast_gradient_and_strides_change_nothing():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         labels = mean_shift(view, bandwidth=2.0)
         means = centers_of(view, labels)
-        nearest, distances = assign(view, means, torch.ones(len(means)), 1.0)
+        nearest, distances = assign(view, means, torch.ones(len(means)), reach=1.0)
     assert labels.equal(expected)
     torch.testing.assert_close(means, centers)
-    reference = assign(points, centers, torch.ones(len(centers)), 1.0)
+    reference = assign(points, centers, torch.ones(len(centers)), reach=1.0)
     assert nearest.equal(reference[0])
     torch.testing.assert_close(distances, reference[1])
     assert not (labels.requires_grad or means.requires_grad or distances.requires_grad)
@@ -228,13 +222,14 @@ def test_pixels_that_are_not_finite_are_left_over(value):
     truth[5] = -1
     assert same_partition(mean_shift(points, bandwidth=1.0), truth)
     assert same_partition(seeded(points, torch.ones(len(points)), torch.ones(len(points))), truth)
-    assert assign(points, centers_of(points, truth), torch.ones(3), 9.0)[0].equal(truth)
+    assert assign(points, centers_of(points, truth), torch.ones(3), reach=9.0)[0].equal(truth)
 
 
 def test_large_offset_does_not_hide_clusters():
     points, truth = blobs(5)
     assert same_partition(mean_shift(points + 1000, bandwidth=1.0), truth)
-    labels, _ = assign(points + 1000, centers_of(points, truth) + 1000, torch.ones(5), 1.0)
+    centers = centers_of(points, truth) + 1000
+    labels, _ = assign(points + 1000, centers, torch.ones(5), reach=1.0)
     assert labels.equal(truth)
 
 
@@ -305,14 +300,14 @@ def assign_by_hand(points, centers, bandwidths, reach):
     return np.where(distances.min(axis=1) <= reach, labels, -1), distances.min(axis=1)
 
 
-@pytest.mark.parametrize("block", [clustering.BLOCK_NUMBERS, 100, 1])
+@pytest.mark.parametrize("block", [centers_module.BLOCK_NUMBERS, 100, 1])
 @pytest.mark.parametrize("reach", [0.7, 2.0, math.inf])
 def test_assign_is_the_nearest_center(monkeypatch, block, reach):
-    monkeypatch.setattr(clustering, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(centers_module, "BLOCK_NUMBERS", block)
     generator = torch.Generator().manual_seed(0)
     points, centers = torch.randn(301, 5, generator=generator), torch.randn(23, 5)
     bandwidths = 0.5 + torch.rand(23, generator=generator)
-    labels, distances = assign(points, centers, bandwidths, reach)
+    labels, distances = assign(points, centers, bandwidths, reach=reach)
     expected, nearest = assign_by_hand(points, centers, bandwidths, reach)
     np.testing.assert_array_equal(labels.numpy(), expected)
     np.testing.assert_allclose(distances.numpy(), nearest, rtol=1e-5)
@@ -323,18 +318,18 @@ def test_assign_ties_and_the_rim():
     centers = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 0.0], [10.0, 0.0]])
     bandwidths = torch.tensor([1.0, 1.0, 1.0, 4.0])
     points = torch.tensor([[1.0, 0.0], [2.0, 0.0], [6.0, 0.0], [6.5, 0.0], [1.0, 9.0]])
-    labels, distances = assign(points, centers, bandwidths, 1.0)
+    labels, distances = assign(points, centers, bandwidths, reach=1.0)
     assert labels.tolist() == [0, 1, 3, 3, -1]
     assert distances[:4].tolist() == [1.0, 0.0, 1.0, 0.875]
-    assert assign(points, centers, bandwidths, 0.999)[0].tolist() == [-1, 1, -1, 3, -1]
+    assert assign(points, centers, bandwidths, reach=0.999)[0].tolist() == [-1, 1, -1, 3, -1]
 
 
 def test_assign_without_pixels_or_centers():
     points, centers = torch.rand(4, 3), torch.rand(2, 3)
     for reach in (1.0, math.inf):
-        labels, distances = assign(points, centers[:0], torch.ones(0), reach)
+        labels, distances = assign(points, centers[:0], torch.ones(0), reach=reach)
         assert labels.tolist() == [-1] * 4 and distances.tolist() == [math.inf] * 4
-        labels, distances = assign(points[:0], centers, torch.ones(2), reach)
+        labels, distances = assign(points[:0], centers, torch.ones(2), reach=reach)
         assert labels.shape == distances.shape == (0,) and labels.dtype == torch.int64
 
 
@@ -359,10 +354,10 @@ def one_thread():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_pixels_times_clusters(one_thread):
     points, centers = torch.rand(200_000, 4), torch.rand(400, 4)  # all distances: 305 MiB
-    assert peak_memory(lambda: assign(points, centers, torch.ones(400), 1.0)) < 32 * MEBIBYTE
+    assert peak_memory(lambda: assign(points, centers, torch.ones(400), reach=1.0)) < 32 * MEBIBYTE
     assert peak_memory(lambda: mean_shift(points[:50_000], bandwidth=0.2)) < 32 * MEBIBYTE
-    one_center = (centers[:1], torch.ones(1), 1.0)
-    assert peak_memory(lambda: assign(points, *one_center)) < 32 * MEBIBYTE
+    one_center = (centers[:1], torch.ones(1))
+    assert peak_memory(lambda: assign(points, *one_center, reach=1.0)) < 32 * MEBIBYTE
 
 
 @pytest.mark.parametrize("count", [2, 5])
@@ -409,7 +404,7 @@ def test_gpu_agrees():
     labels = mean_shift(on_gpu, bandwidth=1.0)
     assert labels.is_cuda and labels.cpu().equal(mean_shift(points, bandwidth=1.0))
     centers = centers_of(on_gpu, labels)
-    nearest, _ = assign(on_gpu, centers, torch.ones(20, device="cuda"), 1.0)
+    nearest, _ = assign(on_gpu, centers, torch.ones(20, device="cuda"), reach=1.0)
     assert nearest.equal(labels)
     ones = torch.ones(len(points), device="cuda")
     assert same_partition(seeded(on_gpu, ones, ones).cpu(), truth)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_embedding import tiny_head
 
-from embedding_instance_seg.head import positions, relative_positions
+from embedding_instance_seg.head import INITIAL_BANDWIDTH, positions, relative_positions
 
 
 def run(head, height=32, width=48):
@@ -16,7 +16,7 @@ def run(head, height=32, width=48):
 
 @pytest.mark.parametrize("stride", [2, 4])
 def test_shapes_and_types(stride):
-    outputs = run(tiny_head(stride, position_unit=8.0, initial_bandwidth=0.5))
+    outputs = run(tiny_head(stride, position_unit=8.0, seeds=True))
     size = (32 // stride, 48 // stride)
     assert outputs["semantic"].shape == (2, 3, *size)
     assert outputs["embedding"].shape == (2, 4, *size)
@@ -24,10 +24,10 @@ def test_shapes_and_types(stride):
     assert {x.dtype for x in outputs.values()} == {torch.float32}
 
 
-def test_all_bandwidths_start_near_the_configured_one():
-    outputs = run(tiny_head(initial_bandwidth=0.25))
-    assert outputs["log_bandwidth"].exp().min() > 0.2
-    assert outputs["log_bandwidth"].exp().max() < 0.3
+def test_all_bandwidths_start_near_the_initial_one():
+    outputs = run(tiny_head(seeds=True))
+    assert outputs["log_bandwidth"].exp().min() > 0.8 * INITIAL_BANDWIDTH
+    assert outputs["log_bandwidth"].exp().max() < 1.2 * INITIAL_BANDWIDTH
 
 
 def test_semi_convolutional_embedding_is_the_plain_one_plus_the_position():
@@ -66,8 +66,8 @@ def test_positions():
 
 
 def test_relative_positions_do_not_depend_on_the_padding():
-    alone = relative_positions([(8, 16)], 4, 8, 2)
-    padded = relative_positions([(8, 16), (32, 32)], 16, 16, 2)
+    alone = relative_positions([(8, 16)], height=4, width=8, stride=2)
+    padded = relative_positions([(8, 16), (32, 32)], height=16, width=16, stride=2)
     assert torch.equal(padded[0, :, :4, :8], alone[0])
     assert float(alone.min()) == pytest.approx(-1 + 2 / 16)
     assert float(alone[:, 0].max()) == pytest.approx(1 - 2 / 16)

@@ -9,7 +9,7 @@ from instance_seg_common.engine.setup import load_cfg
 
 # A light head, on the fine grid that images of 64 pixels need.
 PLAIN = ["OUTPUT_STRIDE", "2", "CHANNELS", "64", "HEAD_CHANNELS", "32", "CLASS_AGNOSTIC", "False"]
-LEARNED = [*PLAIN, "LEARNED_BANDWIDTH", "True", "CLUSTERING", "seeded"]
+LEARNED = [*PLAIN, "CLUSTERING", "seeded"]
 
 
 @pytest.mark.parametrize(

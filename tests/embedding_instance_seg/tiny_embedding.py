@@ -1,11 +1,14 @@
 """A network of a few thousand parameters, built from parts as any user can."""
 
+import math
+
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from detectron2.structures import BitMasks, Instances
 from torch import nn
 
+from embedding_instance_seg.grouping import InferenceSettings
 from embedding_instance_seg.head import EmbeddingHead, PyramidDecoder
 
 
@@ -29,11 +32,41 @@ class TinyPyramid(Backbone):
         return 8
 
 
-def tiny_head(
-    stride=2, num_classes=2, coordinates=False, position_unit=None, initial_bandwidth=None
-):
-    decoder = PyramidDecoder([8, 8], 8, 8, stride, True, coordinates, "")
-    return EmbeddingHead(decoder, 8, num_classes, 4, "", position_unit, initial_bandwidth)
+def tiny_head(stride=2, num_classes=2, coordinates=False, position_unit=None, seeds=False):
+    decoder = PyramidDecoder(
+        [8, 8],
+        channels=8,
+        out_channels=8,
+        output_stride=stride,
+        detail=True,
+        coordinates=coordinates,
+        norm="",
+    )
+    return EmbeddingHead(
+        decoder,
+        channels=8,
+        num_classes=num_classes,
+        embedding_dim=4,
+        norm="",
+        position_unit=position_unit,
+        seeds=seeds,
+    )
+
+
+def settings_of(**changes):
+    """How pixels become instances, where a test says nothing else."""
+    settings = {
+        "clustering": "mean_shift",
+        "bandwidth": 0.5,
+        "min_cluster_size": 1,
+        "seed_threshold": 0.5,
+        "reach": math.inf,
+        "score": (),
+        "class_agnostic": False,
+        "min_area": 1,
+        "max_instances": None,
+    }
+    return InferenceSettings(**{**settings, **changes})
 
 
 def item(height=30, width=44, boxes=((2, 3, 12, 14), (15, 5, 28, 30)), classes=(0, 1), **extra):

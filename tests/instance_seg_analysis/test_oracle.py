@@ -1,37 +1,56 @@
+"""What each truth mends, on a model whose faults are known."""
+
 import numpy as np
 import pytest
 import torch
 from square_sets import make_record
+from tiny_embedding import TinyPyramid, settings_of, tiny_head
 
-from instance_seg_analysis.oracle import ROWS, ablate_oracle, oracle_table
+from embedding_instance_seg import EmbeddingInstanceSeg
+from embedding_instance_seg.losses import Criterion, semantic_targets
+from embedding_instance_seg.maps import Maps
+from instance_seg_analysis.oracle import (
+    ROWS,
+    Truth,
+    ablate_oracle,
+    oracle_table,
+    true_bandwidths,
+    true_centers,
+    true_grouping,
+    true_probabilities,
+)
 from instance_seg_common.errors import UserError
-from instance_seg_common.masks import instances_from_masks
 
 
-class Model(torch.nn.Module):
+class Model(EmbeddingInstanceSeg):
     """Its own semantics miss the last object, its own clusters merge the first two."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(
+            backbone=TinyPyramid(),
+            in_features=["p2", "p3"],
+            head=tiny_head(num_classes=1),
+            criterion=Criterion(1, {}, delta_var=0.5, delta_dist=1.5),
+            inference=settings_of(bandwidth=1.0),
+            pixel_mean=[0.0] * 3,
+            pixel_std=[1.0] * 3,
+        )
         self.seen = []
 
-    def predict(self, batched_inputs, true_semantics=False, true_centers=False):
+    def image_maps(self, batched_inputs):
         assert not torch.is_grad_enabled()
-        self.seen.append((batched_inputs[0]["image_id"], true_semantics, true_centers))
-        return [{"instances": self._one(x, true_semantics, true_centers)} for x in batched_inputs]
-
-    def _one(self, item, true_semantics, true_centers):
+        (item,) = batched_inputs
+        self.seen.append(item["image_id"])
         masks = item["instances"].gt_masks.tensor
         assert masks.shape[1:] == item["image"].shape[1:]
-        if not true_centers:
-            masks = torch.cat([masks[:1] | masks[1:2], masks[2:]])
-        if not true_semantics:
-            masks = masks[:-1]
-        size = (item["height"], item["width"])
-        scores = torch.ones(len(masks))
-        return instances_from_masks(
-            masks.float(), scores, torch.zeros(len(masks)), masks.shape[1:], size
-        )
+        # Object k is at 10 k in the embedding, but the second one near the first.
+        places = torch.tensor([0.0, 10, 10.5, 30, 40, 50])
+        labels = (masks * torch.arange(1, 6)[:, None, None]).sum(dim=0)
+        embedding = places[labels][None]
+        foreground = masks[:-1].any(dim=0).float()
+        return [
+            Maps(torch.stack([foreground, 1 - foreground]), embedding, embedding, None, None, 1)
+        ]
 
 
 def squares(number):
@@ -59,7 +78,7 @@ def test_each_truth_mends_what_it_is_the_truth_of(tiny_cfg, dataset, size):
     model = Model()
     rows, images = ablate_oracle(tiny_cfg, model, dataset)
     assert images == 4 and [row[:2] for row in rows] == list(ROWS)
-    assert {seen[1:] for seen in model.seen} == set(ROWS)
+    assert len(model.seen) == 4  # the network runs once an image
     nothing, centers, semantics, both = (row.figures for row in rows)
     assert both["AP"] == pytest.approx(100) and both["AP50"] == pytest.approx(100)
     assert both["accuracy@0.5"] == both["SBD"] == 1 and both["DiC"] == 0
@@ -74,7 +93,7 @@ def test_each_truth_mends_what_it_is_the_truth_of(tiny_cfg, dataset, size):
 def test_figures_of_some_images_are_of_those_alone(tiny_cfg, dataset):
     model = Model()
     rows, images = ablate_oracle(tiny_cfg, model, dataset, max_images=2)
-    assert images == 2 and len({image for image, *_ in model.seen}) == 2
+    assert images == 2 and len(set(model.seen)) == 2
     assert rows[-1].figures["AP"] == pytest.approx(100)
     assert rows[-1].figures["accuracy@0.5"] == 1
 
@@ -91,10 +110,62 @@ def test_table(tiny_cfg, dataset, capsys):
 
 
 def test_other_architectures_are_refused(tiny_cfg, dataset):
-    class WithoutTruth(torch.nn.Module):
-        def predict(self, batched_inputs):
+    class WithoutGroups(torch.nn.Module):
+        def image_maps(self, batched_inputs):
             return []
 
-    for model in (torch.nn.Identity(), WithoutTruth()):
-        with pytest.raises(UserError, match=f"{type(model).__name__}: it has no predict"):
-            ablate_oracle(tiny_cfg, model, dataset)
+        def make_instances(self, grouping, output_size):
+            return []
+
+    model = torch.nn.Identity()
+    words = "Identity: it has no image_maps and no group and no make_instances"
+    with pytest.raises(UserError, match=words):
+        ablate_oracle(tiny_cfg, model, dataset)
+    with pytest.raises(UserError, match="WithoutGroups: it has no group, between"):
+        ablate_oracle(tiny_cfg, WithoutGroups(), dataset)
+
+
+def scene():
+    """Three objects, at 0, 5 and 0 in the embedding; numbers with gaps, a row that does not count.
+
+    Returns:
+        tuple[Maps, Truth]
+    """
+    ids = torch.zeros(12, 16, dtype=torch.int64)
+    ids[1:4, 1:5], ids[1:4, 7:12], ids[6:11, 2:14] = 1, 2, 3
+    embedding = torch.tensor([[9.0, 0, 5, 0], [9.0, 0, 0, 0]])[:, ids]
+    bandwidth = torch.tensor([9.0, 0.5, 1, 2])[ids]
+    ids = torch.where(ids == 3, 40, ids)
+    ids[0] = -1
+    classes = torch.where(ids > 0, ids % 3, -1)
+    background = torch.ones(1, 12, 16)
+    maps = Maps(background, embedding, embedding, seed=background[0], bandwidth=bandwidth, stride=1)
+    return maps, Truth(ids, classes)
+
+
+def test_true_grouping_has_the_means_of_the_instances():
+    maps, truth = scene()
+    grouping = true_grouping(maps, truth)
+    assert grouping.centers.tolist() == [[0, 0], [5, 0], [0, 0]]
+    assert grouping.classes.tolist() == [1, 2, 1]
+    assert torch.equal(grouping.labels > 0, truth.instance_ids > 0)
+
+
+def test_true_centers_have_the_bandwidth_of_the_config_or_the_learned_one():
+    maps, truth = scene()
+    assert true_bandwidths(maps, true_grouping(maps, truth)).tolist() == [0.5, 1, 2]
+    fixed = true_centers(maps, truth, settings_of(bandwidth=0.7))
+    assert fixed.radii.tolist() == pytest.approx([0.7] * 3)
+    learned = true_centers(maps, truth, settings_of(clustering="seeded"))
+    # A Gaussian is one half 1.177 bandwidths away from its centre.
+    assert learned.radii.tolist() == pytest.approx([0.5887, 1.1774, 2.3548], abs=1e-4)
+    assert learned.seeds.tolist() == [1, 1, 1] and learned.classes.tolist() == [1, 2, 1]
+
+
+def test_true_probabilities():
+    ids = torch.tensor([[0, 0, 4, 4], [-1, 7, 7, -1]])
+    classes = torch.tensor([[-1, -1, 1, 1], [-1, 0, 0, -1]])
+    assert semantic_targets(ids, classes, 3).tolist() == [[3, 3, 1, 1], [-1, 0, 0, -1]]
+    found = true_probabilities(Truth(ids, classes), 3)
+    assert torch.equal(found.sum(dim=0), torch.ones(2, 4))
+    assert found.argmax(dim=0).tolist() == [[3, 3, 1, 1], [3, 0, 0, 3]]

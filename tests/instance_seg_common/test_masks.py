@@ -138,7 +138,11 @@ def test_predictions_are_cropped_resized_and_boxed_tightly():
     probs[0, 1:3, 2:5] = 0.9
     probs[1, 6:, 6:] = 0.9  # lies wholly in the padding
     result = instances_from_masks(
-        probs, torch.tensor([0.5, 0.4]), torch.tensor([1, 0]), (6, 6), (12, 12)
+        probs,
+        torch.tensor([0.5, 0.4]),
+        torch.tensor([1, 0]),
+        input_size=(6, 6),
+        output_size=(12, 12),
     )
     assert len(result) == 1
     assert result.pred_masks.dtype == torch.bool
@@ -152,7 +156,8 @@ def test_predictions_below_the_minimum_area_are_dropped():
     probs = torch.zeros(2, 4, 4)
     probs[0, 0, 0] = 1
     probs[1, :2, :2] = 1
-    result = instances_from_masks(probs, torch.ones(2), torch.zeros(2), (4, 4), (4, 4), min_area=2)
+    sizes = {"input_size": (4, 4), "output_size": (4, 4)}
+    result = instances_from_masks(probs, torch.ones(2), torch.zeros(2), **sizes, min_area=2)
     assert len(result) == 1
     assert result.pred_masks[0].sum() == 4
 
@@ -160,7 +165,11 @@ def test_predictions_below_the_minimum_area_are_dropped():
 @pytest.mark.parametrize("count", [0, 1, 70])
 def test_any_number_of_predictions(count):
     result = instances_from_masks(
-        torch.ones(count, 4, 4), torch.ones(count), torch.zeros(count), (4, 4), (8, 6)
+        torch.ones(count, 4, 4),
+        torch.ones(count),
+        torch.zeros(count),
+        input_size=(4, 4),
+        output_size=(8, 6),
     )
     assert result.pred_masks.shape == (count, 8, 6)
     assert result.pred_boxes.tensor.shape == (count, 4)
@@ -210,5 +219,5 @@ def test_boxes_are_those_of_bitmasks():
     masks = torch.rand(50, 9, 13, generator=generator) > 0.97
     masks[torch.arange(50), torch.arange(50) % 9, torch.arange(50) % 13] = True
     scores, classes = torch.ones(50), torch.zeros(50)
-    result = instances_from_masks(masks, scores, classes, (9, 13), (9, 13))
+    result = instances_from_masks(masks, scores, classes, input_size=(9, 13), output_size=(9, 13))
     assert torch.equal(result.pred_boxes.tensor, BitMasks(masks).get_bounding_boxes().tensor)

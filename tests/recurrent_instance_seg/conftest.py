@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recurrent_instance_seg.decoder import RISDecoder, RSISDecoder
+from recurrent_instance_seg.decoders import GuidedDecoder, RISDecoder, RSISDecoder
 
 PADDED = (32, 48)
 SIZES = [PADDED, (21, 34)]  # the second image ends within cells of every level
@@ -11,11 +11,22 @@ SIZES = [PADDED, (21, 34)]  # the second image ends within cells of every level
 
 @pytest.fixture
 def build_rsis():
-    """build_rsis(**options) -> a decoder of three levels, 16, 8 and 4 pixels a cell."""
+    """build_rsis(norm) -> a decoder of three levels, 16, 8 and 4 pixels a cell."""
 
-    def build(norm="", **options):
+    def build(norm=""):
         torch.manual_seed(0)
-        return RSISDecoder([6, 5, 4], [5, 4, 3], 3, 4, norm, **options)
+        return RSISDecoder([6, 5, 4], [5, 4, 3], 3, stride=4, norm=norm)
+
+    return build
+
+
+@pytest.fixture
+def build_guided():
+    """build_guided(norm) -> as build_rsis, with everything that this project adds."""
+
+    def build(norm=""):
+        torch.manual_seed(0)
+        return GuidedDecoder([6, 5, 4], [5, 4, 3], 3, stride=4, norm=norm)
 
     return build
 
@@ -26,7 +37,7 @@ def build_ris():
 
     def build(norm="", **options):
         torch.manual_seed(0)
-        return RISDecoder(4, [5, 3], 3, 4, norm, **options)
+        return RISDecoder(4, [5, 3], 3, stride=4, norm=norm, **options)
 
     return build
 

@@ -1,5 +1,7 @@
 """The meta-architecture: losses, predictions, schedules, and every odd batch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -9,7 +11,9 @@ from detectron2.utils.events import EventStorage
 from tiny_embedding import item
 from tiny_recurrent import (
     EVERY_PART,
+    GUIDED,
     RIS,
+    RSIS_DETAIL,
     TEACHING,
     build_tiny,
     calls_of,
@@ -20,33 +24,30 @@ from tiny_recurrent import (
 
 from instance_seg_common.errors import UserError
 from instance_seg_common.masks import instances_to_label_map
-from recurrent_instance_seg import arch
+from recurrent_instance_seg import arch, teaching
+from recurrent_instance_seg.inference import Sequence, count_steps
+from recurrent_instance_seg.rollout import remember
+from recurrent_instance_seg.targets import batch_targets
 
-ORDERED = {"TEACHER": "large_to_small", "TEACHER_UNTIL": 1000, "FEEDBACK": True}
-ATTENTION = {"ATTENTION": True, "GUIDE_WEIGHT": 1.0, "POSITION_WEIGHT": 1.0}
 ONSETS = {"CLASS_LOSS_AFTER": 1000, "STOP_LOSS_AFTER": 1000}
 KINDS = {
     "rsis": {},
-    "every part": EVERY_PART,
-    "every part, taught": {**EVERY_PART, **TEACHING, **ONSETS},
-    "teacher in order": ORDERED,
-    "greedy teacher": {"TEACHER": "greedy", "TEACHER_UNTIL": 1000},
+    "rsis, every part": {**EVERY_PART, **RSIS_DETAIL},
+    "guided": GUIDED,
+    "guided, every part": {**EVERY_PART, **GUIDED},
+    "guided, every part, taught": {**EVERY_PART, **TEACHING, **ONSETS},
+    "guided, taught": {**GUIDED, "GUIDED.TEACHER_UNTIL": 1000},
     "curriculum": {"CURRICULUM_START": 1},
     "before the onsets": ONSETS,
-    "attention": ATTENTION,
-    "votes": {"GUIDE_WEIGHT": 1.0, "VOTE_WEIGHT": 1.0, "MASK_POOLING": True},
-    "boxes": {"BOX_HEAD": True},
-    "coarse masks": {"COARSE_WEIGHT": 1.0},
-    "detail": {"DETAIL": True, "HIDDEN_CHANNELS": [6, 4, 4]},
+    "detail": RSIS_DETAIL,
     "one level": {"IN_FEATURES": ["p3"], "HIDDEN_CHANNELS": [6]},
-    "never stops": {"STOP_BIAS": 20.0},
-    "stops at once": {"STOP_BIAS": -20.0},
-    "first come": {**EVERY_PART, "STOP_BIAS": 20.0, "OVERLAP": "first"},
-    "every class": {"STOP_BIAS": 20.0, "ALL_CLASSES": True, "SCORE": ["class"]},
-    "ris": RIS,
-    "ris, mask pooling": {**RIS, "MASK_POOLING": True},
-    "ris, votes": {**RIS, "MASK_POOLING": True, "GUIDE_WEIGHT": 1.0, "VOTE_WEIGHT": 1.0},
-    "ris, curriculum": {**RIS, "CURRICULUM_START": 1, "STOP_BIAS": 20.0, "SCORE": []},
+    "never stops": {"stop_bias": 20.0},
+    "stops at once": {"stop_bias": -20.0},
+    "first come": {**EVERY_PART, **GUIDED, "stop_bias": 20.0},
+    "every class": {"stop_bias": 20.0, "ALL_CLASSES": True, "SCORE": ["class"]},
+    "ris": {**RIS, "stop_bias": 0.0},
+    "ris, position": {**RIS, "RIS.POSITION_WEIGHT": 1.0, "RIS.INHIBITION_GAIN": 3.0},
+    "ris, curriculum": {**RIS, "CURRICULUM_START": 1, "stop_bias": 20.0, "SCORE": []},
 }
 FOUR = [(2, 3, 12, 14), (15, 5, 28, 30), (2, 20, 10, 30), (14, 34, 20, 40)]
 BATCHES = {
@@ -69,7 +70,7 @@ BATCHES = {
 def test_every_parameter_gets_a_finite_gradient_on_every_batch(kind, batch):
     model = build_tiny(**kind)
     losses = model(batch())
-    assert set(losses) == set(model.loss_weights)
+    assert set(losses) == names_of_losses(kind)
     assert all(loss.dim() == 0 and loss.dtype == torch.float32 for loss in losses.values())
     sum(losses.values()).backward()
     for name, parameter in model.named_parameters():
@@ -77,19 +78,27 @@ def test_every_parameter_gets_a_finite_gradient_on_every_batch(kind, batch):
         assert torch.isfinite(parameter.grad).all(), name
 
 
-def test_ris_learns_the_guide_and_its_votes():
-    losses = build_tiny(**KINDS["ris, votes"])([item()])
+def names_of_losses(kind):
+    """What each decoder learns from."""
+    names = {"loss_mask", "loss_class", "loss_stop"}
+    if kind.get("DECODER") == "guided":
+        return names | {"loss_position", "loss_guide", "loss_vote"}
+    return names | ({"loss_position"} if "RIS.POSITION_WEIGHT" in kind else set())
+
+
+def test_the_guide_and_its_votes_are_learned():
+    losses = build_tiny(**GUIDED)([item()])
     assert losses["loss_guide"] > 0 and losses["loss_vote"] > 0
 
 
 def test_every_weight_scales_its_loss():
-    names = ["mask", "class", "stop", "bce", "dice", "position", "coarse", "guide", "vote", "box"]
-    ones = {f"{name.upper()}_WEIGHT": 1.0 for name in names}
+    keys = {"class": "CLASS_WEIGHT", "stop": "STOP_WEIGHT", "position": "RIS.POSITION_WEIGHT"}
+    ones = dict.fromkeys(keys.values(), 1.0)
     others = {key: float(factor) for factor, key in enumerate(ones, start=2)}
-    losses, scaled = (build_tiny(**{**EVERY_PART, **w})([item()]) for w in (ones, others))
-    assert set(losses) == {f"loss_{name}" for name in names}
+    losses, scaled = (build_tiny(**{**EVERY_PART, **RIS, **w})([item()]) for w in (ones, others))
+    assert set(losses) == {"loss_mask", *(f"loss_{name}" for name in keys)}
     for name in losses:
-        factor = others[f"{name.removeprefix('loss_').upper()}_WEIGHT"]
+        factor = others.get(keys.get(name.removeprefix("loss_")), 1.0)
         assert scaled[name].item() == pytest.approx(factor * losses[name].item())
         assert losses[name].item() > 0
 
@@ -135,11 +144,11 @@ def test_internals(kind):
     for x, found in zip(inputs, model.internals(inputs)):
         steps, count = len(found["objectness"]), int(found["count"])
         assert found["count"].shape == () and found["count"].dtype == torch.int64
-        assert steps == min(count + 1, model.max_steps)
+        assert steps == min(count + 1, model.inference.max_steps)
         assert found["masks"].shape == (steps, *x["image"].shape[1:])
         assert ((found["masks"] >= 0) & (found["masks"] <= 1)).all()
         assert found["class_probabilities"].shape == (steps, 2)
-        assert ("points" in found) == bool(kind.get("ATTENTION"))
+        assert ("points" in found) == (kind.get("DECODER") == "guided")
         if "points" in found:  # none on the padding
             size = torch.tensor(x["image"].shape[:0:-1])
             assert found["points"].shape == (steps, 2) and (found["points"] < size + 4).all()
@@ -150,12 +159,13 @@ def test_internals(kind):
 
 @torch.no_grad()
 def test_points_are_where_the_scores_are_highest():
-    model = build_tiny(**ATTENTION, STOP_BIAS=20.0).eval()
+    model = build_tiny(**GUIDED, stop_bias=20.0).eval()
     inputs = [item(30, 90)]
-    prepared, _ = model._network(inputs)
-    state, expected = None, []
-    for _ in range(model.max_steps):
-        step, state = model.decoder(prepared, state)
+    prepared, _ = model.network(inputs)
+    state, memory, expected = None, None, []
+    for _ in range(model.inference.max_steps):
+        step, state = model.decoder(prepared, state, memory)
+        memory = remember(memory, step.masks.sigmoid())
         rows, columns = torch.nonzero(step.attention[0] == step.attention[0].max()).unbind(1)
         expected.append([4 * columns[0] + 2, 4 * rows[0] + 2])
     points = model.internals(inputs)[0]["points"]
@@ -221,23 +231,23 @@ def test_no_more_steps_than_asked_for():
     assert len(model.decoder.calls) == 3
 
 
-def test_the_step_that_says_stop_takes_no_pixel_from_the_others():
-    sequence = {
-        "masks": torch.tensor([0.8, 0.9])[:, None, None].expand(2, 6, 8),
-        "class_probabilities": torch.tensor([[0.7, 0.3], [0.5, 0.5]]),
-        "objectness": torch.tensor([0.9, 0.1]),
-        "count": torch.tensor(1),
-    }
-    instances = build_tiny(OVERLAP="best")._instances(sequence, {})
-    check_instances(instances, (6, 8))
-    assert instances.pred_masks.all()
-    assert instances.scores.tolist() == pytest.approx([0.7 * 0.9 * 0.8])
+def test_no_step_from_the_one_that_says_stop_on_takes_part():
+    sequence = Sequence(
+        masks=torch.tensor([0.8, 0.9, 0.9])[:, None, None].expand(3, 6, 8),
+        class_probabilities=torch.tensor([[0.7, 0.3], [0.5, 0.5], [0.5, 0.5]]),
+        objectness=torch.tensor([0.9, 0.1, 0.9]),
+    )
+    for rule in ("first", ""):
+        instances = build_tiny(OVERLAP=rule).make_instances(sequence, (6, 8))
+        check_instances(instances, (6, 8))
+        assert instances.pred_masks.all()
+        assert instances.scores.tolist() == pytest.approx([0.7 * 0.9 * 0.8])
 
 
 @pytest.mark.parametrize("limit", [2, 0, -1])
 def test_best_instances_are_kept(limit):
     inputs = [item(boxes=FOUR, classes=(0, 1, 0, 1))]
-    cfg = recurrent_cfg(STOP_BIAS=20.0, MAX_STEPS=6)
+    cfg = recurrent_cfg(MAX_STEPS=6, STOP_THRESHOLD=0.0)
     torch.manual_seed(0)
     everything = build_model(cfg).eval()(inputs)[0]["instances"]
     cfg.TEST.DETECTIONS_PER_IMAGE = limit
@@ -248,9 +258,65 @@ def test_best_instances_are_kept(limit):
     assert torch.equal(kept.scores, everything.scores[: len(kept)])
 
 
+# The steps one by one, as tools take them.
+
+
+@pytest.mark.parametrize("kind", ["rsis", "first come", "every class", "ris"])
+def test_all_steps_once_stand_for_a_run_with_any_threshold_and_limit(kind):
+    model = build_tiny(**{**KINDS[kind], "stop_bias": None, "MAX_STEPS": 6}).eval()
+    inputs = [item(), item(37, 25, [(4, 4, 20, 20)])]
+    everything = model.run_steps(inputs, inference=replace(model.inference, stop_threshold=0.0))
+    assert [len(sequence.objectness) for sequence in everything] == [6, 6]
+    middle = torch.cat([sequence.objectness for sequence in everything]).median().item()
+    counts = set()
+    for threshold in (0.0, middle - 1e-4, middle + 1e-4, 1.1):
+        for max_steps in (1, 4, 6):
+            settings = replace(model.inference, stop_threshold=threshold, max_steps=max_steps)
+            for x, whole, run in zip(
+                inputs, everything, model.run_steps(inputs, inference=settings)
+            ):
+                count = count_steps(whole.objectness, settings)
+                assert count == count_steps(run.objectness, settings)
+                assert len(run.objectness) == min(count + 1, max_steps)
+                assert_same_instances(
+                    model.make_instances(whole, x["image"].shape[1:], inference=settings),
+                    model.make_instances(run, x["image"].shape[1:], inference=settings),
+                )
+                counts.add(count)
+    assert {0, 1, 6} <= counts
+
+
+def assert_same_instances(left, right):
+    assert torch.equal(left.pred_masks, right.pred_masks)
+    assert torch.equal(left.scores, right.scores)
+    assert torch.equal(left.pred_classes, right.pred_classes)
+
+
+@pytest.mark.parametrize("kind", ["guided", "every class", "ris"])
+def test_a_prediction_is_the_steps_and_their_instances(kind):
+    model = build_tiny(**KINDS[kind]).eval()
+    inputs = [item(), item(37, 25, [(4, 4, 20, 20)])]
+    inputs[0].update(height=50, width=60)
+    for size, output, sequence in zip(((50, 60), (37, 25)), model(inputs), model.run_steps(inputs)):
+        assert_same_instances(output["instances"], model.make_instances(sequence, size))
+
+
+def test_the_first_steps_of_a_sequence():
+    model = build_tiny(**GUIDED, stop_bias=20.0).eval()
+    (sequence,) = model.run_steps([item()])
+    first = sequence.first(2)
+    for name, values in vars(sequence).items():
+        assert len(values) == 3 and torch.equal(getattr(first, name), values[:2])
+    (plain,) = build_tiny().eval().run_steps([item()])
+    assert plain.points is None and plain.first(0).points is None
+
+
+# Losses of a decoder that knows the truth.
+
+
 def losses_of(inputs, errors=None, **options):
     """Losses of a scripted decoder; all weights 1."""
-    weights = {"MASK_WEIGHT": 1.0, "CLASS_WEIGHT": 1.0, "STOP_WEIGHT": 1.0}
+    weights = {"CLASS_WEIGHT": 1.0, "STOP_WEIGHT": 1.0}
     model = scripted(inputs, errors, **weights, **options)
     losses = {name: float(value.detach()) for name, value in model(inputs).items()}
     return losses, len(model.decoder.calls)
@@ -283,7 +349,7 @@ def test_every_step_counts_the_first_included(step, what, loss, rise):
 # Judged are steps 0 to 2 of the first image, 0 and 1 of the second, 0 of the third.
 @pytest.mark.parametrize(("step", "wrong"), [(0, 3), (1, 2), (2, 1)])
 def test_the_objectness_of_every_step_up_to_the_end_counts(step, wrong):
-    losses, _ = losses_of(three_images(), {step: "stop"}, MAX_STEPS=9, STOP_BALANCED=False)
+    losses, _ = losses_of(three_images(), {step: "stop"}, MAX_STEPS=9)
     assert losses["loss_stop"] == pytest.approx(20 * wrong / 6, rel=1e-4)
 
 
@@ -308,79 +374,79 @@ def test_the_curriculum_limits_the_steps(start, counts, steps):
 # Hints in training.
 
 
-@pytest.mark.parametrize(
-    ("rule", "least", "most"), [("left_to_right", 0, 0.2), ("top_to_bottom", 0.9, 1)]
-)
-def test_a_teacher_in_order_says_what_each_step_is_to_show(rule, least, most):
-    # From left to right as the script shows them; from top to bottom none is in its place.
-    inputs = [item(boxes=FOUR, classes=(0, 1, 0, 1))]
-    losses, _ = losses_of(inputs, MAX_STEPS=9, TEACHER=rule, TEACHER_UNTIL=1)
-    assert least <= losses["loss_mask"] <= most
-    untaught, _ = losses_of(inputs, MAX_STEPS=9, TEACHER=rule)
-    assert untaught["loss_mask"] < 0.2
-
-
-def union_of(x, count, size):
-    """(*size) share of each cell of two pixels that the first instances cover."""
+def union_of(x, instances, size):
+    """(*size) share of each cell of two pixels that these instances cover."""
     union = torch.zeros(2 * size[0], 2 * size[1])
-    for mask in x["instances"].gt_masks.tensor[:count].float():
+    for mask in x["instances"].gt_masks.tensor[list(instances)].float():
         union[: mask.shape[0], : mask.shape[1]] += mask  # they do not overlap
     return torch.nn.functional.avg_pool2d(union[None], 2)[0]
 
 
+@pytest.fixture
+def prefix_of(monkeypatch):
+    """prefix_of(share) -> from now on this share of the objects counts as found at the start."""
+    original = teaching.hide_found
+
+    def choose(share):
+        def hide(targets, numbers):
+            return original(targets, 0 * numbers + share)
+
+        monkeypatch.setattr(teaching, "hide_found", hide)
+
+    return choose
+
+
 @pytest.mark.parametrize("taught", [True, False])
-def test_what_counts_as_found(taught):
+def test_what_counts_as_found(taught, prefix_of):
+    prefix_of(0.0)
     inputs = [item(boxes=FOUR, classes=(0, 1, 0, 1)), item(boxes=())]
-    teacher = {"TEACHER": "left_to_right", "TEACHER_UNTIL": int(taught)}
-    model = scripted(inputs, {1: "mask"}, MAX_STEPS=9, **teacher)
+    kind = {**GUIDED, "GUIDED.TEACHER_UNTIL": int(taught)}
+    model = scripted(inputs, {1: "mask"}, MAX_STEPS=9, **kind)
     model(inputs)
     first, *later = model.decoder.memories
-    assert first is None
+    assert not first.any() if taught else first is None
+    assert len(later) == 4
     for count, memory in enumerate(later, start=1):
-        wanted = union_of(inputs[0], count, memory.shape[-2:])
-        if taught:
-            assert torch.allclose(memory[0], wanted)
+        parts = [union_of(inputs[0], [k], memory.shape[-2:]) for k in range(4)]
+        if taught:  # one instance more, exactly, even where the mask shows none
+            covered = [k for k, part in enumerate(parts) if (memory[0] >= part).all()]
+            assert len(covered) == count and 0 in covered
+            assert torch.allclose(memory[0], sum(parts[k] for k in covered))
             assert not memory[1].any()
         else:  # its own masks; that of step 1 is empty
+            wanted = sum(parts[:count])
             assert torch.allclose(memory[0] > 0.5, wanted > 0.5) == (count == 1)
 
 
-@pytest.mark.parametrize("kind", [{}, {"TEACHER": "greedy", "TEACHER_UNTIL": 1}])
-def test_no_gradient_flows_through_what_counts_as_found(kind):
-    model = build_tiny(**kind, FEEDBACK=True)
+@pytest.mark.parametrize("taught", [True, False])
+def test_no_gradient_flows_through_what_counts_as_found(taught, prefix_of):
+    prefix_of(0.0)
+    model = build_tiny(**GUIDED, **{"GUIDED.TEACHER_UNTIL": int(taught)})
     memories = []
     model.decoder.register_forward_pre_hook(lambda _, inputs: memories.append(inputs[2]))
     model([item()])
-    assert [memory is None for memory in memories] == [True, False, False]
+    assert [memory is None for memory in memories] == [not taught, False, False]
     assert not any(memory.requires_grad for memory in memories[1:])
 
 
-@pytest.fixture
-def all_found(monkeypatch):
-    """RANDOM_PREFIX always counts all instances as found."""
-    original = arch.hide_found
-    monkeypatch.setattr(
-        arch, "hide_found", lambda targets, numbers: original(targets, 0 * numbers + 0.999)
-    )
-
-
-def test_instances_found_before_are_shown_and_not_asked_for(all_found):
+def test_instances_found_before_are_shown_and_not_asked_for(prefix_of):
+    prefix_of(0.999)
     inputs = [item(boxes=FOUR, classes=(0, 1, 0, 1)), item(boxes=())]
-    prefix = {"RANDOM_PREFIX": True, "FEEDBACK": True, "TEACHER_UNTIL": 1, "STOP_BALANCED": False}
-    model = scripted(inputs, MAX_STEPS=9, **prefix)
+    model = scripted(inputs, MAX_STEPS=9, **GUIDED, **{"GUIDED.TEACHER_UNTIL": 1})
     losses = model(inputs)
     (memory,) = model.decoder.memories
-    assert torch.allclose(memory[0], union_of(inputs[0], 4, memory.shape[-2:]))
+    assert torch.allclose(memory[0], union_of(inputs[0], range(4), memory.shape[-2:]))
     assert not memory[1].any()
     assert losses["loss_mask"] == 0
     # The script sees an object where none is left; the other image is empty anyway.
-    weight = model.loss_weights["loss_stop"]
+    weight = model.criterion.stop_weight
     assert losses["loss_stop"].item() == pytest.approx(weight * 10, rel=1e-4)
 
 
-def test_dense_maps_learn_from_all_instances(all_found):
-    kind = {**EVERY_PART, "TEACHER_UNTIL": 1}
-    hinted, plain = build_tiny(**kind, RANDOM_PREFIX=True), build_tiny(**kind)
+def test_dense_maps_learn_from_all_instances(prefix_of):
+    prefix_of(0.999)
+    kind = {**EVERY_PART, **GUIDED}
+    hinted, plain = build_tiny(**kind, **{"GUIDED.TEACHER_UNTIL": 1}), build_tiny(**kind)
     losses, wanted = hinted([item()]), plain([item()])
     assert losses["loss_mask"] == 0
     for name in ("loss_guide", "loss_vote"):
@@ -394,7 +460,8 @@ def test_targets_do_not_depend_on_the_other_images_of_the_batch():
     model = build_tiny()
     small, large = item(24, 24, [(2, 3, 12, 14), (20, 20, 24, 24)]), item(64, 64, boxes=())
     alone, both = (
-        model._targets(batch, model._network(batch)[1]) for batch in ([small], [small, large])
+        batch_targets(batch, model.network(batch)[1].tensor.shape[-2:], num_classes=2)
+        for batch in ([small], [small, large])
     )
     assert alone.counts == both.counts[:1] == [2]
     assert torch.equal(alone.classes, both.classes[:1])
@@ -427,23 +494,23 @@ def test_ignored_pixels_of_the_ground_truth_change_no_loss(kind):
     results = []
     for batch in (inputs, others):
         model = build_tiny(**kind)
-        torch.manual_seed(3)  # of RANDOM_PREFIX
+        torch.manual_seed(3)  # of what counts as found
         results.append(model(batch))
     assert all(torch.equal(results[0][name], value) for name, value in results[1].items())
 
 
-@pytest.mark.parametrize("kind", [{}, {"BCE_WEIGHT": 1.0, "DICE_WEIGHT": 1.0}, RIS])
+@pytest.mark.parametrize("kind", [{}, RIS, {**RIS, "RIS.POSITION_WEIGHT": 1.0}])
 def test_masks_learn_from_pixels_that_count_only(monkeypatch, kind):
     made = []
 
-    def unroll(*arguments):
-        made.append(original(*arguments))
+    def unroll(*arguments, **options):
+        made.append(original(*arguments, **options))
         made[0].masks.retain_grad()
         return made[0]
 
     original = arch.unroll
     monkeypatch.setattr(arch, "unroll", unroll)
-    model = build_tiny(**kind, LOSS_STRIDE=4 if kind is RIS else 2)
+    model = build_tiny(**kind, LOSS_STRIDE=4 if kind else 2)
     losses = model([item(sem_seg=ignored_corner()), item(64, 64)])
     sum(losses.values()).backward()
     gradient, stride = made[0].masks.grad, model.decoder.mask_stride
@@ -465,8 +532,6 @@ def state_of(model):
 @pytest.mark.parametrize("batch", ["two sizes", "none with instances"])
 @pytest.mark.parametrize("kind", [TEACHING, {**EVERY_PART, **TEACHING, "NORM": "GN"}])
 def test_a_validation_loss_leaves_no_trace(kind, batch):
-    if "FEEDBACK" not in kind:
-        kind = {**kind, "FEEDBACK": True}
     model = build_tiny(**kind)
     before, random_state = state_of(model), torch.get_rng_state()
     with torch.no_grad(), EventStorage() as storage:
@@ -478,7 +543,7 @@ def test_a_validation_loss_leaves_no_trace(kind, batch):
     assert int(model.schedule.iteration) == 1
 
 
-@pytest.mark.parametrize("kind", [{"FEEDBACK": True}, EVERY_PART])
+@pytest.mark.parametrize("kind", [GUIDED, {**EVERY_PART, **GUIDED}])
 def test_a_validation_loss_asks_for_all_objects_and_gives_no_hints(kind):
     taught, plain = build_tiny(**{**kind, **TEACHING}), build_tiny(**kind)
     inputs = BATCHES["two sizes"]()
@@ -502,8 +567,7 @@ def test_losses_wait_for_their_onset():
 
 
 def test_teaching_ends():
-    model, plain = build_tiny(**TEACHING, FEEDBACK=True), build_tiny(FEEDBACK=True)
-    model.teacher = ("greedy", 1)
+    model, plain = build_tiny(**{**TEACHING, "GUIDED.TEACHER_UNTIL": 1}), build_tiny(**GUIDED)
     model([item()])
     plain([item()])
     # The limit of the curriculum has ended with the hints.
@@ -548,12 +612,12 @@ def test_predictions_do_not_depend_on_the_random_state():
 # Backbones, precision, mistakes.
 
 
-@pytest.mark.parametrize("options", [{}, {"DETAIL": True, "HIDDEN_CHANNELS": [8, 8, 8, 8, 8]}])
+@pytest.mark.parametrize("options", [{}, {"RSIS.DETAIL": True, "HIDDEN_CHANNELS": [8] * 5}])
 def test_a_plain_resnet(options):
     model = build_model(resnet_cfg(**options)).train()
     inputs = [item(37, 45), item(20, 70, boxes=())]
     assert model.backbone.size_divisibility == 0
-    assert model._network(inputs)[1].tensor.shape[-2:] == (64, 96)
+    assert model.network(inputs)[1].tensor.shape[-2:] == (64, 96)
     sum(model(inputs).values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     for x, output in zip(inputs, model.eval()(inputs)):
@@ -562,7 +626,7 @@ def test_a_plain_resnet(options):
 
 @pytest.mark.parametrize("size", [(20, 90), (90, 20)])
 def test_levels_coarser_than_32_pixels(size):
-    cfg = resnet_cfg(COARSE_WEIGHT=1.0, HIDDEN_CHANNELS=[8] * 3, IN_FEATURES=["p3", "p5", "p6"])
+    cfg = resnet_cfg(HIDDEN_CHANNELS=[8] * 3, IN_FEATURES=["p3", "p5", "p6"])
     cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
     cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
     cfg.MODEL.FPN.OUT_CHANNELS = 16
@@ -598,58 +662,6 @@ def test_in_features_in_any_order():
 @pytest.mark.parametrize("channels", [[20, 12], [28, 4]])
 def test_widths_need_not_be_multiples(channels):
     sum(build_tiny(HIDDEN_CHANNELS=channels)([item()]).values()).backward()
-
-
-def test_a_head_without_a_loss_is_not_built():
-    """Distributed training would wait for its gradient."""
-    model = build_tiny(BOX_HEAD=True, BOX_WEIGHT=0.0)
-    sum(model([item()]).values()).backward()
-    assert all(p.grad is not None for p in model.parameters())
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"DECODER": "gru", "RANDOM_PREFIX": True}, "DECODER is 'gru'; it can be rsis or ris"),
-        ({"IN_FEATURES": ["p2", "res9"]}, "IN_FEATURES is .*res9.*; the backbone has p2, p3"),
-        ({"IN_FEATURES": []}, "IN_FEATURES is .*the backbone has p2, p3"),
-        ({**RIS, "IN_FEATURES": ["p2", "p3"]}, "IN_FEATURES is .*ris decoder reads one"),
-        ({**RIS, "DETAIL": True}, "IN_FEATURES is .*without DETAIL"),
-        ({"HIDDEN_CHANNELS": [8]}, "HIDDEN_CHANNELS is .*; 2 numbers are needed"),
-        ({"DETAIL": True}, "HIDDEN_CHANNELS is .*; 3 numbers are needed"),
-        ({**RIS, "HIDDEN_CHANNELS": []}, "HIDDEN_CHANNELS is .*numbers are needed"),
-        (
-            {"COARSE_WEIGHT": 1.0, "IN_FEATURES": ["p2"], "HIDDEN_CHANNELS": [8]},
-            "COARSE_WEIGHT is 1.0; .*IN_FEATURES",
-        ),
-        ({"KERNEL_SIZE": 4}, "KERNEL_SIZE is 4; it must be odd"),
-        ({"TEACHER": "right_to_left"}, "TEACHER is 'right_to_left'; .*greedy, left_to_right"),
-        ({"LOSS_STRIDE": 3}, "LOSS_STRIDE is 3; it can be 1, 2 or 4"),
-        ({"MAX_STEPS": 0}, "MAX_STEPS is 0; at least one"),
-        ({"OVERLAP": "last"}, "OVERLAP is 'last'; it can be best, first or empty"),
-        ({"SCORE": ["size"]}, "SCORE is .*size.*; it is made of class, objectness, mask"),
-        ({"RANDOM_PREFIX": True}, "RANDOM_PREFIX is True; .*FEEDBACK"),
-        ({**RIS, "RANDOM_PREFIX": True, "FEEDBACK": True}, "RANDOM_PREFIX is True; .*DECODER rsis"),
-        ({"RANDOM_PREFIX": True, "INHIBITION": True}, "RANDOM_PREFIX is True"),
-        ({"ATTENTION": True, "GUIDE_WEIGHT": 1.0}, "ATTENTION is True; .*POSITION_WEIGHT"),
-        ({"ATTENTION": True, "POSITION_WEIGHT": 1.0}, "ATTENTION is True; it needs GUIDE_WEIGHT"),
-        (
-            {**ATTENTION, "IN_FEATURES": ["p2"], "HIDDEN_CHANNELS": [8]},
-            "ATTENTION is True; .*two levels",
-        ),
-        ({"GUIDE_UNIT": 0.0}, "GUIDE_UNIT is 0.0; .*above 0"),
-        ({"VOTE_WEIGHT": 1.0}, "VOTE_WEIGHT is 1.0; .*GUIDE_WEIGHT"),
-        ({**RIS, "VOTE_WEIGHT": 1.0}, "VOTE_WEIGHT is 1.0; .*GUIDE_WEIGHT"),
-    ],
-)
-def test_config_mistakes_are_sentences(changes, sentence):
-    with pytest.raises(UserError, match=rf"MODEL\.RECURRENT_INSTANCE_SEG\.{sentence}"):
-        build_model(recurrent_cfg(**changes))
-
-
-@pytest.mark.parametrize("kind", [{"INHIBITION": True}, ATTENTION])
-def test_a_handicap_lets_the_decoder_see_what_is_found(kind):
-    build_tiny(RANDOM_PREFIX=True, RETURN_INHIBITION=1.0, **kind)
 
 
 def test_a_class_too_many_is_a_sentence():

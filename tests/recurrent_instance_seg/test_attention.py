@@ -9,7 +9,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recurrent_instance_seg.attention import OUTSIDE, PointAttention, points_of
+from recurrent_instance_seg.attention import (
+    HANDICAP,
+    OUTSIDE,
+    SCORE_GAIN,
+    PointAttention,
+    points_of,
+)
 
 CLASSES, STRIDE, UNIT, SIZE = 2, 4, 12.0, (6, 8)
 
@@ -17,7 +23,7 @@ CLASSES, STRIDE, UNIT, SIZE = 2, 4, 12.0, (6, 8)
 @pytest.fixture
 def attention():
     torch.manual_seed(0)
-    return PointAttention(5, handicap=3.0, gain=4.0)
+    return PointAttention(5)
 
 
 def scene():
@@ -33,7 +39,7 @@ def scene():
 def looked_at(attention, hidden, guide, inside, memory):
     """(B, h, w) scores and (B, 3, h, w) maps, cell after cell."""
     scores = F.interpolate(attention.score(hidden), SIZE, mode="bilinear", align_corners=False)
-    scores = 4.0 * scores[:, 0] - 3.0 * memory
+    scores = SCORE_GAIN * scores[:, 0] - HANDICAP * memory
     maps = torch.zeros(len(guide), 3, *SIZE)
     cells = [(r, c) for r in range(SIZE[0]) for c in range(SIZE[1])]
     for image, raw in enumerate(guide):
@@ -57,7 +63,8 @@ def looked_at(attention, hidden, guide, inside, memory):
 @torch.no_grad()
 def test_equals_the_loops(attention):
     hidden, guide, inside, memory = scene()
-    result = attention(hidden, attention.prepare(guide, STRIDE, UNIT), inside, memory)
+    prepared = attention.prepare(guide, STRIDE, UNIT)
+    result = attention(hidden, prepared, inside=inside, memory=memory)
     expected = looked_at(attention, hidden, guide, inside, memory)
     torch.testing.assert_close(result[0], expected[0])
     torch.testing.assert_close(result[1], expected[1])
@@ -67,11 +74,11 @@ def test_equals_the_loops(attention):
 def test_the_best_cell_of_the_padding_is_never_chosen(attention):
     hidden, guide, inside, memory = scene()
     prepared = attention.prepare(guide, STRIDE, UNIT)
-    before = attention(hidden, prepared, inside, memory)[1]
+    before = attention(hidden, prepared, inside=inside, memory=memory)[1]
     prepared[1, :, 5, 7] = 0.5
     hidden[1, :, 2, 3] += attention.score.weight[0, :, 1, 1].sign() * 100
     # The winner may change with the image's own cells beside the padding, but not to the padding.
-    scores, maps = attention(hidden, prepared, inside, memory)
+    scores, maps = attention(hidden, prepared, inside=inside, memory=memory)
     assert (scores[1][~inside[1]] == OUTSIDE).all()
     torch.testing.assert_close(maps[0], before[0])
     row, column = divmod(int(maps[1, 1:].abs().sum(0).argmin()), SIZE[1])
@@ -103,7 +110,7 @@ def test_of_like_objects_one_is_lit_and_then_the_other(attention):
     memory = torch.ones(1, *SIZE)
     for lit, dark in ((first, second), (second, first)):
         memory[0][lit] = 0
-        member = attention(hidden, prepared, inside, memory)[1][0, 0]
+        member = attention(hidden, prepared, inside=inside, memory=memory)[1][0, 0]
         assert member[lit].min() > 0.99
         assert member[dark].max() < 0.1 and member[4:].max() < 0.01
         masks = attention.mask_logits(member)
@@ -114,10 +121,11 @@ def test_of_like_objects_one_is_lit_and_then_the_other(attention):
 def test_who_learns_from_what(attention):
     hidden, guide, inside, memory = scene()
     guide.requires_grad_()
-    scores, maps = attention(hidden, attention.prepare(guide, STRIDE, UNIT), inside, memory)
+    prepared = attention.prepare(guide, STRIDE, UNIT)
+    scores, maps = attention(hidden, prepared, inside=inside, memory=memory)
     scores[0, 2, 2].backward(retain_graph=True)
     assert guide.grad is None and attention.log_bandwidth.grad is None
-    assert attention.score.weight.grad.any() and attention.handicap.grad == -4 / 4 * memory[0, 2, 2]
+    assert attention.score.weight.grad.any() and attention.handicap.grad == -memory[0, 2, 2]
     attention.zero_grad()
     attention.mask_logits(maps[:, 0]).sum().backward()
     assert guide.grad[:, -2:].any() and guide.grad[:, :-2].any()

@@ -71,7 +71,7 @@ def test_loss_against_a_loop():
                     small = error.abs() < 1
                     distance.append(torch.where(small, error**2 / 2, error.abs() - 0.5).sum())
     expected = torch.stack(entropy).mean() + torch.stack(distance).mean()
-    assert guide_loss(raw.float(), targets, 1, UNIT).item() == pytest.approx(
+    assert guide_loss(raw.float(), targets, stride=1, unit=UNIT).item() == pytest.approx(
         expected.item(), rel=1e-5
     )
 
@@ -86,11 +86,11 @@ def test_perfect_maps_cost_nothing_and_lead_to_one_point_an_instance():
         ],
         dim=1,
     )
-    assert guide_loss(raw, targets, 1, UNIT).item() == pytest.approx(0, abs=1e-6)
+    assert guide_loss(raw, targets, stride=1, unit=UNIT).item() == pytest.approx(0, abs=1e-6)
     x = 2 * (torch.arange(8) + 0.5) / 8 - 1
     y = 2 * (torch.arange(6) + 0.5) / 6 - 1
     positions = torch.stack([x.expand(6, 8), y[:, None].expand(6, 8)]).expand(2, 2, 6, 8)
-    maps = maps_of(raw, positions, [(6, 8), (6, 8)], UNIT)
+    maps = maps_of(raw, positions, sizes=[(6, 8), (6, 8)], unit=UNIT)
     assert maps.shape == (2, MAPS, 6, 8)
     assert torch.allclose(maps[:, 0], (classes < CLASSES).float(), atol=1e-5)
     for k, centre in enumerate([(1.0, 1.5), (5.5, 3.5)]):
@@ -103,17 +103,18 @@ def test_perfect_maps_cost_nothing_and_lead_to_one_point_an_instance():
 
 
 def test_an_empty_batch_keeps_the_graph_and_no_gradient_flows_through_the_maps():
-    guide = Guide(4, 8, CLASSES, 4, None, UNIT)
+    guide = Guide(4, 8, CLASSES, stride=4, norm=None, unit=UNIT)
     features = torch.randn(1, 4, 6, 8, requires_grad=True)
     raw = guide(features)
     targets = Targets(
         torch.zeros(1, 0, 24, 32), torch.zeros(1, 0, dtype=torch.int64),
         torch.ones(1, 24, 32, dtype=torch.bool), [0],
     )  # fmt: skip
-    loss = guide_loss(raw, targets, 4, UNIT)
+    loss = guide_loss(raw, targets, stride=4, unit=UNIT)
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in guide.parameters())
-    assert not maps_of(raw, torch.zeros(1, 2, 6, 8), [(24, 32)], UNIT).requires_grad
+    maps = maps_of(raw, torch.zeros(1, 2, 6, 8), sizes=[(24, 32)], unit=UNIT)
+    assert not maps.requires_grad
 
 
 def test_votes_against_a_loop():
@@ -127,7 +128,7 @@ def test_votes_against_a_loop():
         votes = [raw[0, :CLASSES, y, x] for y, x in own.nonzero().tolist()]
         entropy.append(-torch.stack(votes).mean(0).log_softmax(0)[targets.classes[0, k]])
     expected = torch.stack(entropy).mean().item()
-    assert vote_loss(raw.float(), targets, 1).item() == pytest.approx(expected, rel=1e-5)
+    assert vote_loss(raw.float(), targets, stride=1).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_nobody_votes_where_nothing_is():
@@ -138,6 +139,6 @@ def test_nobody_votes_where_nothing_is():
         empty,
         Targets(targets.masks[:, :0], targets.classes[:, :0], targets.valid, [0, 0]),
     ):
-        loss = vote_loss(raw, none, 1)
+        loss = vote_loss(raw, none, stride=1)
         loss.backward()
         assert loss == 0 and not raw.grad.any()

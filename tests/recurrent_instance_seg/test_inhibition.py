@@ -10,13 +10,11 @@ from recurrent_instance_seg.inhibition import SpatialInhibition
 SIZE = (4, 5)
 
 
-def inhibited_by_hand(logits, bias, inside=None, handicap=0.0, memory=None):
+def inhibited_by_hand(logits, bias, inside=None):
     """log(exp(x) / sum of exp over the image) + bias, cell after cell."""
     results = []
     for image in range(len(logits)):
         x = logits[image]
-        if memory is not None:
-            x = x - handicap * memory[image].to(x.dtype)
         cells = [(r, c) for r in range(SIZE[0]) for c in range(SIZE[1])]
         rivals = [p for p in cells if inside is None or inside[image][p]]
         total = sum(x[p].exp() for p in rivals)
@@ -26,12 +24,12 @@ def inhibited_by_hand(logits, bias, inside=None, handicap=0.0, memory=None):
 
 
 def scene():
-    """Logits, cells on the image (one without padding), the masks so far."""
+    """Logits, cells on the image (one without padding)."""
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(2, *SIZE, generator=generator)
     inside = torch.ones(2, *SIZE, dtype=torch.bool)
     inside[1, 3:] = inside[1, :, 2:] = False
-    return logits, inside, torch.rand(2, *SIZE, generator=generator)
+    return logits, inside
 
 
 def value_and_gradients(function, logits, *parameters):
@@ -43,39 +41,33 @@ def value_and_gradients(function, logits, *parameters):
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("handicap", [0.0, 3.0])
-def test_equals_the_loops(padded, handicap):
-    logits, inside, memory = scene()
+def test_equals_the_loops(padded):
+    logits, inside = scene()
     inside = inside if padded else None
-    module = SpatialInhibition(1.5, handicap)
+    module = SpatialInhibition(1.5)
     x = logits.clone().requires_grad_()
-    result = module(x, inside, memory)
+    result = module(x, inside)
     weights = torch.linspace(-1, 2, result.numel()).reshape(result.shape)
     (result * weights).sum().backward()
 
-    def by_hand(x, bias, strength):
-        return inhibited_by_hand(x, bias, inside, strength, memory)
+    def by_hand(x, bias):
+        return inhibited_by_hand(x, bias, inside)
 
-    parameters = [torch.tensor(v, dtype=torch.float64) for v in (1.5, handicap)]
-    expected, gradients = value_and_gradients(by_hand, logits.double(), *parameters)
+    bias = torch.tensor(1.5, dtype=torch.float64)
+    expected, gradients = value_and_gradients(by_hand, logits.double(), bias)
     torch.testing.assert_close(result, expected.float())
     torch.testing.assert_close(x.grad, gradients[0].float(), rtol=1e-5, atol=1e-5)
     assert module.bias.grad == pytest.approx(gradients[1].item(), rel=1e-5)
-    if handicap:
-        assert module.handicap.grad == pytest.approx(gradients[2].item(), rel=1e-5)
 
 
 def test_gradients_of_the_loops_are_those_of_finite_differences():
-    logits, inside, memory = scene()
-    bias, handicap = (torch.tensor(v, dtype=torch.float64) for v in (1.5, 3.0))
-    leaves = [x.double().requires_grad_() for x in (logits, bias, handicap)]
-    assert torch.autograd.gradcheck(
-        lambda x, b, h: inhibited_by_hand(x, b, inside, h, memory), leaves
-    )
+    logits, inside = scene()
+    leaves = [x.double().requires_grad_() for x in (logits, torch.tensor(1.5))]
+    assert torch.autograd.gradcheck(lambda x, b: inhibited_by_hand(x, b, inside), leaves)
 
 
 def test_raising_one_cell_lowers_all_others():
-    logits, _, _ = scene()
+    logits, _ = scene()
     module = SpatialInhibition(0.0)
     raised = logits.clone()
     raised[0, 1, 2] += 1
@@ -96,7 +88,7 @@ def test_an_even_mask_exceeds_one_half_on_up_to_exp_of_the_bias_cells():
 
 
 def test_padding_does_not_compete():
-    logits, inside, _ = scene()
+    logits, inside = scene()
     module = SpatialInhibition(1.0)
     expected = module(logits, inside)[inside]
     # What is there does not matter, nor that it is there at all.
@@ -105,20 +97,12 @@ def test_padding_does_not_compete():
     torch.testing.assert_close(module(logits, inside)[1, :3, :2], cropped)
 
 
-def test_found_cells_start_with_the_handicap():
-    logits, inside, memory = scene()
-    module = SpatialInhibition(1.0, 2.0)
-    taken = SpatialInhibition(1.0)(logits - 2 * memory, inside)
-    torch.testing.assert_close(module(logits, inside, memory), taken)
-    plain = SpatialInhibition(1.0)(logits, inside)
-    assert torch.equal(module(logits, inside), plain)
-    assert torch.equal(SpatialInhibition(1.0)(logits, inside, memory), plain)
+def test_the_bias_alone_is_learned():
     assert [name for name, _ in SpatialInhibition(1.0).named_parameters()] == ["bias"]
-    assert [name for name, _ in module.named_parameters()] == ["bias", "handicap"]
 
 
 def test_large_logits_neither_overflow_nor_vanish():
-    logits, _, _ = scene()
+    logits, _ = scene()
     module = SpatialInhibition(1.0)
     torch.testing.assert_close(module(logits + 3000), module(logits), rtol=0, atol=2e-3)
     assert module(1e4 * logits).isfinite().all()
@@ -127,17 +111,16 @@ def test_large_logits_neither_overflow_nor_vanish():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_low_precision_is_left_before_the_competition(dtype, autocast):
-    logits, inside, memory = scene()
-    logits = logits.to(dtype)
-    for module, found in ((SpatialInhibition(1.0), None), (SpatialInhibition(1.0, 2.0), memory)):
-        expected = module(logits.float(), inside, found)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            result = module(logits, inside, found)
-        assert result.dtype == torch.float32
-        assert torch.equal(result, expected)
+    logits, inside = scene()
+    logits, module = logits.to(dtype), SpatialInhibition(1.0)
+    expected = module(logits.float(), inside)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        result = module(logits, inside)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, expected)
 
 
-def test_gain_multiplies_the_logits_but_not_the_handicap():
-    logits, inside, memory = scene()
-    expected = SpatialInhibition(1.0, 2.0)(3 * logits, inside, memory)
-    assert torch.equal(SpatialInhibition(1.0, 2.0, gain=3.0)(logits, inside, memory), expected)
+def test_gain_multiplies_the_logits():
+    logits, inside = scene()
+    expected = SpatialInhibition(1.0)(3 * logits, inside)
+    assert torch.equal(SpatialInhibition(1.0, gain=3.0)(logits, inside), expected)

@@ -3,15 +3,11 @@
 import pytest
 import torch
 
-from recurrent_instance_seg.decoder import Step
+from recurrent_instance_seg.decoders import Step
+from recurrent_instance_seg.inference import InferenceSettings, count_steps
 from recurrent_instance_seg.losses import soft_iou_cost
-from recurrent_instance_seg.rollout import (
-    Teacher,
-    remember,
-    stack_steps,
-    unroll,
-    unroll_until_stop,
-)
+from recurrent_instance_seg.rollout import remember, stack_steps, unroll, unroll_until_stop
+from recurrent_instance_seg.teaching import Teacher
 
 GRID = (4, 6)
 
@@ -38,17 +34,14 @@ def random_masks(images, number, seed=0, size=GRID):
 
 def test_stacked_steps_have_time_in_dimension_one():
     steps = [
-        Step(torch.full((2, 4, 6), t), torch.full((2, 3), t), torch.full((2,), t),
-             (torch.full((2, 1, 2), t), torch.full((2, 2, 3), t)), torch.full((2, 4), t))
+        Step(*(torch.full(shape, t) for shape in ((2, 4, 6), (2, 3), (2,), (2, 1, 2))))
         for t in range(5)
-    ]  # fmt: skip
+    ]
     stacked = stack_steps(steps)
-    shapes = [x.shape for x in (*stacked[:3], *stacked.coarse, stacked.boxes)]
-    assert shapes == [(2, 5, 4, 6), (2, 5, 3), (2, 5), (2, 5, 1, 2), (2, 5, 2, 3), (2, 5, 4)]
-    for field in (*stacked[:3], *stacked.coarse, stacked.boxes):
+    assert [x.shape for x in stacked] == [(2, 5, 4, 6), (2, 5, 3), (2, 5), (2, 5, 1, 2)]
+    for field in stacked:
         assert field[1].reshape(5, -1).unique(dim=1).flatten().tolist() == [0, 1, 2, 3, 4]
-    bare = stack_steps([step._replace(coarse=(), boxes=None) for step in steps])
-    assert bare.coarse == () and bare.boxes is None
+    assert stack_steps([step._replace(attention=None) for step in steps]).attention is None
 
 
 def test_remember_is_the_union():
@@ -62,7 +55,7 @@ def test_unroll_remembers_the_predictions(given):
     masks = random_masks(2, 4).requires_grad_()
     decoder = ScriptedDecoder(masks)
     start = torch.rand(2, *GRID) if given else None
-    steps = unroll(decoder, "prepared", 4, start)
+    steps = unroll(decoder, "prepared", 4, memory=start)
     assert torch.equal(steps.masks, masks) and steps.masks.requires_grad
     assert steps.classes[0, :, 0].tolist() == [0, 1, 2, 3]
     assert len(decoder.memories) == 4 and decoder.memories[0] is start
@@ -123,10 +116,9 @@ def test_greedy_teacher(num_steps):
             assert torch.equal(memory[image], union)
 
 
-@pytest.mark.parametrize("order", [None, torch.tensor([[1, 0], [0, 1]])])
-def test_a_teacher_hands_every_instance_out_once(order):
+def test_a_teacher_hands_every_instance_out_once():
     masks = truth([2, 1])
-    teacher = Teacher(masks, valid_everywhere(2), [2, 1], order)
+    teacher = Teacher(masks, valid_everywhere(2), [2, 1])
     step = Step(20 * masks[:, [1, 0]][:, 0] - 10, None, None)
     handed = [teacher(step) for _ in range(3)]
     assert torch.equal(
@@ -149,39 +141,18 @@ def test_greedy_choice_sees_valid_pixels_only():
     assert torch.equal(Teacher(masks, valid, [2])(step), masks[:, 0])
 
 
-@pytest.mark.parametrize("num_steps", [2, 3, 6])
-def test_ordered_teacher(num_steps):
-    counts = [3, 0, 2]
-    masks = truth(counts)
-    order = torch.tensor([[2, 0, 1], [0, 1, 2], [1, 0, 2]])
-    decoder = ScriptedDecoder(random_masks(3, num_steps))
-    teacher = Teacher(masks, valid_everywhere(3), counts, order)
-    unroll(decoder, "prepared", num_steps, teacher=teacher)
-    matches = [(steps.tolist(), instances.tolist()) for steps, instances in teacher.matches()]
-    sequences = [[2, 0, 1], [], [1, 0]]
-    assert matches == [
-        (list(range(min(n, num_steps))), sequence[:num_steps])
-        for n, sequence in zip(counts, sequences)
-    ]
-    for t, memory in enumerate(decoder.memories[1:], start=1):
-        for image, sequence in enumerate(sequences):
-            found = [masks[image, k] for k in sequence[:t]] + [torch.zeros(GRID)]
-            assert torch.equal(memory[image], torch.stack(found).amax(dim=0))
-
-
 def test_a_teacher_adds_to_what_was_found_before():
     counts, start = [2], torch.full((1, *GRID), 0.25)
     masks = truth(counts)
-    decoder = ScriptedDecoder(random_masks(1, 2))
-    teacher = Teacher(masks, valid_everywhere(1), counts, torch.tensor([[1, 0]]))
-    unroll(decoder, "prepared", 2, start, teacher)
+    decoder = ScriptedDecoder(20 * masks[:, [1, 0]] - 10)
+    teacher = Teacher(masks, valid_everywhere(1), counts)
+    unroll(decoder, "prepared", 2, memory=start, teacher=teacher)
     assert torch.equal(decoder.memories[1], masks[:, 1].clamp(min=0.25))
 
 
-@pytest.mark.parametrize("order", [None, torch.zeros(2, 0, dtype=torch.int64)])
-def test_a_teacher_of_a_batch_without_objects(order):
+def test_a_teacher_of_a_batch_without_objects():
     decoder = ScriptedDecoder(random_masks(2, 3))
-    teacher = Teacher(torch.zeros(2, 0, *GRID), valid_everywhere(2), [0, 0], order)
+    teacher = Teacher(torch.zeros(2, 0, *GRID), valid_everywhere(2), [0, 0])
     unroll(decoder, "prepared", 3, teacher=teacher)
     assert [(s.tolist(), i.tolist()) for s, i in teacher.matches()] == [([], [])] * 2
     for memory in decoder.memories[1:]:
@@ -201,14 +172,17 @@ def sequence_and_gradients(decoder, inputs, checkpointing):
     """A sequence of the real decoder with memory, and the gradients of all that it says."""
     features = [x.clone().requires_grad_() for x in inputs[0]]
     prepared = decoder.prepare(features, *inputs[1:])
-    steps = unroll(decoder, prepared, 4, torch.full((2, 16, 24), 0.1), None, checkpointing)
-    outputs = [steps.masks, steps.classes, steps.stop, *steps.coarse]
+    steps = unroll(
+        decoder, prepared, 4,
+        memory=torch.full((2, 16, 24), 0.1), checkpointing=checkpointing,
+    )  # fmt: skip
+    outputs = [steps.masks, steps.classes, steps.stop, steps.attention]
     loss = sum(x.square().mean() for x in outputs)
     return steps, torch.autograd.grad(loss, [*features, *decoder.parameters()])
 
 
-def test_checkpointing_changes_nothing_but_the_number_of_computations(build_rsis, pyramid):
-    decoder = build_rsis(feedback=True, coarse_masks=True, inhibition_bias=1.0)
+def test_checkpointing_changes_nothing_but_the_number_of_computations(build_guided, pyramid):
+    decoder = build_guided()
     calls = []
     decoder.register_forward_pre_hook(lambda *_: calls.append(1))
     kept, gradients = sequence_and_gradients(decoder, pyramid(), False)
@@ -234,6 +208,16 @@ def test_gradients_go_back_through_all_steps(build_rsis, pyramid):
 LOW, HIGH = -2.0, 2.0
 
 
+def until_stop(decoder, prepared, max_steps, threshold):
+    """The steps, and how many of them come before the end of each image's sequence."""
+    steps = unroll_until_stop(decoder, prepared, max_steps=max_steps, stop_threshold=threshold)
+    settings = InferenceSettings(
+        max_steps=max_steps, stop_threshold=threshold, mask_threshold=0.5, min_area=1, overlap="",
+        score=(), all_classes=False, max_instances=None,
+    )  # fmt: skip
+    return steps, [count_steps(row.float().sigmoid(), settings) for row in steps.stop]
+
+
 def test_every_image_ends_at_its_own_first_low_objectness():
     stop = torch.tensor(
         [
@@ -243,7 +227,7 @@ def test_every_image_ends_at_its_own_first_low_objectness():
         ]
     )
     decoder = ScriptedDecoder(random_masks(3, 6), stop)
-    steps, counts = unroll_until_stop(decoder, "prepared", 6, 0.5)
+    steps, counts = until_stop(decoder, "prepared", 6, 0.5)
     assert counts == [2, 0, 3]
     # The step at which the last image has said stop is the last one.
     assert steps.stop.shape == (3, 4) and len(decoder.memories) == 4
@@ -252,10 +236,10 @@ def test_every_image_ends_at_its_own_first_low_objectness():
 
 def test_a_sequence_ends_after_the_most_steps():
     decoder = ScriptedDecoder(random_masks(2, 6), torch.full((2, 6), HIGH))
-    steps, counts = unroll_until_stop(decoder, "prepared", 3, 0.5)
+    steps, counts = until_stop(decoder, "prepared", 3, 0.5)
     assert counts == [3, 3] and steps.stop.shape == (2, 3)
     decoder = ScriptedDecoder(random_masks(2, 6), torch.full((2, 6), LOW))
-    steps, counts = unroll_until_stop(decoder, "prepared", 1, 0.5)
+    steps, counts = until_stop(decoder, "prepared", 1, 0.5)
     assert counts == [0, 0] and steps.stop.shape == (2, 1)
 
 
@@ -263,14 +247,15 @@ def test_a_sequence_ends_after_the_most_steps():
 def test_the_threshold_is_a_probability_that_still_goes_on(threshold, count):
     stop = torch.tensor([[1.0, 0.0, 0.0, -3.0]])  # 0.73, 0.5, 0.5, 0.05
     decoder = ScriptedDecoder(random_masks(1, 4), stop)
-    assert unroll_until_stop(decoder, "prepared", 4, threshold)[1] == [count]
+    assert until_stop(decoder, "prepared", 4, threshold)[1] == [count]
 
 
-def test_inference_remembers_as_training_does(build_rsis, pyramid):
-    decoder = build_rsis(feedback=True, inhibition_bias=1.0, return_inhibition=1.0, stop_bias=9.0)
+def test_inference_remembers_as_training_does(build_guided, pyramid):
+    decoder = build_guided()
+    torch.nn.init.constant_(decoder.stop.bias, 9.0)
     prepared = decoder.prepare(*pyramid())
     trained = unroll(decoder, prepared, 4)
-    steps, counts = unroll_until_stop(decoder, prepared, 4, 0.5)
+    steps, counts = until_stop(decoder, prepared, 4, 0.5)
     assert counts == [4, 4] and not steps.masks.requires_grad
     for left, right in zip(steps[:3], trained[:3]):
         assert torch.equal(left, right)
@@ -278,13 +263,23 @@ def test_inference_remembers_as_training_does(build_rsis, pyramid):
 
 @torch.no_grad()
 def test_counts_do_not_depend_on_the_batch(build_ris, pyramid):
-    decoder = build_ris(stop_bias=0.0)
+    decoder = build_ris()
+    torch.nn.init.zeros_(decoder.stop.bias)
     features, sizes, padded = pyramid(1)
     decoder.stop.weight *= -1
     middle = unroll(decoder, decoder.prepare(features, sizes, padded), 6).stop.sigmoid().median()
-    _, counts = unroll_until_stop(decoder, decoder.prepare(features, sizes, padded), 6, middle)
+    _, counts = until_stop(decoder, decoder.prepare(features, sizes, padded), 6, middle)
     assert len(set(counts)) > 1
     for image in range(2):
         own = slice(image, image + 1)
         prepared = decoder.prepare([x[own] for x in features], sizes[own], padded)
-        assert unroll_until_stop(decoder, prepared, 6, middle)[1] == counts[own]
+        assert until_stop(decoder, prepared, 6, middle)[1] == counts[own]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sequence_in_low_precision_ends_where_its_count_says(dtype):
+    # In bfloat16 the sigmoid of -0.002 would be rounded to one half.
+    stop = torch.tensor([[HIGH, HIGH, -0.002, HIGH]]).to(dtype)
+    decoder = ScriptedDecoder(random_masks(1, 4).to(dtype), stop)
+    steps, counts = until_stop(decoder, "prepared", 4, 0.5)
+    assert counts == [2] and steps.stop.shape == (1, 3)

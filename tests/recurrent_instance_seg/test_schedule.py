@@ -59,10 +59,17 @@ SETTINGS = [
 ]
 
 
+def schedule_of(settings):
+    maximum, start, threshold, patience, spacing = settings
+    return Schedule(
+        maximum, start=start, threshold=threshold, patience=patience, min_iterations=spacing
+    )
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("low", [0.2, 0.6])
 def test_equals_the_plain_rules(settings, low):
-    schedule, plain = Schedule(*settings), PlainSchedule(*settings)
+    schedule, plain = schedule_of(settings), PlainSchedule(*settings)
     assert schedule.limit() == plain.objects
     for value in losses(120, low=low):
         schedule.advance(value)
@@ -112,10 +119,10 @@ def test_a_loss_starts_after_its_number_of_iterations():
 @pytest.mark.parametrize("low", [0.2, 0.6])
 def test_all_state_survives_a_resume(settings, low):
     values = losses(120, low=low)
-    whole = advanced(Schedule(*settings), values)
+    whole = advanced(schedule_of(settings), values)
     for cut in (*range(0, 120, 7), 120):
-        state = advanced(Schedule(*settings), values[:cut]).state_dict()
-        resumed = Schedule(*settings)
+        state = advanced(schedule_of(settings), values[:cut]).state_dict()
+        resumed = schedule_of(settings)
         resumed.load_state_dict({name: x.clone() for name, x in state.items()})
         advanced(resumed, values[cut:])
         for name, value in whole.named_buffers():

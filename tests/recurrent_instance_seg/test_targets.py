@@ -4,14 +4,7 @@ import pytest
 import torch
 
 from instance_seg_common.errors import UserError
-from recurrent_instance_seg.targets import (
-    Targets,
-    boxes_of,
-    hide_found,
-    order_of,
-    pad_targets,
-    stack_targets,
-)
+from recurrent_instance_seg.targets import centers_of_mass, hide_found, pad_targets, stack_targets
 
 SIZE = (8, 12)
 # Row and column of the first pixel, height and width.
@@ -37,7 +30,7 @@ def everything_valid(images=3):
 
 
 def batch(**changes):
-    return pad_targets(*lists(**changes), everything_valid(), 4)
+    return pad_targets(*lists(**changes), everything_valid(), num_classes=4)
 
 
 def test_instances_are_padded_to_the_most_crowded_image():
@@ -59,10 +52,8 @@ def test_no_instances_at_all():
     assert targets.counts == [0, 0, 0]
     assert targets.masks.shape == (3, 0, *SIZE)
     assert targets.classes.shape == (3, 0)
-    assert boxes_of(targets).shape == (3, 0, 4)
     assert targets.at(4).masks.shape == (3, 0, 2, 3)
-    for rule in ("left_to_right", "top_to_bottom", "large_to_small"):
-        assert order_of(targets, rule).shape == (3, 0)
+    assert centers_of_mass(targets.masks).shape == (3, 0, 2)
 
 
 def test_an_instance_without_a_valid_pixel_is_dropped():
@@ -72,7 +63,7 @@ def test_an_instance_without_a_valid_pixel_is_dropped():
     valid[2, 6:, :2] = False
     valid[2, 2:4] = False  # a part of the other
     classes[2][1] = 99  # goes with its instance
-    targets = pad_targets(masks, classes, valid, 4)
+    targets = pad_targets(masks, classes, valid, num_classes=4)
     assert targets.counts == [2, 0, 1]
     assert targets.classes.tolist() == [[3, 0], [0, 0], [2, 0]]
     assert torch.equal(targets.masks[2, 0], masks[2][0].float())
@@ -81,7 +72,7 @@ def test_an_instance_without_a_valid_pixel_is_dropped():
 
 def test_a_class_beyond_the_number_of_classes_is_a_sentence():
     with pytest.raises(UserError, match=r"class 3 but .*NUM_CLASSES is 3.*at least 4"):
-        pad_targets(*lists(), everything_valid(), 3)
+        pad_targets(*lists(), everything_valid(), num_classes=3)
 
 
 @pytest.mark.parametrize("stride", [2, 4])
@@ -160,56 +151,16 @@ def centre(mask):
     )
 
 
-KEYS = {
-    "left_to_right": lambda mask: centre(mask)[1],
-    "top_to_bottom": lambda mask: centre(mask)[0],
-    "large_to_small": lambda mask: -mask.sum().item(),
-}
-
-
-@pytest.mark.parametrize("rule", list(KEYS))
 @pytest.mark.parametrize("stride", [1, 2])
-def test_order(rule, stride):
+def test_centers_of_mass(stride):
     generator = torch.Generator().manual_seed(0)
     masks = [torch.rand(n, *SIZE, generator=generator) < 0.3 for n in (5, 0, 3)]
-    for image in masks:  # centres that are apart
-        for k, mask in enumerate(image):
-            mask[:, (7 * k) % 11 :] = False
-            mask[: (5 * k) % 7] = False
-            mask[(5 * k) % 7, 0] = True
     classes = [torch.zeros(len(m), dtype=torch.int64) for m in masks]
     targets = stack_targets(masks, classes, everything_valid()).at(stride)
-    order = order_of(targets, rule)
-    assert order.shape == (3, 5) and order.dtype == torch.int64
+    centers = centers_of_mass(targets.masks)
+    assert centers.shape == (3, 5, 2)
     for index, count in enumerate(targets.counts):
-        own = targets.masks[index, :count]
-        expected = sorted(range(count), key=lambda k: KEYS[rule](own[k]))  # noqa: B023
-        assert order[index].tolist() == expected + list(range(count, 5))
-
-
-def test_the_orders_are_not_those_of_the_data():
-    boxes = ((4, 8, 2, 2), (0, 4, 3, 3), (6, 0, 2, 6))
-    targets = pad_targets(*lists([boxes], [(0, 0, 0)]), everything_valid(1), 1)
-    assert order_of(targets, "left_to_right").tolist() == [[2, 1, 0]]
-    assert order_of(targets, "top_to_bottom").tolist() == [[1, 0, 2]]
-    assert order_of(targets, "large_to_small").tolist() == [[2, 1, 0]]
-
-
-def test_boxes_are_tight():
-    boxes = boxes_of(batch())
-    assert boxes.shape == (3, 3, 4)
-    for image, rectangles in zip(boxes, BOXES):
-        expected = [
-            [left / 12, top / 8, (left + width) / 12, (top + height) / 8]
-            for top, left, height, width in rectangles
-        ] + [[0.0] * 4] * (3 - len(rectangles))
-        torch.testing.assert_close(image, torch.tensor(expected))
-
-
-def test_boxes_of_scattered_pixels():
-    mask = torch.zeros(1, 1, *SIZE)
-    mask[0, 0, 1, 7] = mask[0, 0, 6, 3] = 0.2
-    targets = Targets(mask, torch.zeros(1, 1), everything_valid(1), [1])
-    torch.testing.assert_close(
-        boxes_of(targets)[0, 0], torch.tensor([3 / 12, 1 / 8, 8 / 12, 7 / 8])
-    )
+        for k in range(count):
+            y, x = centre(targets.masks[index, k])
+            assert centers[index, k].tolist() == pytest.approx([x, y], rel=1e-5)
+        assert not centers[index, count:].any()  # of those that pad

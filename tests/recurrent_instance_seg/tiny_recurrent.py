@@ -4,12 +4,11 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, build_model
 from tiny_embedding import TinyPyramid
-from torch import nn
 from torch.nn import functional as F
 
 from instance_seg_common.masks import targets_from_instances
 from recurrent_instance_seg import add_recurrent_instance_seg_config
-from recurrent_instance_seg.decoder import Prepared, Step
+from recurrent_instance_seg.decoders import Decoder, Prepared, Step
 
 TINY = {
     "NUM_CLASSES": 2,
@@ -17,38 +16,13 @@ TINY = {
     "HIDDEN_CHANNELS": [6, 4],
     "MAX_STEPS": 3,
 }
-RIS = {"DECODER": "ris", "IN_FEATURES": ["p2"], "INHIBITION_BIAS": 5.0}
+GUIDED = {"DECODER": "guided"}
+RIS = {"DECODER": "ris", "IN_FEATURES": ["p2"], "RIS.INHIBITION_BIAS": 5.0}
+RSIS_DETAIL = {"RSIS.DETAIL": True, "HIDDEN_CHANNELS": [6, 4, 4]}
 # What differs during training only: neither the validation loss nor a prediction knows of it.
-TEACHING = {
-    "CURRICULUM_START": 1,
-    "TEACHER": "greedy",
-    "TEACHER_UNTIL": 1000,
-    "RANDOM_PREFIX": True,
-}
-# Everything that changes the network or its losses.
-EVERY_PART = {
-    "DETAIL": True,
-    "HIDDEN_CHANNELS": [6, 4, 4],
-    "NORM": "BN",
-    "FORGET_BIAS": 1.0,
-    "INHIBITION": True,
-    "INHIBITION_BIAS": 5.0,
-    "RETURN_INHIBITION": 2.0,
-    "ATTENTION": True,
-    "FEEDBACK": True,
-    "COORDINATES": True,
-    "MASK_POOLING": True,
-    "BOX_HEAD": True,
-    "BCE_WEIGHT": 1.0,
-    "DICE_WEIGHT": 1.0,
-    "POSITION_WEIGHT": 1.0,
-    "GUIDE_WEIGHT": 1.0,
-    "VOTE_WEIGHT": 1.0,
-    "COARSE_WEIGHT": 1.0,
-    "LOSS_STRIDE": 2,
-    "CHECKPOINTING": True,
-    "OVERLAP": "best",
-}
+TEACHING = {**GUIDED, "CURRICULUM_START": 1, "GUIDED.TEACHER_UNTIL": 1000}
+# Everything beside the decoder that changes the network or its losses.
+EVERY_PART = {"NORM": "BN", "LOSS_STRIDE": 2, "CHECKPOINTING": True, "OVERLAP": "first"}
 
 
 @BACKBONE_REGISTRY.register()
@@ -58,7 +32,7 @@ def build_tiny_pyramid(cfg, input_shape):
 
 
 def recurrent_cfg(backbone="build_tiny_pyramid", **options):
-    """A config with the recurrent way's two lines, and nothing else of this project."""
+    """A config with the plugin's two lines, and nothing else of this project."""
     cfg = get_cfg()
     add_recurrent_instance_seg_config(cfg)
     cfg.MODEL.META_ARCHITECTURE = "RecurrentInstanceSeg"
@@ -84,10 +58,19 @@ def resnet_cfg(**options):
     return cfg
 
 
-def build_tiny(**options):
-    """The tiny model in training mode, its weights always the same for the same options."""
+def build_tiny(stop_bias=None, **options):
+    """The tiny model in training mode, its weights always the same for the same options.
+
+    Args:
+        stop_bias (float or None): far above 0 no sequence ends, far below 0 each does at once;
+            None: the decoder's own.
+        **options: keys of its node of the config.
+    """
     torch.manual_seed(0)
-    return build_model(recurrent_cfg(**options)).train()
+    model = build_model(recurrent_cfg(**options)).train()
+    if stop_bias is not None:
+        torch.nn.init.constant_(model.decoder.stop.bias, stop_bias)
+    return model
 
 
 def calls_of(module):
@@ -97,7 +80,7 @@ def calls_of(module):
     return calls
 
 
-class ScriptedDecoder(nn.Module):
+class ScriptedDecoder(Decoder):
     """Shows the ground truth, one instance a step, and stops after the last.
 
     Args:
@@ -106,12 +89,9 @@ class ScriptedDecoder(nn.Module):
         errors (dict[int, str]): steps at which "mask", "class" or "stop" are the contrary.
     """
 
-    mask_stride = 2
-
     def __init__(self, inputs, num_classes=2, errors=None):
-        super().__init__()
+        super().__init__(num_classes, mask_stride=2)
         self.inputs = inputs
-        self.num_classes = num_classes
         self.errors = errors or {}
         self.calls = calls_of(self)
         self.memories = []  # what it was told at each call
@@ -120,7 +100,7 @@ class ScriptedDecoder(nn.Module):
         instances = [x["instances"] for x in self.inputs]
         self.masks, self.classes, _ = targets_from_instances(instances, padded_size)
         self.empty = torch.zeros(padded_size)
-        return Prepared([], [], [], None)
+        return Prepared([], [], None)
 
     def forward(self, prepared, state=None, memory=None):
         t = state or 0
@@ -142,5 +122,5 @@ class ScriptedDecoder(nn.Module):
 def scripted(inputs, errors=None, **options):
     """The tiny model with a :class:`ScriptedDecoder` in the place of its own."""
     model = build_tiny(**options)
-    model.decoder = ScriptedDecoder(inputs, model.num_classes, errors)
+    model.decoder = ScriptedDecoder(inputs, model.decoder.num_classes, errors)
     return model

@@ -1,14 +1,18 @@
-"""The tools of the analyses, on small data with models of a few lines."""
+"""The other subcommands of analyze.py, on small data with models of a few lines."""
 
 import json
 
-import ablate_oracle
-import analyze_neighbours
+import analyze
 import pytest
 import torch
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
+from tiny_embedding import settings_of
 
+from embedding_instance_seg.grouping import Grouping, group_pixels
+from embedding_instance_seg.maps import Maps
+from instance_seg_analysis.limits import neighbours
+from instance_seg_common.engine.setup import load_models
 from instance_seg_common.errors import UserError
 from instance_seg_common.masks import instances_from_masks
 
@@ -21,29 +25,47 @@ DATASETS: {{TEST: ["{dataset}"]}}
 
 
 class TruthTeller(torch.nn.Module):
-    """Predicts the truth where it is given, and one pixel elsewhere."""
+    """Groups the truth where it is given semantics and centres, and one pixel elsewhere."""
+
+    inference = settings_of()
 
     def __init__(self, cfg):
         super().__init__()
 
     def forward(self, batched_inputs):
-        return self.predict(batched_inputs)
-
-    def predict(self, batched_inputs, true_semantics=False, true_centers=False):
         results = []
         for item in batched_inputs:
             size = (item["height"], item["width"])
-            masks = torch.zeros(1, *size)
-            masks[0, 0, 0] = 1
-            if true_semantics and true_centers:
-                masks = item["instances"].gt_masks.tensor.float()
-            ones = torch.ones(len(masks))
-            results.append({"instances": instances_from_masks(masks, ones, 0 * ones, size, size)})
+            instances = self.make_instances(self.group(Maps(*[torch.zeros(1, *size)] * 5, 1)), size)
+            results.append({"instances": instances})
         return results
+
+    def image_maps(self, batched_inputs):
+        """Every object at a place of its own in the embedding, and no semantics."""
+        (item,) = batched_inputs
+        masks = item["instances"].gt_masks.tensor
+        numbers = torch.arange(1.0, len(masks) + 1)[:, None, None]
+        embedding = (masks * numbers).sum(dim=0, keepdim=True)
+        nothing = torch.zeros(5, *embedding.shape[1:])
+        return [Maps(nothing, embedding, embedding, None, None, stride=1)]
+
+    def group(self, maps, truth=None):
+        if truth is not None and maps.probabilities.any():
+            return group_pixels(maps, self.inference, truth)
+        labels = torch.zeros(maps.embedding_full.shape[1:], dtype=torch.int64)
+        labels[0, 0] = 1
+        return Grouping(labels, torch.zeros(1, 1), torch.zeros(1).long(), torch.ones(1))
+
+    def make_instances(self, grouping, output_size):
+        masks = grouping.labels == torch.arange(1, len(grouping.scores) + 1)[:, None, None]
+        return instances_from_masks(
+            masks, grouping.scores, 0 * grouping.classes,
+            input_size=grouping.labels.shape, output_size=output_size,
+        )  # fmt: skip
 
 
 class NoTruth(torch.nn.Module):
-    """A way without ``predict``."""
+    """A model without steps in which the truth can take part."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -72,10 +94,10 @@ def write_config(tiny_cfg, repository_root, tmp_path):
     return write
 
 
-def test_ablate_oracle(write_config, tmp_path, capsys):
+def test_oracle(write_config, tmp_path, capsys):
     path = tmp_path / "new" / "oracle.json"
-    arguments = ["--config-file", write_config("TruthTeller"), "--json", str(path)]
-    ablate_oracle.main([*arguments, "--max-images", "3"])
+    arguments = ["oracle", "--model", write_config("TruthTeller"), "--json", str(path)]
+    analyze.main([*arguments, "--max-images", "3"])
     result = json.loads(path.read_text())
     assert result["images"] == 3 and len(result["rows"]) == 4
     accuracies = [row["figures"]["accuracy@0.5"] for row in result["rows"]]
@@ -83,65 +105,68 @@ def test_ablate_oracle(write_config, tmp_path, capsys):
     assert "| true        | true      |" in capsys.readouterr().out
 
 
-def test_ablate_oracle_needs_a_way_that_takes_the_truth(write_config):
-    with pytest.raises(UserError, match="NoTruth: it has no predict"):
-        ablate_oracle.main(["--config-file", write_config("NoTruth")])
+def test_oracle_needs_a_model_that_takes_the_truth(write_config):
+    with pytest.raises(UserError, match="NoTruth: it has no image_maps"):
+        analyze.main(["oracle", "--model", write_config("NoTruth")])
     with pytest.raises(UserError, match="--max-images is 0"):
-        ablate_oracle.main(["--config-file", "a.yaml", "--max-images", "0"])
+        analyze.main(["oracle", "--model", "a.yaml", "--max-images", "0"])
 
 
-def test_analyze_neighbours(write_config, tmp_path, capsys):
+def models_of(*configs):
+    return [word for config in configs for word in ("--model", config)]
+
+
+def test_neighbours(write_config, tmp_path, capsys):
     configs = [write_config("NoTruth"), write_config("TruthTeller"), write_config("NoTruth")]
     folder = tmp_path / "out"
-    arguments = ["--configs", *configs, "--weights", "", "", "", "--output", str(folder)]
-    analyze_neighbours.main([*arguments, "--nms-thresholds", "0.9"])
+    arguments = ["neighbours", *models_of(*configs), "--output", str(folder)]
+    analyze.main([*arguments, "--nms-thresholds", "0.9"])
     result = json.loads((folder / "neighbours.json").read_text())
-    assert [entry["way"] for entry in result["ways"]] == ["NoTruth", "TruthTeller", "NoTruth ()"]
-    assert [entry["predictions"] for entry in result["ways"]] == [0, 8, 0]
+    assert [entry["model"] for entry in result["models"]] == [
+        "NoTruth",
+        "TruthTeller",
+        "NoTruth ()",
+    ]
+    assert [entry["predictions"] for entry in result["models"]] == [0, 8, 0]
     assert (folder / "neighbours.png").stat().st_size > 5000
     assert "8 images" in capsys.readouterr().out
 
 
-def test_each_nms_threshold_is_a_way(write_config, repository_root):
-    leaf = str(repository_root / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml")
-    arguments = ["--configs", leaf, "--weights", "a.pth", "--nms-thresholds", "0.7", "0.9"]
-    ways, dataset = analyze_neighbours.load_ways(analyze_neighbours.parse_args(arguments))
-    assert dataset == "synthetic_shapes_val"
-    thresholds = {way: cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST for way, cfg in ways.items()}
+def test_each_nms_threshold_is_a_model(repository_root):
+    config = str(repository_root / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml")
+    cfgs = neighbours.with_nms_thresholds(load_models([f"{config}:a.pth"]), [0.7, 0.9])
+    thresholds = {model: cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST for model, cfg in cfgs.items()}
     name = "mask_rcnn_R18_shapes"
     assert thresholds == {name: 0.5, f"{name}, NMS 0.7": 0.7, f"{name}, NMS 0.9": 0.9}
-    assert {cfg.MODEL.WEIGHTS for cfg in ways.values()} == {"a.pth"}
+    assert {cfg.MODEL.WEIGHTS for cfg in cfgs.values()} == {"a.pth"}
 
 
 def test_data_set_and_keys_of_all_configs(write_config, tiny_cfg, tmp_path):
     configs = [write_config("NoTruth"), write_config("TruthTeller", "b", "synthetic_shapes_val")]
-    arguments = ["--configs", *configs, "--weights", "", "", "--output", str(tmp_path)]
+    arguments = ["neighbours", *models_of(*configs), "--output", str(tmp_path)]
     name = tiny_cfg.DATASETS.TEST[0]
-    opts = ["--opts", "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.25"]
-    analyze_neighbours.main([*arguments, "--dataset", name, *opts])
+    analyze.main([*arguments, "--dataset", name, "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.25"])
     result = json.loads((tmp_path / "neighbours.json").read_text())
-    assert result["dataset"] == name and len(result["ways"]) == 2
-    assert {entry["score_threshold"] for entry in result["ways"]} == {0.25}
+    assert result["dataset"] == name and len(result["models"]) == 2
+    assert {entry["score_threshold"] for entry in result["models"]} == {0.25}
 
 
 @pytest.mark.parametrize("thresholds", [[], ["0.9"]])
 @pytest.mark.parametrize("on_test_set", [True, False])
 def test_nms_thresholds_are_not_chosen_on_the_test_set(
-    write_config, tiny_cfg, tmp_path, monkeypatch, capfd, on_test_set, thresholds
+    write_config, tiny_cfg, tmp_path, monkeypatch, caplog, on_test_set, thresholds
 ):
-    monkeypatch.setattr(analyze_neighbours, "WITH_NMS", ("NoTruth",))
+    monkeypatch.setattr(neighbours, "has_nms", lambda cfg: True)
     name = tiny_cfg.DATASETS.TEST[0]
     config = write_config("NoTruth", "a", name if on_test_set else "synthetic_shapes_val")
-    arguments = ["--configs", config, "--weights", "", "--dataset", name]
     sweep = ["--nms-thresholds", *thresholds] if thresholds else []
-    analyze_neighbours.main([*arguments, *sweep, "--output", str(tmp_path)])
-    warned = "an NMS threshold chosen on it flatters" in "".join(capfd.readouterr())
+    arguments = ["neighbours", *models_of(config), "--dataset", name, *sweep]
+    analyze.main([*arguments, "--output", str(tmp_path)])
+    warned = "an NMS threshold chosen on it flatters" in caplog.text
     assert warned == bool(on_test_set and thresholds)
 
 
-def test_ways_are_compared_on_one_data_set(write_config):
+def test_models_are_compared_on_one_data_set(write_config):
     configs = [write_config("NoTruth"), write_config("NoTruth", "other", "synthetic_shapes_val")]
     with pytest.raises(UserError, match="different data sets.*--dataset"):
-        analyze_neighbours.main(["--configs", *configs, "--weights", "", ""])
-    with pytest.raises(UserError, match="2 configs and 1 weights"):
-        analyze_neighbours.main(["--configs", *configs, "--weights", ""])
+        analyze.main(["neighbours", *models_of(*configs)])

@@ -1,11 +1,8 @@
-import io
+"""tools/visualize.py on a data set of three images, with an untrained model."""
+
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import compare_pooling
 import numpy as np
 import pytest
 import torch
@@ -18,6 +15,7 @@ from PIL import Image
 from instance_seg_common.data import register_coco_dataset, register_label_map_dataset
 from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
+from instance_seg_common.visualization import drawing
 
 CONFIG = "configs/Synthetic/mask_rcnn_R18_shapes.yaml"
 OPTIONS = ["MODEL.DEVICE", "cpu", "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.05"]
@@ -44,13 +42,13 @@ def dataset(tmp_path_factory):
         Image.fromarray(labels).save(root / "labels" / f"cell{index}.png")
         Image.fromarray(image).save(root / "images" / f"cell{index}.png")
     name = "test_visualize_squares"
-    register_label_map_dataset(name, root / "images", root / "labels", ("cell",))
+    register_label_map_dataset(name, root / "images", root / "labels", thing_classes=("cell",))
     return name, root
 
 
 @pytest.fixture(scope="module")
 def weights(config, tmp_path_factory):
-    """Weights of an untrained model: the pictures need predictions, not good ones."""
+    """An untrained model: the pictures need predictions, not good ones."""
     torch.manual_seed(0)
     model = build_model(load_cfg(config, OPTIONS))
     path = tmp_path_factory.mktemp("visualize_weights") / "model.pth"
@@ -58,8 +56,14 @@ def weights(config, tmp_path_factory):
     return str(path)
 
 
-def run(config, tmp_path, *arguments, options=OPTIONS):
-    start = ["--config-file", config, "--output", str(tmp_path / "out")]
+@pytest.fixture(scope="module")
+def model(config, weights):
+    """As --model names the untrained model."""
+    return f"{config}:{weights}"
+
+
+def run(model, tmp_path, *arguments, options=OPTIONS):
+    start = ["--model", model, "--output", str(tmp_path / "out")]
     status = visualize.main([*start, *arguments, *options])
     return status, sorted(p.name for p in (tmp_path / "out").rglob("*.*"))
 
@@ -78,10 +82,10 @@ def test_dataloader(config, dataset, tmp_path):
     assert status == 0 and len(files) == 3
 
 
-def test_prediction_on_a_data_set(config, dataset, weights, tmp_path):
-    arguments = ["--source", "prediction", "--dataset", dataset[0], "--weights", weights]
+def test_prediction_on_a_data_set(model, dataset, tmp_path):
+    arguments = ["--source", "prediction", "--dataset", dataset[0]]
     arguments += ["--internals", "--save", "coco-json", "--sort", "worst", "--max-images", "2"]
-    status, files = run(config, tmp_path, *arguments)
+    status, files = run(model, tmp_path, *arguments)
     assert status == 0
     results = json.loads((tmp_path / "out" / "coco_instances_results.json").read_text())
     assert {"image_id", "category_id", "bbox", "score", "segmentation"} == set(results[0])
@@ -90,25 +94,25 @@ def test_prediction_on_a_data_set(config, dataset, weights, tmp_path):
     assert sum(f.endswith("_internals.png") for f in pictures) == 2
 
 
-def test_worst_come_first(config, dataset, weights, tmp_path, monkeypatch):
+def test_worst_come_first(model, dataset, tmp_path, monkeypatch):
     scores = {"cell0.png": (0.5, 0.9), "cell1.png": (0.2, 0.9), "cell2.png": (0.5, 0.1)}
     monkeypatch.setattr(
-        visualize.PredictionDrawer, "score", lambda self, d: scores[Path(d["file_name"]).name]
+        visualize.PredictionPictures, "score", lambda self, d: scores[Path(d["file_name"]).name]
     )
-    arguments = ["--source", "prediction", "--dataset", dataset[0], "--weights", weights]
-    _, files = run(config, tmp_path, *arguments, "--sort", "worst")
+    arguments = ["--source", "prediction", "--dataset", dataset[0]]
+    _, files = run(model, tmp_path, *arguments, "--sort", "worst")
     assert files == ["001_cell1.png", "002_cell2.png", "003_cell0.png"]
 
 
-def test_unreadable_file_does_not_stop_the_others(config, dataset, weights, tmp_path, capsys):
+def test_unreadable_file_does_not_stop_the_others(model, dataset, tmp_path, capsys):
     _, root = dataset
     (tmp_path / "broken.png").write_bytes(b"not an image")
     (tmp_path / "copy").mkdir()
     good = root / "images" / "cell1.png"
     (tmp_path / "copy" / "cell1.png").write_bytes(good.read_bytes())
     files = [str(tmp_path / "broken.png"), str(good), str(tmp_path / "copy" / "cell1.png")]
-    arguments = ["--source", "prediction", "--weights", weights, "--save", "label-map"]
-    status, written = run(config, tmp_path, *arguments, "--images", *files)
+    arguments = ["--source", "prediction", "--save", "label-map"]
+    status, written = run(model, tmp_path, *arguments, "--images", *files)
     assert status == 1
     assert "broken.png cannot be read" in capsys.readouterr().err
     assert written == ["cell1.png", "cell1.png", "cell1_2.png", "cell1_2.png"]
@@ -133,44 +137,48 @@ def test_dump_of_a_run_is_a_config_file(config, dataset, weights, tmp_path):
         (["--source", "annotation", "--dataset", "absent"], "no data set 'absent'"),
         (["--source", "annotation", "--max-images", "0"], "--max-images is 0"),
         (["--source", "prediction"], "No weights"),
-        (["--source", "prediction", "--weights", "absent.pth"], "absent.pth"),
         (["--source", "prediction", "--sort", "worst", "--images", "a.png"], "--sort needs"),
-        (["--source", "annotation", "--compare", "a.yaml", "a.pth"], "--compare needs --source"),
-        (["--source", "prediction", "--compare", "a.yaml", "a.pth", "--internals"], "leave out"),
+        (["--source", "annotation", "--model", "a.yaml:a.pth"], "second --model needs --source"),
+        (["--source", "prediction", "--model", "a.yaml:a.pth", "--internals"], "leave out"),
     ],
 )
 def test_what_a_user_gets_wrong_is_a_sentence(config, tmp_path, arguments, sentence):
     with pytest.raises(UserError, match=sentence):
-        run(config, tmp_path, *arguments)
+        run(f"{config}:", tmp_path, *arguments)
 
 
-def test_several_models_in_one_picture(config, dataset, weights, tmp_path):
+def test_absent_weights_are_a_sentence(config, tmp_path):
+    with pytest.raises(UserError, match="absent.pth"):
+        run(f"{config}:absent.pth", tmp_path, "--source", "prediction")
+
+
+def test_several_models_in_one_picture(config, dataset, model, tmp_path):
     other = str(Path(config).with_name("classical_shapes.yaml"))
-    arguments = ["--source", "prediction", "--dataset", dataset[0], "--weights", weights]
-    status, files = run(config, tmp_path, *arguments, "--max-images", "2")
+    arguments = ["--source", "prediction", "--dataset", dataset[0]]
+    status, files = run(model, tmp_path, *arguments, "--max-images", "2")
     widths = [Image.open(tmp_path / "out" / file).width for file in files]
-    arguments += ["--compare", other, "", "--compare", config, weights]
-    status, files = run(config, tmp_path, *arguments, "--max-images", "2")
+    arguments += ["--model", f"{other}:", "--model", model]
+    status, files = run(model, tmp_path, *arguments, "--max-images", "2")
     assert status == 0 and files == ["cell0.png", "cell1.png"]
     # Four panels in place of three.
     assert Image.open(tmp_path / "out" / files[0]).width == pytest.approx(4 / 3 * widths[0], 0.05)
 
 
-def test_several_models_on_a_folder(config, dataset, weights, tmp_path):
+def test_several_models_on_a_folder(config, dataset, model, tmp_path):
     _, root = dataset
     other = str(Path(config).with_name("classical_shapes.yaml"))
-    arguments = ["--source", "prediction", "--weights", weights, "--compare", other, ""]
-    status, files = run(config, tmp_path, *arguments, "--images", str(root / "images"))
+    arguments = ["--source", "prediction", "--model", f"{other}:"]
+    status, files = run(model, tmp_path, *arguments, "--images", str(root / "images"))
     assert status == 0 and files == ["cell0.png", "cell1.png", "cell2.png"]
-    panel = visualize.panels.drawing.display_scale(64, 64) * 64
+    panel = drawing.display_scale(64, 64) * 64
     width = Image.open(tmp_path / "out" / "cell0.png").width
-    assert width == 3 * panel + 2 * visualize.panels.drawing.GAP
+    assert width == 3 * panel + 2 * drawing.GAP
 
 
 def test_titles_tell_models_apart():
-    models = [("a/x.yaml", "one.pth"), ("b/x.yaml", "two.pth"), ("y.yaml", "one.pth")]
+    models = [("x", "one.pth"), ("x", "two.pth"), ("y", "one.pth")]
     assert visualize.model_titles(models) == ["x, one", "x, two", "y"]
-    assert visualize.model_titles([("x.yaml", ""), ("x.yaml", "a.pth")]) == ["x", "x, a"]
+    assert visualize.model_titles([("x", ""), ("x", "a.pth")]) == ["x", "x, a"]
 
 
 @pytest.fixture
@@ -184,117 +192,47 @@ def folder(dataset, tmp_path):
     return path
 
 
-def test_folders_are_their_images_by_name(folder, dataset, capsys):
-    single = str(dataset[1] / "images" / "cell2.png")
-    paths = visualize.image_paths([single, str(folder), "absent.png"])
-    assert [path.name for path in paths] == ["cell2.png", "a.tif", "b.png", "absent.png"]
-    said = capsys.readouterr().err
-    assert "files that are no images, left out: 1, such as notes.txt" in said
-    visualize.image_paths([str(dataset[1] / "images")])
-    assert capsys.readouterr().err == ""
-
-
-def test_a_folder_without_images_is_a_sentence(config, weights, tmp_path):
+def test_a_folder_without_images_is_a_sentence(model, tmp_path):
     (tmp_path / "empty").mkdir()
-    arguments = ["--source", "prediction", "--weights", weights, "--images"]
+    arguments = ["--source", "prediction", "--images"]
     with pytest.raises(UserError, match=r"empty of --images has no image .* \(other files: 0"):
-        run(config, tmp_path, *arguments, str(tmp_path / "empty"))
+        run(model, tmp_path, *arguments, str(tmp_path / "empty"))
 
 
-def test_prediction_on_a_folder(config, folder, weights, tmp_path, capsys):
-    arguments = ["--source", "prediction", "--weights", weights, "--max-images", "1", "--images"]
-    status, files = run(config, tmp_path, *arguments, str(folder))
+def test_prediction_on_a_folder(model, folder, tmp_path, capsys):
+    arguments = ["--source", "prediction", "--max-images", "1", "--images"]
+    status, files = run(model, tmp_path, *arguments, str(folder))
     assert status == 0 and files == ["a.png"]
     assert "|" not in capsys.readouterr().err  # no bar where nobody looks
 
 
-def test_images_of_one_name_keep_their_ids_apart(config, dataset, folder):
-    Image.open(dataset[1] / "images" / "cell0.png").save(folder / "cell0.png")
-    images = [str(folder), str(dataset[1] / "images" / "cell0.png")]
-    start = ["--config-file", config, "--source", "prediction"]
-    args = visualize.parse_args([*start, "--images", *images])
-    dicts, _ = visualize.images_to_predict(load_cfg(config, OPTIONS), args)
-    ids = [item["image_id"] for item in dicts]
-    assert ids == ["a.tif", "b.png", str(folder / "cell0.png"), images[1]]
-
-
-class Terminal(io.StringIO):
-    """A stream to which somebody looks."""
-
-    def isatty(self):
-        return True
-
-
-def test_a_bar_at_a_terminal(monkeypatch):
-    monkeypatch.setattr(visualize.sys, "stderr", Terminal())
-    assert list(visualize.progress([1, 2, 3])) == [1, 2, 3]
-    assert "3/3" in visualize.sys.stderr.getvalue()
-    monkeypatch.setattr(visualize.sys, "stderr", io.StringIO())
-    assert list(visualize.progress([1, 2, 3])) == [1, 2, 3]
-    assert visualize.sys.stderr.getvalue() == ""
-
-
-def test_the_bar_can_be_switched_off():
-    """In a process of its own: tqdm reads its environment when it is imported."""
-    code = (
-        "import sys; sys.path.insert(0, 'tools'); import visualize; sys.stderr.isatty = lambda: 1;"
-        "list(visualize.progress([1, 2])); list(visualize.tqdm([1, 2, 3], disable=False))"
-    )
-    said = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(visualize.__file__).parents[1],
-        env={**os.environ, "TQDM_DISABLE": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stderr
-    assert "2/2" not in said and "3/3" in said
-
-
-def test_internals_of_an_unknown_way_are_refused_at_once(repository_root, tmp_path):
+def test_internals_of_an_unknown_method_are_refused_at_once(repository_root, tmp_path):
     config = repository_root / "configs" / "Nuclei" / "classical.yaml"
     with pytest.raises(UserError, match="cannot draw OtsuWatershed"):
         run(str(config), tmp_path, "--source", "prediction", "--internals", "--images", "a.png")
 
 
 def test_keys_after_files_are_keys():
-    start = ["--config-file", "c.yaml", "--source", "prediction", "--images"]
+    start = ["--model", "c.yaml", "--source", "prediction", "--images"]
     args = visualize.parse_args([*start, "a.png", "B.PNG", "MODEL.DEVICE", "cpu"])
     assert args.images == ["a.png", "B.PNG"] and args.opts == ["MODEL.DEVICE", "cpu"]
 
 
-def test_compare_pooling(config, dataset, weights, tmp_path, capsys, monkeypatch):
-    load = compare_pooling.load_cfg
-    monkeypatch.setattr(compare_pooling, "load_cfg", lambda f, o: load(f, [*OPTIONS, *o]))
-    sides = ["--align", config, weights, "--pool", config, weights]
-    compare_pooling.main([*sides, "--dataset", dataset[0], "--output", str(tmp_path)])
-    results = json.loads((tmp_path / "comparison.json").read_text())
-    assert results["models"]["RoIAlign"] == results["models"]["RoIPool"]
-    assert set(results["models"]["RoIAlign"]) == set(compare_pooling.FIGURES)
-    assert results["offset_pixels"]["ROIPool"]["std"] > 1
-    assert "segm AP75" in capsys.readouterr().out
-
-
-def test_compare_pooling_needs_both_models():
-    with pytest.raises(UserError, match="both"):
-        compare_pooling.parse_args(["--align", "a.yaml", "a.pth"])
-
-
-def test_image_files_need_no_data_set(config, dataset, weights, tmp_path, capsys):
+def test_image_files_need_no_data_set(model, dataset, tmp_path, capsys):
     lost = "test_visualize_lost_set"
     if lost not in DatasetCatalog.list():
         register_coco_dataset(lost, tmp_path / "lost.json", tmp_path)
     image = str(dataset[1] / "images" / "cell1.png")
-    arguments = ["--source", "prediction", "--weights", weights, "--save", "coco-json"]
+    arguments = ["--source", "prediction", "--save", "coco-json"]
     arguments += ["--images", image]
     options = [*OPTIONS, "DATASETS.TEST", str((lost,))]
-    status, files = run(config, tmp_path, *arguments, options=options)
+    status, files = run(model, tmp_path, *arguments, options=options)
     assert status == 0 and "cell1.png" in files
     assert "lost.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("source", ["annotation", "dataloader", "prediction"])
-def test_a_stock_set_without_files_is_a_sentence(config, weights, tmp_path, source):
+def test_a_stock_set_without_files_is_a_sentence(config, tmp_path, source):
     name = f"test_visualize_stock_{source}"
     register_coco_instances(name, {}, str(tmp_path / "lost.json"), str(tmp_path))
     with pytest.raises(UserError, match="lost.json"):

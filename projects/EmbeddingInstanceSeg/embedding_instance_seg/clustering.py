@@ -4,39 +4,28 @@ Shapes: P pixels, E embedding channels, K clusters. Labels are (P,) int64, 0..K-
 Everything runs on the device of its input and, where that is half precision, in float32.
 """
 
-import functools
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from instance_seg_common.errors import UserError
 
-from .segments import at_least_float32, segment_mean
+from .search import PixelLine, PixelSearch, in_turn
+from .segments import at_least_float32, without_autocast
 
 CANDIDATE_RADIUS = 1.75  # bandwidths around a point in which candidates are looked for
 CANDIDATE_REACH = 0.75  # bandwidths that a mean may be away from that point: 0.75 + 1 <= 1.75
-SEARCH_STEP = 256  # pixels looked at in one step for the next one without a cluster
 HALF_WIDTH = math.sqrt(2 * math.log(2))  # sigmas at which a Gaussian is one half
-BLOCK_NUMBERS = 2**19  # distances held at a time: 2 MiB in float32, which caches hold
 
 
-def _without_autocast(function):
-    """The function without gradients, in the precision of its own choice."""
-
-    @functools.wraps(function)
-    def wrapped(embeddings, *args, **kwargs):
-        with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
-            return function(embeddings, *args, **kwargs)
-
-    return wrapped
-
-
-def _left_over(embeddings):
+def _left_over(embeddings: Tensor) -> Tensor:
     """(P,) int64 of -1."""
     return torch.full((len(embeddings),), -1, device=embeddings.device)
 
 
-def _finite(embeddings):
+def _finite(embeddings: Tensor) -> "tuple[Tensor, Tensor]":
     """Pixels whose squares are finite numbers: (n,) int64 which of all P, (n, E) their embeddings.
 
     The embeddings are moved so that their mean is 0: small numbers make small rounding errors.
@@ -47,25 +36,16 @@ def _finite(embeddings):
     return index, points - points.mean(0)
 
 
-def _in_turn(order, waiting):
-    """The first of the pixels that is still waiting, again and again until none is.
-
-    Args:
-        order (Tensor): (n,) int64 pixels.
-        waiting (Tensor): (P,) bool; the caller changes it from one to the next.
-
-    Yields:
-        int: a pixel.
-    """
-    for block in order.split(SEARCH_STEP):
-        found = waiting[block].nonzero()
-        while len(found):
-            yield int(block[found[0]])
-            found = waiting[block].nonzero()
-
-
-@_without_autocast
-def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, max_failures=300, seed=0):
+@without_autocast
+def mean_shift(
+    embeddings: Tensor,
+    *,
+    bandwidth: float,
+    min_size: int = 1,
+    max_iterations: int = 100,
+    max_failures: int = 300,
+    seed: int = 0,
+) -> Tensor:
     """One cluster after another: the pixels around a random one, around their mean, and so on.
 
     Repeats until every pixel is in a cluster: draw a random pixel without one; take all pixels
@@ -90,16 +70,16 @@ def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, max_fai
     """
     index, points = _finite(embeddings)
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
-    search = _Search(points)
+    search = PixelSearch(points)
     labels = torch.full_like(index, -1)
     waiting = torch.ones_like(index, dtype=torch.bool)
     failures = 0
-    for found, start in enumerate(_in_turn(order.to(index.device), waiting)):
+    for number, start in enumerate(in_turn(order.to(index.device), waiting)):
         if search.count < min_size or failures == max_failures:
             break
-        positions = _shift(search, points[start], bandwidth, max_iterations)
+        positions = _shift(search, points[start], bandwidth, max_iterations=max_iterations)
         members = search.index[positions]
-        labels[members], waiting[members] = found, False
+        labels[members], waiting[members] = number, False
         search.remove(positions)
         failures = failures + 1 if len(members) < min_size else 0
     result = _left_over(embeddings)
@@ -107,7 +87,7 @@ def mean_shift(embeddings, *, bandwidth, min_size=1, max_iterations=100, max_fai
     return result
 
 
-def _shift(search, point, bandwidth, max_iterations):
+def _shift(search: PixelSearch, point: Tensor, bandwidth: float, *, max_iterations: int) -> Tensor:
     """Positions (m,) of the cluster that the shifts from a point end in.
 
     Only the candidates around a point can be within the bandwidth of a mean that is near it: the
@@ -133,48 +113,7 @@ def _shift(search, point, bandwidth, max_iterations):
     return members if len(members) else near[squares.argmin()][None]
 
 
-class _Search:
-    """The pixels around a point, among those that are not removed.
-
-    Attributes:
-        index (Tensor): (n,) int64, the number of each pixel among those that it began with.
-        points (Tensor): (n, E) float; positions are those in here.
-        count (int): how many are not removed.
-    """
-
-    def __init__(self, points):
-        self.index = torch.arange(len(points), device=points.device)
-        self.points = points
-        self.count = len(points)
-        self._squares = points.square().sum(1)  # inf: removed, farther away than anything
-        # Bound on the rounding error of |x|^2 - 2 x.c + |c|^2; too many candidates do no harm.
-        largest = float(self._squares.max()) if self.count else 0.0
-        self._slack = 8 * (points.shape[1] + 2) * torch.finfo(points.dtype).eps * largest
-
-    def around(self, point, radius):
-        """One matrix-vector product over all pixels.
-
-        Returns:
-            tuple[Tensor, Tensor, Tensor]: (m,) int64 positions of all pixels within the radius
-            and a few more; (m, E) from the point to them; (m,) its square, without cancellation.
-        """
-        limit = radius**2 + self._slack - point.dot(point)
-        squares = torch.addmv(self._squares, self.points, point, alpha=-2)
-        near = (squares <= limit).nonzero().squeeze(1)
-        offsets = self.points.index_select(0, near) - point
-        return near, offsets, offsets.square().sum(1)
-
-    def remove(self, positions):
-        """These are not found any more; once that holds for half of all, they are dropped."""
-        self._squares[positions] = math.inf
-        self.count -= len(positions)
-        if 2 * self.count < len(self.index):
-            kept = (self._squares != math.inf).nonzero().squeeze(1)
-            self.index, self._squares = self.index[kept], self._squares[kept]
-            self.points = self.points.index_select(0, kept)
-
-
-def _by_size(labels, min_size):
+def _by_size(labels: Tensor, min_size: int) -> Tensor:
     """Labels renamed in the order of falling size (then of the label); small clusters are -1."""
     sizes = torch.bincount(labels[labels >= 0])
     order = sizes.argsort(descending=True, stable=True)
@@ -184,25 +123,7 @@ def _by_size(labels, min_size):
     return renamed[labels]
 
 
-def sklearn_mean_shift(embeddings, *, bandwidth, min_size=1):
-    """Mean shift of scikit-learn with binned seeds: every pixel goes to its nearest mode.
-
-    Args:
-        embeddings (Tensor): (P, E) float.
-        bandwidth (float): > 0, in units of the embedding.
-        min_size (int): smaller clusters are left over.
-
-    Returns:
-        Tensor: (P,) int64, 0..K-1 in the order of falling size, -1 = left over.
-
-    Raises:
-        UserError: scikit-learn is not installed.
-    """
-    estimator = _from_sklearn("MeanShift")(bandwidth=bandwidth, bin_seeding=True)
-    return _fit(estimator, embeddings, min_size) if len(embeddings) else _left_over(embeddings)
-
-
-def hdbscan(embeddings, *, min_size=1):
+def hdbscan(embeddings: Tensor, *, min_size: int = 1) -> Tensor:
     """HDBSCAN of scikit-learn: clusters of any density and no bandwidth.
 
     Args:
@@ -218,14 +139,30 @@ def hdbscan(embeddings, *, min_size=1):
     Deviates: HDBSCAN finds two clusters or none; where it finds none, all pixels are one.
     """
     min_size = max(min_size, 2)
-    estimator = _from_sklearn("HDBSCAN")(min_cluster_size=min_size, copy=True)
-    if len(embeddings) < min_size:
-        return _left_over(embeddings)
-    labels = _fit(estimator, embeddings, min_size)
-    return labels if (labels >= 0).any() else torch.zeros_like(labels)
+    settings = {"min_cluster_size": min_size, "copy": True}
+    labels = scikit_learn_clusters("HDBSCAN", embeddings, min_size=min_size, **settings)
+    alone = len(embeddings) >= min_size and bool((labels < 0).all())
+    return torch.zeros_like(labels) if alone else labels
 
 
-def _from_sklearn(name):
+def scikit_learn_clusters(
+    name: str, embeddings: Tensor, *, min_size: int, **settings: Any
+) -> Tensor:
+    """The clusters of an estimator of ``sklearn.cluster``.
+
+    Args:
+        name (str): of the estimator.
+        embeddings (Tensor): (P, E) float; fewer than ``min_size`` are left over without it.
+        min_size (int): at least 1; smaller clusters are left over.
+        **settings: of the estimator.
+
+    Returns:
+        Tensor: (P,) int64, 0..K-1 in the order of falling size, -1 = left over; pixels whose
+        embedding is not finite are left over.
+
+    Raises:
+        UserError: scikit-learn is not installed.
+    """
     try:
         import sklearn.cluster
     except ImportError as error:
@@ -233,19 +170,25 @@ def _from_sklearn(name):
             f"Clustering with {name} needs scikit-learn, which is not installed: "
             "run `pip install scikit-learn`, or choose another clustering."
         ) from error
-    return getattr(sklearn.cluster, name)
-
-
-def _fit(estimator, embeddings, min_size):
-    index, points = _finite(embeddings.detach())
     result = _left_over(embeddings)
-    labels = torch.from_numpy(estimator.fit_predict(points.cpu().numpy()))
-    result[index] = labels.to(index)
+    if len(embeddings) < min_size:
+        return result
+    estimator = getattr(sklearn.cluster, name)(**settings)
+    index, points = _finite(embeddings.detach())
+    result[index] = torch.from_numpy(estimator.fit_predict(points.cpu().numpy())).to(index)
     return _by_size(result, min_size)
 
 
-@_without_autocast
-def seeded(embeddings, seeds, bandwidths, *, seed_threshold=0.5, min_size=1, max_failures=300):
+@without_autocast
+def seeded(
+    embeddings: Tensor,
+    seeds: Tensor,
+    bandwidths: Tensor,
+    *,
+    seed_threshold: float = 0.5,
+    min_size: int = 1,
+    max_failures: int = 300,
+) -> Tensor:
     """Clusters around the pixels that look most like a centre, as wide as these say.
 
     Repeats: of the pixels without a cluster, the one with the highest seed value is a centre and
@@ -270,12 +213,12 @@ def seeded(embeddings, seeds, bandwidths, *, seed_threshold=0.5, min_size=1, max
     index, points = _finite(embeddings)
     seeds, radii = seeds[index], HALF_WIDTH * bandwidths[index].to(points)
     centers = seeds.argsort(descending=True, stable=True)[: int((seeds >= seed_threshold).sum())]
-    line = _Line(points)
+    line = PixelLine(points)
     labels = torch.full_like(index, -1)
     free = torch.ones_like(index, dtype=torch.bool)
     waiting = free.clone()  # to be a centre
-    found = failures = 0
-    for center in _in_turn(centers, waiting):
+    count = failures = 0
+    for center in in_turn(centers, waiting):
         if failures == max_failures:
             break
         waiting[center] = False
@@ -286,80 +229,9 @@ def seeded(embeddings, seeds, bandwidths, *, seed_threshold=0.5, min_size=1, max
             continue
         free[members] = waiting[members] = False
         if len(members) >= max(min_size, 1):
-            labels[members] = found
-            found += 1
+            labels[members] = count
+            count += 1
             failures = 0
     result = _left_over(embeddings)
     result[index] = labels
     return result
-
-
-class _Line:
-    """Pixels sorted along the channel that varies most: what is near a point is in one slice."""
-
-    def __init__(self, points):
-        self._channel = int(points.square().sum(0).argmax())
-        self._coordinates, self._index = points[:, self._channel].sort()
-        self._points = points.index_select(0, self._index)
-
-    def around(self, point, radius):
-        """(m,) int64: pixels that are less than the radius from the point."""
-        reach = radius * point.new_tensor([-1.001, 1.001])  # more than rounding
-        begin, end = torch.searchsorted(self._coordinates, point[self._channel] + reach).tolist()
-        squares = (self._points[begin:end] - point).square().sum(1)
-        return self._index[begin:end][squares < radius.square()]
-
-
-@_without_autocast
-def centers_of(embeddings, labels):
-    """Mean embedding of every cluster.
-
-    Args:
-        embeddings (Tensor): (P, E) float.
-        labels (Tensor): (P,) int64, 0..K-1, < 0 = left over.
-
-    Returns:
-        Tensor: (K, E) float; K is the largest label + 1.
-    """
-    members = (labels >= 0).nonzero().squeeze(1)
-    owners = labels[members]
-    count = int(owners.max()) + 1 if len(owners) else 0
-    return segment_mean(at_least_float32(embeddings[members]), owners, count)
-
-
-@_without_autocast
-def assign(embeddings, centers, bandwidths, reach):
-    """The nearest centre of every pixel, counted in bandwidths of that centre.
-
-    Args:
-        embeddings (Tensor): (P, E) float.
-        centers (Tensor): (K, E) float.
-        bandwidths (Tensor): (K,) float > 0, in units of the embedding.
-        reach (float): pixels farther than this many bandwidths from every centre are left over;
-            inf: none is, unless there is no centre.
-
-    Returns:
-        tuple[Tensor, Tensor]: (P,) int64 labels, 0..K-1, of equally near centres the first,
-        -1 = left over; (P,) float distances in bandwidths of the nearest centre, inf for K = 0.
-    """
-    centers = centers.to(torch.promote_types(embeddings.dtype, torch.float32))
-    bandwidths = bandwidths.to(centers)
-    labels = _left_over(embeddings)
-    distances = centers.new_full((len(embeddings),), math.inf)
-    rows = max(BLOCK_NUMBERS // max(centers.shape), 1)
-    for begin in range(0, len(embeddings) if len(centers) else 0, rows):
-        block = slice(begin, begin + rows)
-        points = embeddings[block].to(centers.dtype)
-        labels[block] = nearest = _nearest(points, centers, bandwidths)
-        distances[block] = (points - centers[nearest]).norm(dim=1) / bandwidths[nearest]
-    labels[~(distances <= reach)] = -1
-    return labels, distances
-
-
-def _nearest(points, centers, bandwidths):
-    """(n,) int64: the centre with the least distance over bandwidth."""
-    middle = centers.mean(0)  # small numbers make small rounding errors
-    points, centers = points - middle, centers - middle
-    squares = torch.addmm(centers.square().sum(1), points, centers.T, alpha=-2)
-    squares.add_(points.square().sum(1, keepdim=True)).mul_(bandwidths.pow(-2))
-    return squares.argmin(1)

@@ -1,9 +1,14 @@
 """Config keys of ``EmbeddingInstanceSeg``."""
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
 
 from instance_seg_common.errors import UserError
 
+NODE = "MODEL.EMBEDDING_INSTANCE_SEG"
 # Distances are in units of the embedding unless a comment says otherwise.
 DEFAULTS = {
     "NUM_CLASSES": 80,  # thing classes, without background
@@ -18,8 +23,6 @@ DEFAULTS = {
     "COORDINATES": False,  # the decoder sees x and y, -1 to 1 over the image
     "SEMI_CONVOLUTIONAL": False,  # add the pixel's position to the first two channels
     "POSITION_UNIT": 32.0,  # pixels of the network input that make 1 in the embedding
-    "LEARNED_BANDWIDTH": False,  # predict seeds and bandwidths; the Lovasz hinge trains them
-    "INITIAL_BANDWIDTH": 0.5,  # of every pixel before training
     # Losses
     "DELTA_VAR": 0.5,  # no pull within this distance of the mean
     "DELTA_DIST": 1.5,  # no push between means farther apart than twice this
@@ -28,13 +31,11 @@ DEFAULTS = {
     "VARIANCE_WEIGHT": 1.0,  # weight of the pull to the mean
     "DISTANCE_WEIGHT": 1.0,  # weight of the push between means
     "REGULARIZATION_WEIGHT": 0.001,  # weight of the means' distance to the origin
-    "MASK_WEIGHT": 1.0,  # weight of the Lovasz hinge, with LEARNED_BANDWIDTH
-    "BANDWIDTH_WEIGHT": 1.0,  # weight of the variance of log bandwidth within an instance
-    "SEED_WEIGHT": 1.0,  # weight of the seed map's squared error
     # Inference
-    "CLUSTERING": "mean_shift",  # mean_shift, sklearn_mean_shift, hdbscan or seeded
+    # mean_shift, hdbscan, or seeded: the network predicts seeds and bandwidths, which the Lovasz
+    # hinge trains in place of variance and distance.
+    "CLUSTERING": "mean_shift",
     "BANDWIDTH": 1.5,  # radius of a cluster: DELTA_DIST is half the way to the next mean
-    "MAX_ITERATIONS": 100,  # shifts of one mean
     "SEED_THRESHOLD": 0.5,  # least value of the seed map at a centre, 0 to 1
     "MIN_CLUSTER_SIZE": 8,  # cells of the OUTPUT_STRIDE grid; smaller clusters are left over
     "REACH": 0.0,  # an instance takes pixels up to this many bandwidths away; 0 = any distance
@@ -43,24 +44,60 @@ DEFAULTS = {
     # closeness of its pixels to its centre), seed (value at its centre). [] = all scores 1.
     "SCORE": ["probability", "compactness"],
     "CLASS_AGNOSTIC": False,  # push and cluster classes together; pixels vote on the class
-    "CLUSTERING_SEED": 0,  # of the random order in which mean_shift visits pixels
 }
 
-# Keys of earlier versions: (default that it had, what became of it) by the dotted key.
-REMOVED_KEYS = {}
+
+class RemovedKey(NamedTuple):
+    """A key of earlier versions: the default that it had, and a sentence on what became of it."""
+
+    default: Any
+    sentence: str
 
 
-def add_embedding_instance_seg_config(cfg):
+REMOVED_KEYS = {
+    f"{NODE}.LEARNED_BANDWIDTH": RemovedKey(
+        False,
+        "Delete the line: CLUSTERING seeded implies seeds and bandwidths that the network learns, "
+        "and no other clustering has them.",
+    ),
+    f"{NODE}.INITIAL_BANDWIDTH": RemovedKey(
+        0.5, "Delete the line: every bandwidth is 0.5 before training."
+    ),
+    f"{NODE}.MAX_ITERATIONS": RemovedKey(
+        100, "Delete the line: mean_shift moves a mean at most 100 times."
+    ),
+    f"{NODE}.CLUSTERING_SEED": RemovedKey(
+        0, "Delete the line: mean_shift visits pixels in the order of random seed 0."
+    ),
+    f"{NODE}.MASK_WEIGHT": RemovedKey(
+        1.0, "Delete the line: the Lovasz hinge has weight 1; SEMANTIC_WEIGHT weighs the rest."
+    ),
+    f"{NODE}.BANDWIDTH_WEIGHT": RemovedKey(
+        1.0, "Delete the line: the variance of the bandwidths has weight 1."
+    ),
+    f"{NODE}.SEED_WEIGHT": RemovedKey(
+        1.0, "Delete the line: the error of the seed map has weight 1."
+    ),
+}
+
+
+def add_embedding_instance_seg_config(cfg: CfgNode) -> None:
     """Register ``MODEL.EMBEDDING_INSTANCE_SEG`` on ``cfg``; a second call changes nothing.
 
+    A key of an earlier version in a file that is merged later raises yacs's KeyError, which says
+    what became of it.
+
     Args:
-        cfg (detectron2.config.CfgNode): not frozen.
+        cfg (detectron2.config.CfgNode): not frozen; the root.
     """
-    if "EMBEDDING_INSTANCE_SEG" not in cfg.MODEL:
-        cfg.MODEL.EMBEDDING_INSTANCE_SEG = CfgNode(DEFAULTS)
+    if "EMBEDDING_INSTANCE_SEG" in cfg.MODEL:
+        return
+    cfg.MODEL.EMBEDDING_INSTANCE_SEG = CfgNode(DEFAULTS)
+    for key, (_, sentence) in REMOVED_KEYS.items():
+        cfg.register_renamed_key(key, "(removed)", message=sentence)
 
 
-def check_node(node, shapes):
+def check_node(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> None:
     """Check that values fit together.
 
     Args:
@@ -70,24 +107,21 @@ def check_node(node, shapes):
     Raises:
         UserError: they do not.
     """
-    located, learned = node.SEMI_CONVOLUTIONAL, node.LEARNED_BANDWIDTH
-    absent = [name for name in node.IN_FEATURES if name not in shapes]
-    uneven = node.NORM == "GN" and (node.CHANNELS % 32 or node.HEAD_CHANNELS % 32)
-    problems = {
-        "OUTPUT_STRIDE": node.OUTPUT_STRIDE not in (2, 4) and "it can be 2 or 4",
-        "IN_FEATURES": (absent or not node.IN_FEATURES)
-        and f"the backbone has {', '.join(shapes)}: choose among these",
-        "CHANNELS": uneven and "with NORM GN, CHANNELS and HEAD_CHANNELS are multiples of 32",
-        "EMBEDDING_DIM": 1 + located > node.EMBEDDING_DIM
-        and "at least 1 is needed, with SEMI_CONVOLUTIONAL 2",
-        "CLUSTERING": (node.CLUSTERING == "seeded" and not learned)
-        and "it reads seeds and bandwidths from the network: set LEARNED_BANDWIDTH True and "
-        "train, or choose mean_shift",
-        "SCORE": ("seed" in node.SCORE and not learned)
-        and "only a network with LEARNED_BANDWIDTH True has seeds",
-    }
-    for key in ("POSITION_UNIT", "INITIAL_BANDWIDTH", "BANDWIDTH"):
-        problems[key] = node[key] <= 0 and "it must be above 0"
-    for key, problem in problems.items():
-        if problem:
-            raise UserError(f"MODEL.EMBEDDING_INSTANCE_SEG.{key} is {node[key]}; {problem}.")
+    absent = set(node.IN_FEATURES) - set(shapes)
+    uneven = any(channels % 32 for channels in (node.CHANNELS, node.HEAD_CHANNELS))
+    levels = f"the backbone has {', '.join(shapes)}: choose among these"
+    room = "at least 1 is needed, with SEMI_CONVOLUTIONAL 2"
+    seeds = "only a network with CLUSTERING seeded has seeds"
+    groups = "with NORM GN, CHANNELS and HEAD_CHANNELS are multiples of 32"
+    checks = (
+        ("OUTPUT_STRIDE", node.OUTPUT_STRIDE in (2, 4), "it can be 2 or 4"),
+        ("IN_FEATURES", bool(node.IN_FEATURES) and not absent, levels),
+        ("CHANNELS", not (uneven and node.NORM == "GN"), groups),
+        ("EMBEDDING_DIM", node.EMBEDDING_DIM > node.SEMI_CONVOLUTIONAL, room),
+        ("SCORE", "seed" not in node.SCORE or node.CLUSTERING == "seeded", seeds),
+        ("POSITION_UNIT", node.POSITION_UNIT > 0, "it must be above 0"),
+        ("BANDWIDTH", node.BANDWIDTH > 0, "it must be above 0"),
+    )
+    for key, fits, problem in checks:
+        if not fits:
+            raise UserError(f"{NODE}.{key} is {node[key]}; {problem}.")

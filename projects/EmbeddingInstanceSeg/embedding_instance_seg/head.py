@@ -5,15 +5,19 @@ Shape shorthand in this module:
     H, W: padded network input   s: output stride   h, w: H / s, W / s
 """
 
+import functools
 import math
+from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from detectron2.layers import Conv2d, get_norm
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 # exp of these bounds the learned bandwidth, in units of the embedding.
 LOG_BANDWIDTH_RANGE = (-6.0, 4.0)
+INITIAL_BANDWIDTH = 0.5  # of every pixel before training, in units of the embedding
 
 
 class PyramidDecoder(nn.Module):
@@ -37,8 +41,16 @@ class PyramidDecoder(nn.Module):
     """
 
     def __init__(
-        self, in_channels, channels, out_channels, output_stride, detail, coordinates, norm
-    ):
+        self,
+        in_channels: Sequence[int],
+        *,
+        channels: int,
+        out_channels: int,
+        output_stride: int,
+        detail: bool,
+        coordinates: bool,
+        norm: str,
+    ) -> None:
         super().__init__()
         self.output_stride = output_stride
         self.coordinates = coordinates
@@ -47,10 +59,13 @@ class PyramidDecoder(nn.Module):
         self.detail = None
         if detail:
             widths = [3] + [out_channels] * int(math.log2(output_stride))
-            convs = [_conv(a, b, norm, stride=2) for a, b in zip(widths, widths[1:])]
-            self.detail = nn.Sequential(*convs)
+            self.detail = nn.Sequential(
+                *(_conv(a, b, norm, stride=2) for a, b in zip(widths, widths[1:]))
+            )
 
-    def forward(self, features, images, image_sizes):
+    def forward(
+        self, features: Sequence[Tensor], images: Tensor, image_sizes: "Sequence[tuple[int, int]]"
+    ) -> Tensor:
         """
         Args:
             features (list[Tensor]): (B, C_l, H_l, W_l) float, finest first.
@@ -61,10 +76,13 @@ class PyramidDecoder(nn.Module):
             Tensor: (B, out_channels, h, w) float.
         """
         height, width = features[0].shape[-2:]
-        fused = sum(_resize(conv(x), (height, width)) for conv, x in zip(self.levels, features))
+        levels = (_resize(conv(x), (height, width)) for conv, x in zip(self.levels, features))
+        fused = functools.reduce(torch.add, levels)
         if self.coordinates:
             stride = images.shape[-1] // width
-            grid = relative_positions(image_sizes, height, width, stride, fused.device)
+            grid = relative_positions(
+                image_sizes, height=height, width=width, stride=stride, device=fused.device
+            )
             fused = torch.cat([fused, grid.to(fused.dtype)], dim=1)
         size = [n // self.output_stride for n in images.shape[-2:]]
         fused = _resize(self.fuse(fused), size)
@@ -83,53 +101,59 @@ class EmbeddingHead(nn.Module):
         position_unit (float or None): pixels of the network input that make 1 in the embedding;
             None: a plain embedding. Source: Novotny et al. 2018 (Semi-convolutional operators),
             Eq. 3: the position is added to the first two channels.
-        initial_bandwidth (float or None): of every pixel before training, in units of the
-            embedding; None: no seeds and no bandwidths. Source: Neven et al. 2019.
+        seeds (bool): predict seeds and bandwidths, too. Source: Neven et al. 2019.
     """
 
     def __init__(
-        self, decoder, channels, num_classes, embedding_dim, norm, position_unit, initial_bandwidth
-    ):
+        self,
+        decoder: PyramidDecoder,
+        *,
+        channels: int,
+        num_classes: int,
+        embedding_dim: int,
+        norm: str,
+        position_unit: Optional[float] = None,
+        seeds: bool = False,
+    ) -> None:
         super().__init__()
         self.decoder = decoder
         self.position_unit = position_unit
         self.semantic = _branch(channels, num_classes + 1, norm)
         self.embedding = _branch(channels, embedding_dim, norm)
-        self.instance = None
-        if initial_bandwidth is not None:
-            self.instance = _branch(channels, 2, norm)
-            # The last layer starts near its bias, so that all bandwidths start equal.
-            nn.init.normal_(self.instance[-1].weight, std=0.001)
-            with torch.no_grad():
-                self.instance[-1].bias.copy_(torch.tensor([0.0, math.log(initial_bandwidth)]))
+        self.instance = _seed_branch(channels, norm) if seeds else None
 
-    def forward(self, features, images, image_sizes):
+    def forward(
+        self, features: Sequence[Tensor], images: Tensor, image_sizes: "Sequence[tuple[int, int]]"
+    ) -> "dict[str, Tensor]":
         """
         Args:
             features, images, image_sizes: of :meth:`PyramidDecoder.forward`.
 
         Returns:
             dict[str, Tensor]: ``semantic`` (B, C + 1, h, w), the last channel background, and
-            ``embedding`` (B, E, h, w); with bandwidths also ``seed`` (B, h, w) logits and
+            ``embedding`` (B, E, h, w); with seeds also ``seed`` (B, h, w) logits and
             ``log_bandwidth`` (B, h, w). All float32.
         """
         x = self.decoder(features, images, image_sizes)
         outputs = {"semantic": self.semantic(x).float(), "embedding": self.embedding(x).float()}
         if self.position_unit is not None:
-            outputs["embedding"] = self._add_positions(outputs["embedding"])
+            outputs["embedding"] = self._add_positions(outputs["embedding"], self.position_unit)
         if self.instance is not None:
             seed, log_bandwidth = self.instance(x).float().unbind(dim=1)
             outputs["seed"] = seed
             outputs["log_bandwidth"] = log_bandwidth.clamp(*LOG_BANDWIDTH_RANGE)
         return outputs
 
-    def _add_positions(self, embedding):
-        grid = positions(*embedding.shape[-2:], self.decoder.output_stride, embedding.device)
-        located = embedding[:, :2] + grid / self.position_unit
+    def _add_positions(self, embedding: Tensor, unit: float) -> Tensor:
+        height, width = embedding.shape[-2:]
+        grid = positions(height, width, self.decoder.output_stride, device=embedding.device)
+        located = embedding[:, :2] + grid / unit
         return torch.cat([located, embedding[:, 2:]], dim=1)
 
 
-def positions(height, width, stride, device=None):
+def positions(
+    height: int, width: int, stride: int, *, device: Optional[torch.device] = None
+) -> Tensor:
     """Centres of the cells of a grid.
 
     Args:
@@ -145,7 +169,14 @@ def positions(height, width, stride, device=None):
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)])
 
 
-def relative_positions(image_sizes, height, width, stride, device=None):
+def relative_positions(
+    image_sizes: "Sequence[tuple[int, int]]",
+    *,
+    height: int,
+    width: int,
+    stride: int,
+    device: Optional[torch.device] = None,
+) -> Tensor:
     """The cells' centres as a fraction of each image, whatever the padding of its batch.
 
     Args:
@@ -157,12 +188,12 @@ def relative_positions(image_sizes, height, width, stride, device=None):
     Returns:
         Tensor: (B, 2, height, width) float32: x and y, -1 to 1 over the image, more on padding.
     """
-    grid = positions(height, width, stride, device)
+    grid = positions(height, width, stride, device=device)
     sizes = torch.tensor([[w, h] for h, w in image_sizes], dtype=grid.dtype, device=device)
     return 2 * grid / sizes[:, :, None, None] - 1
 
 
-def _conv(in_channels, out_channels, norm, stride=1):
+def _conv(in_channels: int, out_channels: int, norm: str, *, stride: int = 1) -> nn.Module:
     """3 x 3 convolution, normalisation, ReLU."""
     layer = Conv2d(
         in_channels,
@@ -178,15 +209,26 @@ def _conv(in_channels, out_channels, norm, stride=1):
     return layer
 
 
-def _branch(channels, out_channels, norm):
+def _branch(channels: int, out_channels: int, norm: str) -> nn.Sequential:
     """One more convolution, then a linear layer for each pixel."""
     last = nn.Conv2d(channels, out_channels, kernel_size=1)
-    nn.init.normal_(last.weight, std=channels**-0.5)
-    nn.init.zeros_(last.bias)
+    weight, bias = last.parameters()
+    nn.init.normal_(weight, std=channels**-0.5)
+    nn.init.zeros_(bias)
     return nn.Sequential(_conv(channels, channels, norm), last)
 
 
-def _resize(x, size):
+def _seed_branch(channels: int, norm: str) -> nn.Sequential:
+    """Logit of the seed and logarithm of the bandwidth; all bandwidths start equal."""
+    branch = _branch(channels, 2, norm)
+    weight, bias = branch[-1].parameters()
+    nn.init.normal_(weight, std=0.001)  # the layer starts near its bias
+    with torch.no_grad():
+        bias.copy_(torch.tensor([0.0, math.log(INITIAL_BANDWIDTH)]))
+    return branch
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if x.shape[-2:] == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

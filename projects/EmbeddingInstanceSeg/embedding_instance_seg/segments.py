@@ -1,14 +1,37 @@
-"""Means over groups of pixels, which losses, clustering and inference share."""
+"""What losses, clustering and grouping share: precision, cells of the grid, means over groups."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def at_least_float32(x):
+def without_autocast(function: Function) -> Function:
+    """The function of embeddings, without gradients and in the precision of its own choice."""
+
+    @functools.wraps(function)
+    def wrapped(embeddings: Tensor, *args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
+            return function(embeddings, *args, **kwargs)
+
+    return cast(Function, wrapped)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
     """The tensor, in float32 where its precision is lower."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def segment_mean(values, segments, num_segments):
+def grid_cells(pixels: Tensor, stride: int) -> Tensor:
+    """The pixels of (..., H, W) at the centres of the cells of the network's grid: (..., h, w)."""
+    return pixels[..., stride // 2 :: stride, stride // 2 :: stride]
+
+
+def segment_mean(values: Tensor, segments: Tensor, num_segments: int) -> Tensor:
     """Mean of the values of each segment.
 
     Args:

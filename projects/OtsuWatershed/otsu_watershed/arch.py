@@ -1,15 +1,20 @@
 """The row without training: Otsu threshold, then watershed on the distance transform.
 
 Shapes: H, W = image as the model receives it; Ho, Wo = output size of the input dict;
-N = objects found. Importing this module registers the meta-architecture ``OtsuWatershed``.
+N = objects. Importing this module registers the meta-architecture ``OtsuWatershed``.
 """
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import BitMasks, Boxes, Instances
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instance_seg_common.errors import UserError
@@ -18,62 +23,68 @@ from instance_seg_common.errors import UserError
 _LUMA = (0.299, 0.587, 0.114)
 
 
+@dataclass(frozen=True)
+class OtsuSettings:
+    """How an image becomes objects.
+
+    Attributes:
+        smoothing: standard deviation of the Gaussian before the threshold, pixels.
+        min_distance: least distance between the centres of two objects, pixels.
+        min_area: objects with fewer pixels are dropped.
+        split: watershed; False gives plain connected components.
+    """
+
+    smoothing: float = 0.5
+    min_distance: int = 6
+    min_area: int = 20
+    split: bool = True
+
+
 @META_ARCH_REGISTRY.register()
 class OtsuWatershed(nn.Module):
     """Objects that differ from their background in grey level, split where they neck.
+
+    Args:
+        settings (OtsuSettings)
+        input_format (str): channel order of the images: "BGR", "RGB" or "L".
+        num_classes (int): of the data set; every object is given class 0.
 
     Source: Otsu 1979 (threshold); Beucher and Lantuejoul 1979 (watershed), as in scikit-image.
     """
 
     @configurable
     def __init__(
-        self,
-        *,
-        smoothing=0.5,
-        min_distance=6,
-        min_area=20,
-        split=True,
-        input_format="BGR",
-        num_classes=1,
-    ):
-        """
-        Args:
-            smoothing (float): standard deviation of the Gaussian before the threshold, pixels.
-            min_distance (int): least distance between the centres of two objects, pixels.
-            min_area (int): objects with fewer pixels are dropped.
-            split (bool): watershed; False gives plain connected components.
-            input_format (str): channel order of the images: "BGR", "RGB" or "L".
-            num_classes (int): of the data set; every object is given class 0.
-        """
+        self, *, settings: OtsuSettings, input_format: str = "BGR", num_classes: int = 1
+    ) -> None:
         super().__init__()
-        self.settings = {
-            "smoothing": smoothing,
-            "min_distance": min_distance,
-            "min_area": min_area,
-            "split": split,
-        }
+        self.settings = settings
         self.input_format = input_format
         self.num_classes = num_classes
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> "dict[str, Any]":
+        """The constructor's arguments from ``MODEL.OTSU_WATERSHED``."""
         node = cfg.MODEL.OTSU_WATERSHED
+        settings = OtsuSettings(
+            smoothing=node.SMOOTHING,
+            min_distance=node.MIN_DISTANCE,
+            min_area=node.MIN_AREA,
+            split=node.SPLIT,
+        )
         return {
-            "smoothing": node.SMOOTHING,
-            "min_distance": node.MIN_DISTANCE,
-            "min_area": node.MIN_AREA,
-            "split": node.SPLIT,
+            "settings": settings,
             "num_classes": node.NUM_CLASSES,
             "input_format": cfg.INPUT.FORMAT,
         }
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         """The CPU: there are no parameters, and scikit-image works on arrays."""
         return torch.device("cpu")
 
-    def forward(self, batched_inputs):
-        """
+    def forward(self, batched_inputs: Sequence[Mapping[str, Any]]) -> "list[dict[str, Instances]]":
+        """Detectron2's contract: see ``GeneralizedRCNN``.
+
         Args:
             batched_inputs (list[dict]): ``image`` (C, H, W) uint8, and optionally ``height`` and
                 ``width`` of the output.
@@ -92,14 +103,14 @@ class OtsuWatershed(nn.Module):
             )
         return [{"instances": self._segment(item)} for item in batched_inputs]
 
-    def _segment(self, item):
+    def _segment(self, item: Mapping[str, Any]) -> Instances:
         grey = grey_image(item["image"], self.input_format)
-        labels, scores = segment(grey, **self.settings)
+        labels, scores = segment(grey, self.settings)
         size = (item.get("height", grey.shape[0]), item.get("width", grey.shape[1]))
         return _to_instances(labels, scores, size)
 
 
-def grey_image(image, input_format):
+def grey_image(image: Tensor, input_format: str) -> np.ndarray:
     """(C, H, W) tensor to (H, W) float64 luma on the range of the image."""
     planes = image.detach().cpu().numpy().astype(np.float64)
     if len(planes) == 1:
@@ -108,12 +119,12 @@ def grey_image(image, input_format):
     return np.tensordot(weights, planes, axes=1)
 
 
-def segment(grey, *, smoothing, min_distance, min_area, split):
+def segment(grey: np.ndarray, settings: OtsuSettings) -> "tuple[np.ndarray, np.ndarray]":
     """Label the objects of one image.
 
     Args:
         grey (ndarray): (H, W) float.
-        smoothing, min_distance, min_area, split: as in `OtsuWatershed`.
+        settings (OtsuSettings)
 
     Returns:
         tuple: labels (H, W) int64, 0 = background, 1..N consecutive; scores (N,) float.
@@ -122,17 +133,21 @@ def segment(grey, *, smoothing, min_distance, min_area, split):
         UserError: scikit-image or scipy is not installed.
     """
     filters, ndimage = _import_tools()
-    smooth = ndimage.gaussian_filter(grey, smoothing)
+    smooth = ndimage.gaussian_filter(grey, settings.smoothing)
     if smooth.max() - smooth.min() < 1e-6:  # a flat image has no threshold and no objects
         return np.zeros(grey.shape, np.int64), np.zeros(0)
     threshold = filters.threshold_otsu(smooth)
     foreground = ndimage.binary_fill_holes(_foreground(smooth, threshold))
-    labels = _split(foreground, min_distance) if split else ndimage.label(foreground)[0]
-    labels = _drop_small(labels, min_area)
+    if settings.split:
+        labels = _split(foreground, settings.min_distance)
+    else:
+        labels = ndimage.label(foreground)[0]
+    labels = _drop_small(labels, settings.min_area)
     return labels, _contrast_scores(smooth, labels, threshold)
 
 
-def _import_tools():
+def _import_tools() -> "tuple[ModuleType, ModuleType]":
+    """skimage.filters and scipy.ndimage."""
     try:
         from scipy import ndimage
         from skimage import filters
@@ -143,7 +158,7 @@ def _import_tools():
     return filters, ndimage
 
 
-def _foreground(smooth, threshold):
+def _foreground(smooth: np.ndarray, threshold: float) -> np.ndarray:
     """(H, W) bool. Objects are the side of the threshold that holds less of the image border.
 
     The border rather than the area: crowded nuclei may cover more than half of an image, but
@@ -154,12 +169,12 @@ def _foreground(smooth, threshold):
     return ~bright if border.mean() > 0.5 else bright
 
 
-def _split(foreground, min_distance):
+def _split(foreground: np.ndarray, min_distance: int) -> np.ndarray:
     """Watershed on the distance to the background, one marker for each of its maxima."""
-    from scipy import ndimage
     from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
 
+    _, ndimage = _import_tools()
     # Smoothed: a plain distance transform has plateaus and ridges, each with several maxima.
     distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(foreground), 1.0)
     components = ndimage.label(foreground)[0]
@@ -171,14 +186,15 @@ def _split(foreground, min_distance):
     return watershed(-distance, markers, mask=foreground)
 
 
-def _drop_small(labels, min_area):
+def _drop_small(labels: np.ndarray, min_area: int) -> np.ndarray:
+    """Labels of the objects that are large enough, consecutive."""
     areas = np.bincount(labels.ravel())
     kept = areas >= min_area
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0)[labels]
 
 
-def _contrast_scores(smooth, labels, threshold):
+def _contrast_scores(smooth: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
     """How far the mean of an object is from the threshold, mapped to (0.5, 1].
 
     They rank objects and are no probabilities; above 0.5, so that a label map made with the usual
@@ -191,16 +207,16 @@ def _contrast_scores(smooth, labels, threshold):
     return 0.501 + 0.499 * np.clip(contrast / furthest, 0, 1)
 
 
-def _to_instances(labels, scores, size):
+def _to_instances(labels: np.ndarray, scores: np.ndarray, size: "tuple[int, int]") -> Instances:
     """Instances (Ho, Wo) from labels (H, W); ids that vanish when shrunk are dropped."""
     resized = torch.from_numpy(labels)
-    if resized.shape != tuple(size):
+    if resized.shape != size:
         resized = F.interpolate(resized[None, None].double(), size, mode="nearest-exact")[0, 0]
     ids = torch.unique(resized)
     ids = ids[ids > 0].long()
     masks = resized.long()[None] == ids[:, None, None]
     return Instances(
-        tuple(size),
+        size,
         pred_masks=masks,
         pred_boxes=Boxes(BitMasks(masks).get_bounding_boxes().tensor),
         scores=torch.from_numpy(scores)[ids - 1].float(),

@@ -7,14 +7,18 @@ Shape shorthand in this module:
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .guide import foreground_of
 
 MAPS = 3  # channels of what a step sees
+MAPS_GAIN = 8.0  # of these channels in the finest cell, to be heard among a hundred
 OUTSIDE = -1e4  # score of padding
-GAIN = 8.0  # of these channels in the finest cell, to be heard among a hundred
+SCORE_GAIN = 8.0  # small weights make small differences: a larger gain lets one point win early
+HANDICAP = 5.0  # before training: taken from the scores where earlier masks are
+BANDWIDTH = 0.5  # before training, of the membership, in the guide's unit
+MASK_LOGITS = (-4.0, 4.0)  # before training: of membership 0 and 1
 
 
 class PointAttention(nn.Module):
@@ -22,6 +26,7 @@ class PointAttention(nn.Module):
 
     Exactly one point wins, so that a step cannot hedge between objects that look alike: one of them
     is lit from the first iteration on. Which one is learned by the position loss of the scores.
+    Cells of earlier masks start with a learned handicap.
 
     Source: Ren & Zemel 2017 (End-to-End Instance Segmentation with Recurrent Attention), whose
     steps look at one box; membership as in Neven et al. 2019, Eq. 5, with one learned bandwidth.
@@ -30,21 +35,16 @@ class PointAttention(nn.Module):
 
     Args:
         channels (int): D, of the hidden state that chooses.
-        handicap (float): taken from the scores of cells of earlier masks, learned from this value
-            on.
-        gain (float): of the scores: small weights make small differences.
     """
 
-    def __init__(self, channels, handicap=0.0, gain=1.0):
+    def __init__(self, channels: int):
         super().__init__()
-        self.gain = gain
         self.score = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
-        self.handicap = nn.Parameter(torch.tensor(float(handicap)))
-        self.log_bandwidth = nn.Parameter(torch.tensor(math.log(0.5)))  # of the guide's unit
-        # Membership 0 and 1 as logits of a mask.
-        self.logits = nn.Parameter(torch.tensor([-4.0, 4.0]))
+        self.handicap = nn.Parameter(torch.tensor(HANDICAP))
+        self.log_bandwidth = nn.Parameter(torch.tensor(math.log(BANDWIDTH)))
+        self.logits = nn.Parameter(torch.tensor(MASK_LOGITS))
 
-    def prepare(self, guide, stride, unit):
+    def prepare(self, guide: Tensor, stride: int, unit: float) -> Tensor:
         """What all steps share.
 
         Args:
@@ -62,7 +62,9 @@ class PointAttention(nn.Module):
         here = here.expand(len(guide), -1, -1, -1)
         return torch.cat([foreground_of(guide), here, here + guide[:, -2:]], dim=1)
 
-    def forward(self, hidden, prepared, inside, memory):
+    def forward(
+        self, hidden: Tensor, prepared: Tensor, *, inside: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Choose a point.
 
         Args:
@@ -79,7 +81,7 @@ class PointAttention(nn.Module):
         scores = F.interpolate(
             self.score(hidden).float(), inside.shape[-2:], mode="bilinear", align_corners=False
         )
-        scores = self.gain * scores[:, 0] - self.handicap * memory
+        scores = SCORE_GAIN * scores[:, 0] - self.handicap * memory
         scores = scores.masked_fill(~inside, OUTSIDE)
         best = scores.flatten(1).argmax(dim=1)
         chosen = prepared.flatten(2)[torch.arange(len(best)), :, best][:, :, None, None]
@@ -88,13 +90,13 @@ class PointAttention(nn.Module):
         member = foreground * torch.exp(-0.5 * distance * torch.exp(-2 * self.log_bandwidth))
         return scores, torch.cat([member, torch.tanh(chosen[:, 1:3] - here)], dim=1)
 
-    def mask_logits(self, member):
+    def mask_logits(self, member: Tensor) -> Tensor:
         """Membership (any shape, float) as logits of a mask."""
         outside, inside = self.logits
         return outside + (inside - outside) * member
 
 
-def points_of(scores, width):
+def points_of(scores: Tensor, width: int) -> Tensor:
     """Where steps look.
 
     Args:

@@ -1,94 +1,148 @@
 """Config keys of ``RecurrentInstanceSeg``."""
 
+from collections.abc import Mapping
+from typing import Any, Callable, NamedTuple, Optional
+
 from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
 
 from instance_seg_common.errors import UserError
 
-from .inference import SCORE_PARTS
+from .inference import OVERLAP_RULES, SCORE_PARTS
 
-# Which instance a step is taught while TEACHER lasts: the one it overlaps best, or the next in an
-# order of the objects (of their centres, or of their areas).
-TEACHERS = ("", "greedy", "left_to_right", "top_to_bottom", "large_to_small")
+NODE = "MODEL.RECURRENT_INSTANCE_SEG"
+DECODERS = ("guided", "rsis", "ris")  # each has a sub-node of its name in capitals
 
 DEFAULTS = {
     "NUM_CLASSES": 80,  # thing classes, without background
     # Network
-    "DECODER": "rsis",  # rsis or ris
+    "DECODER": "rsis",  # guided (this project's), rsis or ris (as published)
     "IN_FEATURES": ["p2", "p3", "p4", "p5"],  # outputs of the backbone; ris reads one
-    "DETAIL": False,  # rsis: one more level, stride 2, by a convolution of the image
     "HIDDEN_CHANNELS": [128, 64, 32, 16],  # of the ConvLSTMs, coarsest first (ris: first to last)
-    "KERNEL_SIZE": 3,  # of the ConvLSTMs
     "NORM": "GN",  # of the features' projections: GN, BN, SyncBN, FrozenBN or ""
-    "FORGET_BIAS": 0.0,  # of the ConvLSTMs before training (ris: of all three gates)
-    "INHIBITION": False,  # rsis: the pixels of a mask compete for it (ris: always)
-    "INHIBITION_BIAS": 6.0,  # before training; masks of up to exp(bias) cells start above 0.5
-    # Of the logits that compete, with INHIBITION, ATTENTION or ris: larger lets one object win
-    "INHIBITION_GAIN": 1.0,
-    "RETURN_INHIBITION": 0.0,  # of the same: handicap of found pixels, before training
-    "STOP_BIAS": 0.0,  # of the objectness before training; above 0 sequences start by going on
-    # rsis with GUIDE_WEIGHT and POSITION_WEIGHT: a step looks at one point, and sees which pixels
-    # have its object's centre
-    "ATTENTION": False,
-    "FEEDBACK": False,  # rsis: the ConvLSTMs see the union of the masks so far
-    "COORDINATES": False,  # rsis: the ConvLSTMs see x and y, -1 to 1 over the image
-    "MASK_POOLING": False,  # classes also see the features' mean under the mask
-    # With GUIDE_WEIGHT: pixels of the network input that make an offset of 1, and two bandwidths of
-    # ATTENTION before training. About the radius of an object.
-    "GUIDE_UNIT": 16.0,
-    "BOX_HEAD": False,  # rsis: predict boxes, as the paper's later versions
     # Losses
-    "MASK_WEIGHT": 1.0,  # weight of 1 - soft IoU
-    "CLASS_WEIGHT": 0.1,  # weight of the cross-entropy of the classes
+    "CLASS_WEIGHT": 0.1,  # weight of the classes' cross-entropy; 1 - soft IoU has weight 1
     "STOP_WEIGHT": 0.5,  # weight of the objectness' cross-entropy
-    "STOP_BALANCED": True,  # going on and stopping count half each
-    "BCE_WEIGHT": 0.0,  # weight of the masks' cross-entropy, mean over pixels
-    "DICE_WEIGHT": 0.0,  # weight of the masks' Dice loss
-    # Weight of -log of the share of a softmax that lies on the instance: of the mask's logits, with
-    # ATTENTION of the scores of its points
-    "POSITION_WEIGHT": 0.0,
-    "COARSE_WEIGHT": 0.0,  # weight of 1 - soft IoU of auxiliary masks at the coarser levels
-    "GUIDE_WEIGHT": 0.0,  # above 0: learn maps of classes and centres, and read them
-    "VOTE_WEIGHT": 0.0,  # with GUIDE_WEIGHT: classes that an instance's pixels vote together
-    "BOX_WEIGHT": 1.0,  # weight of the boxes' squared error, with BOX_HEAD
     "LOSS_STRIDE": 1,  # of the grid on which masks are compared, pixels of the network input
     "CHECKPOINTING": False,  # compute steps again in the backward pass instead of keeping them
     # Schedules
     "CURRICULUM_START": 0,  # objects asked for at first; 0 = all
     "CURRICULUM_LOSS": 0.0,  # one object more when the running 1 - soft IoU is below
     "PATIENCE": 1000,  # iterations without progress, after which one object more is asked for
-    "CURRICULUM_MIN_ITERATIONS": 1,  # between two additions of an object
     "CLASS_LOSS_AFTER": 0,  # iterations (or a stall of PATIENCE) before classes are trained
     "STOP_LOSS_AFTER": 0,  # iterations (or a stall of PATIENCE) before the objectness is trained
-    "TEACHER": "",  # greedy, left_to_right, top_to_bottom, large_to_small or none: see TEACHERS
-    "RANDOM_PREFIX": False,  # count a random share of the objects as found before the first step
-    "TEACHER_UNTIL": 0,  # iterations that TEACHER, RANDOM_PREFIX and with them the curriculum last
     # Inference
     "MAX_STEPS": 20,  # objects at most, in training and in inference
     "STOP_THRESHOLD": 0.5,  # a sequence ends at the first step with a lower objectness
     "MASK_THRESHOLD": 0.5,  # a pixel belongs to a mask above this probability
     "MIN_AREA": 1,  # pixels of the output; smaller instances are dropped
-    "OVERLAP": "",  # "" leaves masks alone; "best" or "first" gives a pixel to one of them
+    "OVERLAP": "",  # "" leaves masks alone; "first" gives a pixel to the first that claims it
     # An instance's score is the product of: class (probability), objectness, mask (mean probability
     # of its own pixels). [] = all scores 1.
     "SCORE": ["class", "objectness", "mask"],
     "ALL_CLASSES": False,  # every mask once for each class, as RSIS's evaluation does
+    # What one decoder alone reads: for another it cannot be set
+    "GUIDED": {
+        # Pixels of the network input that make an offset of the guide, and about two bandwidths of
+        # the attention before training: the radius of an object.
+        "UNIT": 16.0,
+        # Iterations in which steps are told what was found, sequences start in the middle, and the
+        # curriculum limits them; 0 = none of it
+        "TEACHER_UNTIL": 0,
+    },
+    "RSIS": {
+        "DETAIL": False,  # one more level, stride 2, by a convolution of the image
+    },
+    "RIS": {
+        "INHIBITION_BIAS": 1.0,  # before training; masks of exp(bias) cells start above 0.5
+        "INHIBITION_GAIN": 1.0,  # of the logits that compete: larger lets one object win; RIS: 1
+        # Weight of -log of the share of the mask's softmax that lies on the instance; RIS: 0
+        "POSITION_WEIGHT": 0.0,
+    },
 }
 
-# Keys of earlier versions: (default that it had, what became of it) by the dotted key.
-REMOVED_KEYS = {}
+
+class RemovedKey(NamedTuple):
+    """A key of earlier versions: the default that it had, and what became of it."""
+
+    default: Any
+    sentence: str
 
 
-def add_recurrent_instance_seg_config(cfg):
+# Keys that have moved: the default that they had, and their place today.
+MOVED = {
+    "DETAIL": (False, "RSIS.DETAIL"),
+    "GUIDE_UNIT": (16.0, "GUIDED.UNIT"),
+    "TEACHER_UNTIL": (0, "GUIDED.TEACHER_UNTIL"),
+    "INHIBITION_BIAS": (6.0, "RIS.INHIBITION_BIAS"),
+}
+_PART_OF_GUIDED = "the guided decoder always has it: set DECODER to guided, or remove the key."
+_NO_GAIN = "docs/recurrent.md shows no gain from it: remove the key."
+# Keys that are no more: the default that they had, and what became of them.
+GONE = {
+    "ATTENTION": (False, _PART_OF_GUIDED),
+    "FEEDBACK": (False, _PART_OF_GUIDED),
+    "COORDINATES": (False, _PART_OF_GUIDED),
+    "MASK_POOLING": (False, _PART_OF_GUIDED),
+    "GUIDE_WEIGHT": (0.0, f"always 1 where it is: {_PART_OF_GUIDED}"),
+    "VOTE_WEIGHT": (0.0, f"always 3 where it is: {_PART_OF_GUIDED}"),
+    "RETURN_INHIBITION": (0.0, f"always 5 at first where it is: {_PART_OF_GUIDED}"),
+    "INHIBITION_GAIN": (
+        1.0,
+        "it is RIS.INHIBITION_GAIN for DECODER ris, and always 8 for DECODER guided.",
+    ),
+    "POSITION_WEIGHT": (
+        0.0,
+        "it is RIS.POSITION_WEIGHT for DECODER ris, and always 1 for DECODER guided.",
+    ),
+    "TEACHER": (
+        "",
+        "DECODER guided has a greedy teacher until GUIDED.TEACHER_UNTIL; there are no others.",
+    ),
+    "RANDOM_PREFIX": (
+        False,
+        "DECODER guided has it until GUIDED.TEACHER_UNTIL; other decoders cannot see what was "
+        "found.",
+    ),
+    "INHIBITION": (False, "only DECODER ris lets the pixels of a mask compete, and always does."),
+    "FORGET_BIAS": (0.0, "it is always 1 for all gates of DECODER ris, 0 for other decoders."),
+    "STOP_BIAS": (0.0, "it is always 10 for DECODER ris, 0 for other decoders."),
+    "STOP_BALANCED": (True, "the stop loss is never balanced: remove the key."),
+    "CURRICULUM_MIN_ITERATIONS": (
+        1,
+        "there are always 50 iterations, or PATIENCE if that is less, between two additions.",
+    ),
+    "KERNEL_SIZE": (3, "all kernels of the ConvLSTMs are 3 x 3: remove the key."),
+    "MASK_WEIGHT": (1.0, "1 - soft IoU has weight 1: scale the learning rate and other weights."),
+    "BOX_HEAD": (False, "the boxes never left the model: remove the key."),
+    "BOX_WEIGHT": (1.0, "the boxes never left the model: remove the key."),
+    "BCE_WEIGHT": (0.0, _NO_GAIN),
+    "DICE_WEIGHT": (0.0, _NO_GAIN),
+    "COARSE_WEIGHT": (0.0, _NO_GAIN),
+}
+REMOVED_KEYS = {
+    **{f"{NODE}.{k}": RemovedKey(d, f"it is {NODE}.{new} now.") for k, (d, new) in MOVED.items()},
+    **{f"{NODE}.{key}": RemovedKey(*rule) for key, rule in GONE.items()},
+}
+
+
+def add_recurrent_instance_seg_config(cfg: CfgNode) -> None:
     """Register ``MODEL.RECURRENT_INSTANCE_SEG`` on ``cfg``; a second call changes nothing.
 
     Args:
         cfg (detectron2.config.CfgNode): not frozen.
     """
-    if "RECURRENT_INSTANCE_SEG" not in cfg.MODEL:
-        cfg.MODEL.RECURRENT_INSTANCE_SEG = CfgNode(DEFAULTS)
+    if "RECURRENT_INSTANCE_SEG" in cfg.MODEL:
+        return
+    cfg.MODEL.RECURRENT_INSTANCE_SEG = CfgNode(DEFAULTS)
+    # Stock Detectron2 then says what became of a key that a YAML or the command line still has.
+    for key, rule in REMOVED_KEYS.items():
+        name = key[len(NODE) + 1 :]
+        today = f"{NODE}.{MOVED[name][1]}" if name in MOVED else "nothing that has its name"
+        cfg.register_renamed_key(key, today, message=rule.sentence)
 
 
-def check_node(node, shapes):
+def check_node(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> None:
     """Check that values fit together.
 
     Args:
@@ -98,39 +152,80 @@ def check_node(node, shapes):
     Raises:
         UserError: they do not.
     """
-    absent = [name for name in node.IN_FEATURES if name not in shapes]
-    rsis = node.DECODER == "rsis"
-    levels = len(node.IN_FEATURES) + node.DETAIL
-    unknown = [part for part in node.SCORE if part not in SCORE_PARTS]
-    inhibited = node.INHIBITION or node.ATTENTION
-    reads_memory = rsis and (node.FEEDBACK or (inhibited and node.RETURN_INHIBITION > 0))
-    trained = node.GUIDE_WEIGHT > 0 and node.POSITION_WEIGHT > 0
-    problems = {
-        "DECODER": node.DECODER not in ("rsis", "ris") and "it can be rsis or ris",
-        "IN_FEATURES": (
-            (absent or not node.IN_FEATURES) and f"the backbone has {', '.join(shapes)}"
-        )
-        or (not rsis and levels > 1 and "the ris decoder reads one feature map, without DETAIL"),
-        "HIDDEN_CHANNELS": (
-            not node.HIDDEN_CHANNELS or (rsis and len(node.HIDDEN_CHANNELS) != levels)
-        )
-        and f"{levels} numbers are needed, one for each level",
-        "COARSE_WEIGHT": (rsis and levels == 1 and node.COARSE_WEIGHT > 0)
-        and "there is no coarser level than that of the mask: set it to 0 or read more IN_FEATURES",
-        "GUIDE_UNIT": node.GUIDE_UNIT <= 0 and "it must be above 0",
-        "KERNEL_SIZE": node.KERNEL_SIZE % 2 == 0 and "it must be odd",
-        "TEACHER": node.TEACHER not in TEACHERS and f"it can be one of {', '.join(TEACHERS[1:])}",
-        "LOSS_STRIDE": node.LOSS_STRIDE not in (1, 2, 4) and "it can be 1, 2 or 4",
-        "MAX_STEPS": node.MAX_STEPS < 1 and "at least one step is needed",
-        "OVERLAP": node.OVERLAP not in ("", "best", "first") and "it can be best, first or empty",
-        "SCORE": unknown and f"it is made of {', '.join(SCORE_PARTS)}",
-        "ATTENTION": (rsis and node.ATTENTION and (levels < 2 or not trained))
-        and "it needs GUIDE_WEIGHT and POSITION_WEIGHT above 0, and two levels at least",
-        "VOTE_WEIGHT": (node.VOTE_WEIGHT > 0 and node.GUIDE_WEIGHT == 0)
-        and "it is the guide that votes: set GUIDE_WEIGHT above 0",
-        "RANDOM_PREFIX": (node.RANDOM_PREFIX and not reads_memory)
-        and "the decoder cannot see what is found: set DECODER rsis and FEEDBACK True",
-    }
-    for key, problem in problems.items():
+    for key, check in CHECKS.items():
+        problem = check(node, shapes)
         if problem:
-            raise UserError(f"MODEL.RECURRENT_INSTANCE_SEG.{key} is {node[key]!r}; {problem}.")
+            raise UserError(f"{NODE}.{key} is {node[key]!r}; {problem}.")
+    check_sub_nodes(node)
+
+
+def check_sub_nodes(node: CfgNode) -> None:
+    """Raise a UserError for a key that the decoder does not read and that has another value than
+    its default, or for one whose value is impossible."""
+    for decoder in DECODERS:
+        for key, value in node[decoder.upper()].items():
+            default = DEFAULTS[decoder.upper()][key]
+            if decoder != node.DECODER and value != default:
+                raise UserError(
+                    f"{NODE}.{decoder.upper()}.{key} is {value!r}, but DECODER is "
+                    f"{node.DECODER!r}, which does not read it: leave it at {default!r}, or set "
+                    f"DECODER to {decoder}."
+                )
+    if node.GUIDED.UNIT <= 0:
+        raise UserError(f"{NODE}.GUIDED.UNIT is {node.GUIDED.UNIT}; it must be above 0.")
+
+
+def _decoder_problem(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> Optional[str]:
+    return None if node.DECODER in DECODERS else f"it can be {_either(DECODERS)}"
+
+
+def _features_problem(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> Optional[str]:
+    absent = [name for name in node.IN_FEATURES if name not in shapes]
+    if absent or not node.IN_FEATURES:
+        return f"the backbone has {', '.join(shapes)}"
+    if node.DECODER == "ris" and len(node.IN_FEATURES) > 1:
+        return "the ris decoder reads one feature map"
+    if node.DECODER == "guided" and len(node.IN_FEATURES) < 2:
+        return "the guided decoder needs two levels at least"
+    return None
+
+
+def _channels_problem(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> Optional[str]:
+    if node.DECODER == "ris":
+        return None if node.HIDDEN_CHANNELS else "a number is needed for each ConvLSTM"
+    levels = len(node.IN_FEATURES) + (node.DECODER == "rsis" and node.RSIS.DETAIL)
+    right = len(node.HIDDEN_CHANNELS) == levels
+    return None if right else f"{levels} numbers are needed, one for each level"
+
+
+def _stride_problem(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> Optional[str]:
+    return None if node.LOSS_STRIDE in (1, 2, 4) else "it can be 1, 2 or 4"
+
+
+def _steps_problem(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> Optional[str]:
+    return "at least one step is needed" if node.MAX_STEPS < 1 else None
+
+
+def _overlap_problem(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> Optional[str]:
+    return None if node.OVERLAP in OVERLAP_RULES else "it can be first or empty"
+
+
+def _score_problem(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> Optional[str]:
+    unknown = [part for part in node.SCORE if part not in SCORE_PARTS]
+    return f"it is made of {', '.join(SCORE_PARTS)}" if unknown else None
+
+
+def _either(words: "tuple[str, ...]") -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+# What can be wrong with the value of a key, in this order; None: nothing.
+CHECKS: "dict[str, Callable[[CfgNode, Mapping[str, ShapeSpec]], Optional[str]]]" = {
+    "DECODER": _decoder_problem,
+    "IN_FEATURES": _features_problem,
+    "HIDDEN_CHANNELS": _channels_problem,
+    "LOSS_STRIDE": _stride_problem,
+    "MAX_STEPS": _steps_problem,
+    "OVERLAP": _overlap_problem,
+    "SCORE": _score_problem,
+}

@@ -4,9 +4,13 @@ Shape shorthand in this module:
     B: images in the batch   D: hidden channels   H, W: the cell's grid
 """
 
-import torch
-from torch import nn
+from collections.abc import Iterable, Sequence
+from typing import Optional, cast
 
+import torch
+from torch import Tensor, nn
+
+KERNEL_SIZE = 3
 # Of the initial weights against those of a convolution: two sigmoids and two tanh shrink what
 # passes through a cell, and coarse levels pass through several.
 GAIN = 2.0
@@ -25,33 +29,36 @@ class ConvLSTMCell(nn.Module):
         constant_channels (int): of the input that is the same at all steps; may be 0.
         step_channels (int): of the input that changes; may be 0.
         hidden_channels (int): D.
-        kernel_size (int): odd.
         biases (tuple[float, float, float]): of input, forget and output gate before training.
     """
 
     def __init__(
-        self, constant_channels, step_channels, hidden_channels, kernel_size=3, biases=(0, 0, 0)
+        self,
+        constant_channels: int,
+        step_channels: int,
+        hidden_channels: int,
+        *,
+        biases: Sequence[float] = (0, 0, 0),
     ):
         super().__init__()
         self.hidden_channels = hidden_channels
-        gates, padding = 4 * hidden_channels, kernel_size // 2
-        self.step = nn.Conv2d(step_channels + hidden_channels, gates, kernel_size, padding=padding)
+        gates, around = 4 * hidden_channels, KERNEL_SIZE // 2
+        self.step = nn.Conv2d(step_channels + hidden_channels, gates, KERNEL_SIZE, padding=around)
         self.constant = None
         if constant_channels:
             self.constant = nn.Conv2d(
-                constant_channels, gates, kernel_size, padding=padding, bias=False
+                constant_channels, gates, KERNEL_SIZE, padding=around, bias=False
             )
         # As if one convolution had all inputs: the bound falls with their number.
-        bound = (
-            GAIN * (kernel_size**2 * (constant_channels + step_channels + hidden_channels)) ** -0.5
-        )
+        inputs = constant_channels + step_channels + hidden_channels
+        bound = GAIN * (KERNEL_SIZE**2 * inputs) ** -0.5
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
         with torch.no_grad():
-            for gate, bias in zip(self.step.bias.chunk(4), biases):
+            for gate, bias in zip(self.step.get_parameter("bias").chunk(4), biases):
                 gate += bias
 
-    def prepare(self, constant):
+    def prepare(self, constant: Tensor) -> Tensor:
         """The constant part of the gates.
 
         Args:
@@ -60,9 +67,15 @@ class ConvLSTMCell(nn.Module):
         Returns:
             Tensor: (B, 4 D, H, W): input, forget, output and cell gates in this order.
         """
+        assert self.constant is not None, "constant_channels is 0"
         return self.constant(constant)
 
-    def forward(self, prepared, step_inputs, state=None):
+    def forward(
+        self,
+        prepared: Optional[Tensor],
+        step_inputs: "list[Tensor]",
+        state: Optional[tuple[Tensor, Tensor]] = None,
+    ) -> tuple[Tensor, Tensor]:
         """One step.
 
         Args:
@@ -87,7 +100,12 @@ class ConvLSTMCell(nn.Module):
         return torch.sigmoid(leave) * torch.tanh(cell), cell
 
 
-def _packed(x):
+def prepare_cells(cells: nn.ModuleList, constants: Iterable[Tensor]) -> "list[Tensor]":
+    """:meth:`ConvLSTMCell.prepare` of each cell and its constant input."""
+    return [cast(ConvLSTMCell, cell).prepare(x) for cell, x in zip(cells, constants)]
+
+
+def _packed(x: Tensor) -> Tensor:
     """``x`` without gaps in memory and with its channels together, as the convolutions have them: a
     sigmoid of every fourth run of numbers takes twice as long."""
     return x.contiguous(memory_format=torch.channels_last)

@@ -11,12 +11,15 @@ Shape shorthand in this module:
     B: images in the batch   C: classes without background   h, w: the guide's grid
 """
 
+from collections.abc import Sequence
+from typing import Optional
+
 import torch
 from detectron2.layers import Conv2d
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .targets import centers_of_mass
+from .targets import Targets, centers_of_mass
 
 MAPS = 5  # channels of `maps_of`
 
@@ -33,7 +36,16 @@ class Guide(nn.Module):
         unit (float): pixels of the network input that make an offset of 1.
     """
 
-    def __init__(self, in_channels, channels, num_classes, stride, norm, unit):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        num_classes: int,
+        *,
+        stride: int,
+        norm: Optional[nn.Module],
+        unit: float,
+    ):
         super().__init__()
         self.stride = stride
         self.unit = unit
@@ -43,18 +55,20 @@ class Guide(nn.Module):
         )  # fmt: skip
         self.last = nn.Conv2d(channels, num_classes + 1 + 2, kernel_size=1)
 
-    def forward(self, features):
+    def forward(self, features: Tensor) -> Tensor:
         """(B, in_channels, h, w) -> (B, C + 3, h, w) float: logits of the classes and, after them,
         of background; offsets x and y to the centre of the own object, in units."""
         return self.last(self.hidden(features))
 
 
-def foreground_of(raw):
+def foreground_of(raw: Tensor) -> Tensor:
     """(B, C + 3, h, w) of :class:`Guide` -> (B, 1, h, w): probability of an object of any class."""
     return 1 - raw[:, :-2].softmax(dim=1)[:, -1:]
 
 
-def maps_of(raw, positions, sizes, unit):
+def maps_of(
+    raw: Tensor, positions: Tensor, *, sizes: Sequence[tuple[int, int]], unit: float
+) -> Tensor:
     """What the ConvLSTMs read.
 
     Args:
@@ -75,7 +89,7 @@ def maps_of(raw, positions, sizes, unit):
     return torch.cat([foreground, foreground * offsets, foreground * centers], dim=1)
 
 
-def guide_loss(raw, targets, stride, unit):
+def guide_loss(raw: Tensor, targets: Targets, *, stride: int, unit: float) -> Tensor:
     """Cross-entropy of the classes, and distance of the offsets.
 
     Args:
@@ -98,7 +112,7 @@ def guide_loss(raw, targets, stride, unit):
     ).sum() / owned.sum().clamp(min=1)
 
 
-def vote_loss(raw, targets, stride):
+def vote_loss(raw: Tensor, targets: Targets, *, stride: int) -> Tensor:
     """Cross-entropy of the classes that all cells of an instance vote together.
 
     A class that is a matter of the whole outline is hardly learned cell by cell.
@@ -120,7 +134,7 @@ def vote_loss(raw, targets, stride):
     return F.cross_entropy(votes, level.classes[exists])
 
 
-def guide_targets(level, num_classes):
+def guide_targets(level: Targets, num_classes: int) -> "tuple[Tensor, Tensor]":
     """Class of every cell, and offset to the centre of mass of its instance.
 
     Args:

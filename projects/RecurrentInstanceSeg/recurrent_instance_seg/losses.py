@@ -2,19 +2,23 @@
 
 Shape shorthand in this module:
     B: images in the batch   T: steps   K: ground-truth instances, padded   H, W: grid of the masks
-    C: classes
+    C: classes   M: matches
 """
 
+from collections.abc import Sequence
+from typing import Optional
+
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from .matcher import match_instances
-from .targets import boxes_of
+from .matcher import Matches
 
 EPSILON = 1e-6
+OUTSIDE = -1e4  # logit of pixels that never count
 
 
-def soft_iou_cost(mask_logits, gt_masks, valid=None):
+def soft_iou_cost(mask_logits: Tensor, gt_masks: Tensor, valid: Optional[Tensor] = None) -> Tensor:
     """1 - soft IoU of every step's mask with every instance, by one batched product.
 
     soft IoU = <p, y> / (|p| + |y| - <p, y>) with p = sigmoid(logits).
@@ -29,49 +33,46 @@ def soft_iou_cost(mask_logits, gt_masks, valid=None):
     Returns:
         Tensor: (B, T, K) float32 in [0, 1].
     """
-    return overlap_costs(mask_logits, gt_masks, valid)["iou"]
+    with torch.autocast(mask_logits.device.type, enabled=False):
+        logits, truth, inside = _flat(mask_logits, gt_masks, valid)
+        probabilities = torch.sigmoid(logits)
+        if inside is not None:
+            probabilities = probabilities * inside
+        both = probabilities @ truth.transpose(1, 2)
+        total = probabilities.sum(2)[:, :, None] + truth.sum(2)[:, None]
+        return 1 - both / (total - both + EPSILON)
 
 
-def overlap_costs(mask_logits, gt_masks, valid=None, kinds=("iou",)):
-    """Costs of every step's mask against every instance.
+def position_cost(mask_logits: Tensor, gt_masks: Tensor, valid: Optional[Tensor] = None) -> Tensor:
+    """How unsure a step is to lie on each instance, however much of it it covers.
+
+    -log <q, y> with q the softmax of the logits over all positions.
 
     Args:
         mask_logits, gt_masks, valid: as in :func:`soft_iou_cost`.
-        kinds (collection[str]): of "iou" (1 - soft IoU), "dice" (1 - 2 <p, y> / (|p| + |y|)),
-            "bce" (cross-entropy, mean over the pixels that count) and "position" (-log <q, y> with
-            q the softmax of the logits over all positions: how sure the mask is to lie on this one
-            instance, however much of it it covers).
 
     Returns:
-        dict[str, Tensor]: (B, T, K) float32 by kind.
+        Tensor: (B, T, K) float32, from 0 on.
     """
     with torch.autocast(mask_logits.device.type, enabled=False):
-        logits = mask_logits.float().flatten(2)
-        truth = gt_masks.flatten(2).to(logits.dtype)
-        probabilities = torch.sigmoid(logits)
-        if valid is not None:
-            inside = valid.flatten(1)[:, None].to(logits.dtype)
-            probabilities, truth = probabilities * inside, truth * inside
-        both = probabilities @ truth.transpose(1, 2)
-        total = probabilities.sum(2)[:, :, None] + truth.sum(2)[:, None]
-        costs = {}
-        if "iou" in kinds:
-            costs["iou"] = 1 - both / (total - both + EPSILON)
-        if "dice" in kinds:
-            costs["dice"] = 1 - 2 * both / (total + EPSILON)
-        if "bce" in kinds:
-            # -y log p - (1 - y) log(1 - p) = softplus(x) - x y
-            rest = F.softplus(logits)
-            rest = rest.sum(2) if valid is None else (rest * inside).sum(2)
-            count = logits.shape[2] if valid is None else inside.sum(2)[:, :, None].clamp(min=1)
-            costs["bce"] = (rest[:, :, None] - logits @ truth.transpose(1, 2)) / count
-        if "position" in kinds:
-            rivals = logits if valid is None else logits.masked_fill(inside == 0, -1e4)
-            costs["position"] = -(rivals.softmax(2) @ truth.transpose(1, 2) + EPSILON).log()
-        return costs
+        logits, truth, inside = _flat(mask_logits, gt_masks, valid)
+        rivals = logits if inside is None else logits.masked_fill(inside == 0, OUTSIDE)
+        return -(rivals.softmax(2) @ truth.transpose(1, 2) + EPSILON).log()
 
 
-def matched_mean(costs, matches):
+def _flat(
+    mask_logits: Tensor, gt_masks: Tensor, valid: Optional[Tensor]
+) -> "tuple[Tensor, Tensor, Optional[Tensor]]":
+    """Logits (B, T, H W), truth (B, K, H W), 0 where not valid, and valid (B, 1, H W), float32."""
+    logits = mask_logits.float().flatten(2)
+    truth = gt_masks.flatten(2).to(logits.dtype)
+    if valid is None:
+        return logits, truth, None
+    inside = valid.flatten(1)[:, None].to(logits.dtype)
+    return logits, truth * inside, inside
+
+
+def matched_mean(costs: Tensor, matches: Matches) -> Tensor:
     """Mean of the matched entries over all matches of the batch.
 
     Args:
@@ -87,7 +88,9 @@ def matched_mean(costs, matches):
     return costs[image, step, instance].mean()
 
 
-def flat_matches(matches, device=None):
+def flat_matches(
+    matches: Matches, device: Optional[torch.device] = None
+) -> "tuple[Tensor, Tensor, Tensor]":
     """All matches of a batch as three index vectors.
 
     Args:
@@ -98,11 +101,12 @@ def flat_matches(matches, device=None):
         tuple[Tensor, Tensor, Tensor]: (M,) int64 image, step, instance.
     """
     image = [torch.full_like(steps, i) for i, (steps, _) in enumerate(matches)]
-    parts = (image, [steps for steps, _ in matches], [instances for _, instances in matches])
-    return tuple(torch.cat(part).to(device) for part in parts)
+    steps, instances = zip(*matches)
+    image, step, instance = (torch.cat(part).to(device) for part in (image, steps, instances))
+    return image, step, instance
 
 
-def class_loss(class_logits, gt_classes, matches):
+def class_loss(class_logits: Tensor, gt_classes: Tensor, matches: Matches) -> Tensor:
     """Cross-entropy of the classes of the matched steps.
 
     Args:
@@ -119,7 +123,9 @@ def class_loss(class_logits, gt_classes, matches):
     return F.cross_entropy(class_logits[image, step].float(), gt_classes[image, instance])
 
 
-def stop_targets(num_instances, num_steps, device=None):
+def stop_targets(
+    num_instances: Sequence[int], num_steps: int, device: Optional[torch.device] = None
+) -> tuple[Tensor, Tensor]:
     """Objectness of every step, and which steps are judged: as many as instances, and one more.
 
     Args:
@@ -135,7 +141,7 @@ def stop_targets(num_instances, num_steps, device=None):
     return (step < count).float(), step <= count
 
 
-def stop_loss(stop_logits, num_instances, balanced=True):
+def stop_loss(stop_logits: Tensor, num_instances: Sequence[int]) -> Tensor:
     """Binary cross-entropy of the objectness: 1 while there are instances left, then 0.
 
     Source: Salvador et al. 2018 (stop loss).
@@ -143,98 +149,11 @@ def stop_loss(stop_logits, num_instances, balanced=True):
     Args:
         stop_logits (Tensor): (B, T) float; above 0 the sequence goes on.
         num_instances (list[int]): of each image.
-        balanced (bool): going on and stopping count half each, whatever the numbers of steps.
-            Deviates: the released code multiplies both by one half, which balances nothing.
 
     Returns:
         Tensor: scalar, mean over the judged steps.
     """
     targets, judged = stop_targets(num_instances, stop_logits.shape[1], stop_logits.device)
     weights = judged.float()
-    if balanced:
-        ones = (weights * targets).sum()
-        zeros = (weights * (1 - targets)).sum()
-        weights = weights / torch.where(targets > 0, ones, zeros).clamp(min=1)
     losses = F.binary_cross_entropy_with_logits(stop_logits.float(), targets, reduction="none")
     return (losses * weights).sum() / weights.sum().clamp(min=EPSILON)
-
-
-def box_loss(boxes, gt_boxes, matches):
-    """Squared error of the corners of the matched boxes.
-
-    Source: the later versions of Salvador et al. 2018.
-
-    Args:
-        boxes (Tensor): (B, T, 4) float, fractions of the padded input.
-        gt_boxes (Tensor): (B, K, 4) float.
-        matches (list[tuple[Tensor, Tensor]])
-
-    Returns:
-        Tensor: scalar, mean; 0, still in the graph, without any match.
-    """
-    image, step, instance = flat_matches(matches, boxes.device)
-    if len(image) == 0:
-        return boxes.float().sum() * 0
-    return F.mse_loss(boxes[image, step].float(), gt_boxes[image, instance])
-
-
-def coarse_loss(levels, targets, matches):
-    """Mean soft IoU loss of the auxiliary masks, each on the grid of its level.
-
-    Args:
-        levels (tuple[Tensor]): (B, T, h_l, w_l) logits each.
-        targets (Targets): at stride 1.
-        matches (list[tuple[Tensor, Tensor]])
-
-    Returns:
-        Tensor: scalar.
-    """
-    losses = []
-    for logits in levels:
-        level = targets.at(targets.valid.shape[-1] // logits.shape[-1])
-        losses.append(matched_mean(soft_iou_cost(logits, level.masks, level.valid), matches))
-    return sum(losses) / max(len(losses), 1)
-
-
-def sequence_losses(steps, targets, names, stride=1, balanced=True, matches=None):
-    """All losses of a sequence, unweighted.
-
-    Args:
-        steps (Step): stacked, T steps.
-        targets (Targets): at stride 1.
-        names (collection[str]): of loss_mask, loss_class, loss_stop, loss_bce, loss_dice,
-            loss_position, loss_coarse, loss_box; the first three are always computed.
-        stride (int): of the grid on which masks are compared.
-        balanced (bool): of :func:`stop_loss`.
-        matches (list[tuple[Tensor, Tensor]] or None): which instance each step is to show; None:
-            the assignment with the least soft IoU cost.
-
-    Returns:
-        dict[str, Tensor]: scalars.
-    """
-    compared = targets.at(stride)
-    logits = steps.masks.float()
-    if logits.shape[-2:] != compared.valid.shape[-2:]:
-        logits = F.interpolate(
-            logits, compared.valid.shape[-2:], mode="bilinear", align_corners=False
-        )
-    kinds = {"iou"} | {kind for kind in ("bce", "dice", "position") if f"loss_{kind}" in names}
-    of_points = {"position"} & kinds if steps.attention is not None else set()
-    costs = overlap_costs(logits, compared.masks, compared.valid, kinds - of_points)
-    if of_points:
-        level = targets.at(targets.valid.shape[-1] // steps.attention.shape[-1])
-        costs |= overlap_costs(steps.attention, level.masks, level.valid, of_points)
-    if matches is None:
-        matches = match_instances(costs["iou"], targets.counts)
-    losses = {
-        "loss_mask": matched_mean(costs["iou"], matches),
-        "loss_class": class_loss(steps.classes, targets.classes, matches),
-        "loss_stop": stop_loss(steps.stop, targets.counts, balanced),
-    }
-    for kind in kinds - {"iou"}:
-        losses[f"loss_{kind}"] = matched_mean(costs[kind], matches)
-    if "loss_coarse" in names:
-        losses["loss_coarse"] = coarse_loss(steps.coarse, targets, matches)
-    if "loss_box" in names:
-        losses["loss_box"] = box_loss(steps.boxes, boxes_of(targets), matches)
-    return losses

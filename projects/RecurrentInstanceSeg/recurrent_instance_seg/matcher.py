@@ -4,11 +4,17 @@ Shape shorthand in this module:
     B: images in the batch   T: steps   K: ground-truth instances, padded
 """
 
+from collections.abc import Sequence
+
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+# Of each image the steps, ascending, and their instances: (m,) int64 each, on the CPU.
+Matches = Sequence[tuple[Tensor, Tensor]]
 
 
-def match_instances(cost, num_instances):
+def match_instances(cost: Tensor, num_instances: Sequence[int]) -> Matches:
     """The assignment of instances to steps with the least sum of costs (Hungarian method).
 
     Only the first ``min(T, n)`` steps of an image with n instances compete, so that a model learns

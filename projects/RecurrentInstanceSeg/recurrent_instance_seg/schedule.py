@@ -6,7 +6,7 @@ resume, works in any trainer and, as the loss is averaged over the processes, ag
 
 import torch
 from detectron2.utils import comm
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 MOMENTUM = 0.95  # of the running loss
 
@@ -27,7 +27,23 @@ class Schedule(nn.Module):
         min_iterations (int): between two additions.
     """
 
-    def __init__(self, max_objects, start=0, threshold=0.0, patience=1000, min_iterations=1):
+    iteration: Tensor
+    objects: Tensor
+    since_added: Tensor
+    since_best: Tensor
+    stalled: Tensor
+    running: Tensor
+    best: Tensor
+
+    def __init__(
+        self,
+        max_objects: int,
+        *,
+        start: int = 0,
+        threshold: float = 0.0,
+        patience: int = 1000,
+        min_iterations: int = 1,
+    ):
         super().__init__()
         self.max_objects = max_objects
         self.threshold = threshold
@@ -42,23 +58,20 @@ class Schedule(nn.Module):
         self.register_buffer("running", torch.tensor(1.0))
         self.register_buffer("best", torch.tensor(1.0))
 
-    def limit(self):
-        """int: objects that are asked for at most."""
+    def limit(self) -> int:
+        """Objects that are asked for at most."""
         return int(self.objects)
 
-    def started(self, after):
+    def started(self, after: int) -> bool:
         """Whether a loss counts.
 
         Args:
             after (int): iterations after which it does, or earlier if the mask loss has stalled.
-
-        Returns:
-            bool
         """
         return int(self.iteration) >= after or bool(self.stalled)
 
     @torch.no_grad()
-    def advance(self, loss):
+    def advance(self, loss: Tensor) -> None:
         """Account for one iteration.
 
         Args:

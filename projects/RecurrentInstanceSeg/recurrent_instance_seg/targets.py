@@ -5,12 +5,15 @@ Shape shorthand in this module:
     h, w: H and W over a stride
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Optional
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from instance_seg_common.masks import check_classes, tight_boxes
+from instance_seg_common.masks import check_classes, targets_from_inputs
 
 
 @dataclass(frozen=True)
@@ -21,22 +24,24 @@ class Targets:
     ``classes``: (B, K) int64; ``valid``: (B, h, w) bool; ``counts``: instances of each image.
     """
 
-    masks: torch.Tensor
-    classes: torch.Tensor
-    valid: torch.Tensor
-    counts: list
+    masks: Tensor
+    classes: Tensor
+    valid: Tensor
+    counts: "list[int]"
     # By stride: several losses and the teacher ask for the same grids.
-    _coarser: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+    _coarser: "dict[int, Targets]" = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    def at(self, stride):
-        """The same on a grid that is coarser by the factor ``stride`` (int)."""
+    def at(self, stride: int) -> "Targets":
+        """The same on a grid that is coarser by the factor ``stride``."""
         if stride == 1:
             return self
         if stride not in self._coarser:
             self._coarser[stride] = self._pooled(stride)
         return self._coarser[stride]
 
-    def _pooled(self, stride):
+    def _pooled(self, stride: int) -> "Targets":
         valid = F.avg_pool2d(self.valid[:, None].float(), stride)[:, 0] >= 0.5
         masks = self.masks
         shape = (*masks.shape[:2], *valid.shape[-2:])
@@ -44,7 +49,33 @@ class Targets:
         return Targets(pooled, self.classes, valid, self.counts)
 
 
-def pad_targets(masks, classes, valid, num_classes):
+def batch_targets(
+    batched_inputs: Sequence[Mapping[str, Any]],
+    padded_size: Sequence[int],
+    *,
+    num_classes: int,
+    device: Optional[torch.device] = None,
+) -> Targets:
+    """The ground truth that a data mapper gives.
+
+    Args:
+        batched_inputs (list[dict]): of ``instance_seg_common.masks.targets_from_inputs``.
+        padded_size (tuple[int, int]): (H, W).
+        num_classes (int): classes must be below.
+        device (torch.device or None): where the targets go.
+
+    Raises:
+        UserError: a class that is not, or instances without masks.
+    """
+    masks, classes, valid = targets_from_inputs(batched_inputs, tuple(padded_size), device=device)
+    # What the losses never see, no hint of the instances may show either.
+    masks = [m & v for m, v in zip(masks, valid)]
+    return pad_targets(masks, classes, valid, num_classes=num_classes)
+
+
+def pad_targets(
+    masks: Sequence[Tensor], classes: Sequence[Tensor], valid: Tensor, *, num_classes: int
+) -> Targets:
     """Lists of masks and classes as :class:`Targets` at stride 1.
 
     Args:
@@ -52,9 +83,6 @@ def pad_targets(masks, classes, valid, num_classes):
         classes (list[Tensor]): B of (K_b,) int64.
         valid (Tensor): (B, H, W) bool. An instance without a valid pixel is dropped.
         num_classes (int): classes must be below.
-
-    Returns:
-        Targets
 
     Raises:
         UserError: a class that is not.
@@ -66,7 +94,7 @@ def pad_targets(masks, classes, valid, num_classes):
     return stack_targets(masks, classes, valid)
 
 
-def stack_targets(masks, classes, valid):
+def stack_targets(masks: Sequence[Tensor], classes: Sequence[Tensor], valid: Tensor) -> Targets:
     """Lists of masks (K_b, H, W) and classes (K_b,), and (B, H, W) bool, as :class:`Targets`."""
     counts = [len(m) for m in masks]
     padded = torch.zeros(len(masks), max(counts), *valid.shape[1:], device=valid.device)
@@ -77,7 +105,7 @@ def stack_targets(masks, classes, valid):
     return Targets(padded, labels, valid, counts)
 
 
-def hide_found(targets, numbers):
+def hide_found(targets: Targets, numbers: Tensor) -> "tuple[Targets, Tensor]":
     """Count some instances as found already, so that late steps are learned in short sequences.
 
     Args:
@@ -101,23 +129,7 @@ def hide_found(targets, numbers):
     return stack_targets(masks, classes, targets.valid), found
 
 
-def order_of(targets, rule):
-    """The order in which a teacher shows the instances.
-
-    Args:
-        targets (Targets)
-        rule (str): left_to_right, top_to_bottom (of the centres of mass) or large_to_small.
-
-    Returns:
-        Tensor: (B, K) int64, instances first to last; those that pad come last.
-    """
-    area = targets.masks.sum(dim=(2, 3))
-    x, y = centers_of_mass(targets.masks).unbind(dim=2)
-    key = {"left_to_right": x, "top_to_bottom": y, "large_to_small": -area}[rule]
-    return key.masked_fill(area == 0, torch.inf).argsort(dim=1, stable=True)
-
-
-def centers_of_mass(masks):
+def centers_of_mass(masks: Tensor) -> Tensor:
     """Where the instances are.
 
     Args:
@@ -129,21 +141,3 @@ def centers_of_mass(masks):
     area = masks.sum(dim=(2, 3)).clamp(min=1e-6)
     rows, columns = (torch.arange(n, device=masks.device).to(masks) for n in masks.shape[-2:])
     return torch.stack([masks.sum(2) @ columns / area, masks.sum(3) @ rows / area], dim=2)
-
-
-def boxes_of(targets):
-    """Tight boxes of the instances.
-
-    Args:
-        targets (Targets)
-
-    Returns:
-        Tensor: (B, K, 4) float: corners x, y, x, y as fractions of the padded input; 0 for an
-        instance that pads.
-    """
-    height, width = targets.masks.shape[-2:]
-    covered = targets.masks > 0
-    exists = covered.flatten(2).any(dim=2)
-    boxes = targets.masks.new_zeros(*exists.shape, 4)
-    boxes[exists] = tight_boxes(covered[exists]) / boxes.new_tensor([width, height, width, height])
-    return boxes

@@ -1,4 +1,4 @@
-"""Files of the cache can be read by whom the user's umask allows, and no half file stays."""
+"""Files of the cache can be read by whom the user's umask allows, and are always complete."""
 
 import os
 import stat

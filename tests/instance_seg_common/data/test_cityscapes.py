@@ -1,4 +1,4 @@
-"""Cityscapes' own tree: loaded by the loader of label maps, judged by the check, in sentences."""
+"""Cityscapes' own tree: loaded by the loader of label maps; the check's sentences about it."""
 
 import logging
 import shutil
@@ -85,18 +85,18 @@ def test_own_root_in_python(tmp_path, fresh_name):
 def test_the_second_start_decodes_nothing(root, monkeypatch):
     write_tree(root)
     first = DatasetCatalog.get(VAL)
-    from instance_seg_common.data import label_map
+    from instance_seg_common.data import annotation_cache
 
-    monkeypatch.setattr(label_map, "read_labels", None)
+    monkeypatch.setattr(annotation_cache, "read_labels", None)
     assert DatasetCatalog.get(VAL) == first
 
 
 def test_the_cache_holds_objects_and_groups_but_not_the_street(root):
-    from instance_seg_common.data import label_map
+    from instance_seg_common.data.annotation_cache import cached_instances
     from instance_seg_common.data.cityscapes import ID_TABLE
 
     stem, *_ = write_tree(root)
-    _, records = label_map.cached_instances(label_files(root)[stem], None, ID_TABLE)
+    _, records = cached_instances(label_files(root)[stem], None, ID_TABLE)
     ids = {record["id"] for record in records}
     assert ids == {i for i, *_ in tree.SCENE if i not in (4, 29001)}
 

@@ -10,7 +10,7 @@ from PIL import Image
 from instance_seg_common.data import register_builtin_datasets
 from instance_seg_common.data.check import check_dataset
 from instance_seg_common.data.cvppp import FOLDS, SUBSETS
-from instance_seg_common.data.label_map import read_foreground
+from instance_seg_common.data.label_images import read_foreground
 from instance_seg_common.data.selection import Fold
 from instance_seg_common.errors import UserError
 

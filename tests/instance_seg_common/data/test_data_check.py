@@ -141,7 +141,7 @@ def label_maps(fresh_name, folders, two_squares):
         fresh_name,
         folders.root / "images",
         folders.root / "labels",
-        ("x", "y"),
+        thing_classes=("x", "y"),
         class_dir=folders.root / "classes",
         ignore_dir=folders.root / "ignore",
     )
@@ -198,7 +198,7 @@ def test_missing_folders(fresh_name, tmp_path):
 def test_class_of_id_beyond_the_classes(fresh_name, folders, two_squares):
     folders.add("a", two_squares)
     register_label_map_dataset(
-        fresh_name, folders.root / "images", folders.root / "labels", ["x"], class_of_id=5
+        fresh_name, folders.root / "images", folders.root / "labels", class_of_id=5
     )
     (error,) = check_dataset(fresh_name).errors
     assert error.kind == "class out of range"
@@ -319,7 +319,22 @@ def test_one_coco_breakage(coco_check, content, kind, words):
     assert found[0].file in found[0].sentence
 
 
-WRONG = (None, True, -1, 2.5, float("inf"), 1e300, 10**12, "x", [], [None], [[]], {}, [1, 2, 3, 4])
+WRONG = (
+    None,
+    True,
+    -1,
+    2.5,
+    float("inf"),
+    1e300,
+    10**12,
+    10**400,
+    "x",
+    [],
+    [None],
+    [[]],
+    {},
+    [1, 2, 3, 4],
+)
 RLE = {"size": [20, 30], "counts": [100, 50, 450]}
 ALL_KINDS = {
     **GOOD,
@@ -332,7 +347,7 @@ ALL_KINDS = {
 
 
 def places(value):
-    """The way to everything within nested lists and dicts, as tuples of keys."""
+    """The keys that lead to everything within nested lists and dicts, as tuples."""
     children = value.items() if isinstance(value, dict) else enumerate(value)
     for key, child in children:
         yield (key,)

@@ -28,7 +28,11 @@ def config(*entries):
 def test_the_same_parameters_again_change_nothing(fresh_name, tmp_path):
     for _ in range(2):
         register_label_map_dataset(
-            fresh_name, tmp_path, str(tmp_path), ["x", "y"], class_of_id=lambda i: i // 7
+            fresh_name,
+            tmp_path,
+            str(tmp_path),
+            thing_classes=["x", "y"],
+            class_of_id={"divisor": 7, "classes": {1: "x", 2: 1}},
         )
     assert fresh_name in DatasetCatalog.list()
 
@@ -42,11 +46,9 @@ def test_other_parameters_name_both_and_the_fix(fresh_name, tmp_path):
 
 
 def test_another_rule_is_another_parameter(fresh_name, tmp_path):
-    register_label_map_dataset(fresh_name, tmp_path, tmp_path, ["x"], class_of_id=lambda i: 0)
+    register_label_map_dataset(fresh_name, tmp_path, tmp_path, class_of_id={"classes": {1: 0}})
     with pytest.raises(UserError, match="class_of_id"):
-        register_label_map_dataset(
-            fresh_name, tmp_path, tmp_path, ["x"], class_of_id=lambda i: None
-        )
+        register_label_map_dataset(fresh_name, tmp_path, tmp_path, class_of_id={"classes": {2: 0}})
 
 
 def test_a_name_of_another_kind_is_taken(fresh_name, tmp_path):
@@ -141,6 +143,7 @@ GOOD = {"name": "n", "format": "label_map", "image_dir": "i", "label_dir": "l"}
         ("text", "must be a mapping"),
         ({"format": "coco"}, "needs a name"),
         ({"name": "n", "format": "voc"}, "'voc'.*label_map, coco, synthetic"),
+        ({"name": "n", "format": ["coco"]}, "format.*'coco'.*give one of"),
         ({**GOOD, "labels": "l"}, "name 'n'.*unknown key 'labels'.*label_dir"),
         ({"name": "n", "format": "label_map", "image_dir": "i"}, "lacks the key 'label_dir'"),
         ({"name": "n", "format": "coco", "image_dir": "i"}, "lacks the key 'json_file'"),

@@ -6,7 +6,12 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from instance_seg_common.data import register_coco_dataset, register_label_map_dataset
-from instance_seg_common.data.images import check_readable_mode, image_header, read_ignore_map
+from instance_seg_common.data.images import (
+    check_readable_mode,
+    image_header,
+    load_image,
+    read_ignore_map,
+)
 from instance_seg_common.errors import UserError
 
 DEEP = [
@@ -98,3 +103,16 @@ def test_a_wrong_ignore_map_stops_the_loading(fresh_name, folders, two_squares):
     )
     with pytest.raises(UserError, match="ignore.a.png.*mode P"):
         DatasetCatalog.get(fresh_name)
+
+
+def test_a_deep_image_is_a_sentence(tmp_path):
+    Image.fromarray(np.full((4, 5), 300, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(UserError, match="deep.png has more than 8 bits"):
+        load_image(tmp_path / "deep.png")
+
+
+def test_unreadable_image_is_a_sentence(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
+    for name in ("broken.png", "absent.png"):
+        with pytest.raises(UserError, match=name):
+            load_image(tmp_path / name)

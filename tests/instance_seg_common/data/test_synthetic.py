@@ -1,4 +1,4 @@
-"""Synthetic sets: pinned pictures, honest masks, a cache without half-written entries."""
+"""Synthetic sets: pinned pictures, masks of what is visible, a cache of complete entries."""
 
 import hashlib
 import os
@@ -15,15 +15,18 @@ from detectron2.structures import Boxes, pairwise_iou
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from instance_seg_common.data import synthetic
 from instance_seg_common.data.cache import cache_root
 from instance_seg_common.data.synthetic import (
     NAMED_SETS,
+    dataset,
     load_synthetic,
     register_synthetic_dataset,
     render,
     resolve_parameters,
 )
+from instance_seg_common.data.synthetic.dataset import image_record, rendered_folder
+from instance_seg_common.data.synthetic.outlines import Outline, disc_distance, star_distance
+from instance_seg_common.data.synthetic.rendering import Layout, place
 from instance_seg_common.errors import UserError
 from otsu_watershed.arch import OtsuWatershed
 
@@ -143,7 +146,7 @@ class TestNamedSets:
 
 
 def _pairwise_box_iou(labels, count):
-    boxes = [a["bbox"] for a in synthetic._record(0, labels, [0] * count)["annotations"]]
+    boxes = [a["bbox"] for a in image_record(0, labels, [0] * count)["annotations"]]
     boxes = Boxes(torch.tensor(boxes))
     return pairwise_iou(boxes, boxes).fill_diagonal_(0)
 
@@ -181,9 +184,10 @@ class TestRender:
     def test_min_visible_limits_occlusion(self, least, accepted):
         parameters = resolve_parameters("shapes", min_visible=least)
         first, second = (_disc(30, 30, radius=10), _disc(40, 30, radius=10))
-        labels, areas = synthetic._place(np.zeros((128, 128), np.uint16), [], [first], parameters)
-        placed = synthetic._place(labels, areas, [second], parameters)
+        layout = place(Layout(np.zeros((128, 128), np.uint16), []), [first], parameters)
+        placed = place(layout, [second], parameters)
         assert (placed is not None) == accepted
+        labels, areas = layout
         assert labels.max() == 1 and len(areas) == 1  # a refused object leaves no trace
 
     def test_brighter_and_darker_objects(self):
@@ -202,7 +206,7 @@ class TestRender:
         assert seen == {0, 1, 2, 3}
 
     def test_star_of_three_tips_is_a_triangle(self):
-        distance = synthetic._star_distance(10.0, 3, 0.5, 0.0)
+        distance = star_distance(10.0, 3, inner=0.5, turn=0.0)
         # Tips at angle 0 and +-120 degrees: the far side lies at x = -5.
         x, y = np.array([9.9, 10.1, -4.9, -5.1, 0.0]), np.zeros(5)
         assert (distance(x, y) < 0).tolist() == [True, False, True, False, True]
@@ -210,7 +214,7 @@ class TestRender:
 
 
 def _disc(x, y, radius):
-    return synthetic.Outline(0, (x, y), radius, lambda dx, dy: np.hypot(dx, dy) - radius)
+    return Outline(0, (x, y), radius, disc_distance(radius))
 
 
 class TestRegistration:
@@ -279,42 +283,42 @@ class TestCache:
     def test_second_load_renders_nothing(self, monkeypatch):
         parameters = resolve_parameters("shapes", **{**SMALL, "seed": 11})
         first = load_synthetic(parameters)
-        monkeypatch.setattr(synthetic, "render", None)
+        monkeypatch.setattr(dataset, "render", None)
         assert load_synthetic(parameters) == first
 
     def test_key_covers_parameters_and_version(self, monkeypatch):
         parameters = {**SMALL, "num_images": 1, "seed": 12}
-        folders = {synthetic._rendered_folder(resolve_parameters("shapes", **parameters))}
-        folders.add(synthetic._rendered_folder(resolve_parameters("sticks", **parameters)))
+        folders = {rendered_folder(resolve_parameters("shapes", **parameters))}
+        folders.add(rendered_folder(resolve_parameters("sticks", **parameters)))
         changed = resolve_parameters("shapes", **parameters, noise=0.0)
-        folders.add(synthetic._rendered_folder(changed))
-        monkeypatch.setattr(synthetic, "GENERATOR_VERSION", -1)
-        folders.add(synthetic._rendered_folder(changed))
+        folders.add(rendered_folder(changed))
+        monkeypatch.setattr(dataset, "GENERATOR_VERSION", -1)
+        folders.add(rendered_folder(changed))
         assert len(folders) == 4
 
     def test_interrupted_render_leaves_nothing(self, monkeypatch):
         parameters = resolve_parameters("shapes", **{**SMALL, "seed": 13})
         before = _rendered_sets()
 
-        def stop_at_two(found, index):
+        def stop_at_two(parameters, index):
             if index == 2:
                 raise KeyboardInterrupt
-            return render(found, index)
+            return render(parameters, index)
 
         with monkeypatch.context() as patch:
-            patch.setattr(synthetic, "render", stop_at_two)
+            patch.setattr(dataset, "render", stop_at_two)
             with pytest.raises(KeyboardInterrupt):
                 load_synthetic(parameters)
         assert _rendered_sets() == before
         assert len(load_synthetic(parameters)) == 4
 
     def test_only_what_is_read_is_written(self):
-        folder = synthetic._rendered_folder(resolve_parameters("shapes", **{**SMALL, "seed": 16}))
+        folder = rendered_folder(resolve_parameters("shapes", **{**SMALL, "seed": 16}))
         assert sorted(path.name for path in folder.iterdir()) == ["annotations.json", "images"]
 
     def test_a_killed_render_is_cleared_away_a_day_later(self):
         parameters = resolve_parameters("shapes", **{**SMALL, "seed": 17})
-        folder = synthetic._rendered_folder(parameters)
+        folder = rendered_folder(parameters)
         shutil.rmtree(folder)
         old, fresh, other = (
             folder.with_name(name)
@@ -324,30 +328,30 @@ class TestCache:
             (partial / "images").mkdir(parents=True)
         for partial in (old, other):
             os.utime(partial, (time.time() - 90_000,) * 2)
-        synthetic._rendered_folder(parameters)
+        rendered_folder(parameters)
         assert not old.exists() and fresh.exists() and other.exists()
         for partial in (fresh, other):
             shutil.rmtree(partial)
 
     def test_two_processes_at_once(self, monkeypatch):
         parameters = resolve_parameters("shapes", **{**SMALL, "seed": 14})
-        write_set = synthetic._write_set
+        write_set = dataset._write_set
 
-        def slower_than_another(found, folder):
-            write_set(found, folder)
+        def slower_than_another(parameters, folder):
+            write_set(parameters, folder)
             other = folder.parent / folder.name.split("-partial-")[0]
             other.mkdir()
-            write_set(found, other)
+            write_set(parameters, other)
 
-        monkeypatch.setattr(synthetic, "_write_set", slower_than_another)
+        monkeypatch.setattr(dataset, "_write_set", slower_than_another)
         assert len(load_synthetic(parameters)) == 4
         assert not [name for name in _rendered_sets() if "partial" in name]
 
     def test_full_disk_is_not_taken_for_another_process(self, monkeypatch):
-        def no_space(found, folder):
+        def no_space(parameters, folder):
             raise OSError("No space left on device")
 
-        monkeypatch.setattr(synthetic, "_write_set", no_space)
+        monkeypatch.setattr(dataset, "_write_set", no_space)
         with pytest.raises(OSError, match="No space"):
             load_synthetic(resolve_parameters("shapes", **{**SMALL, "seed": 15}))
 

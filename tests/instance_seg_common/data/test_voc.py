@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from PIL import Image
 from scipy.io import savemat
 
-from instance_seg_common.data import label_map, register_builtin_datasets
+from instance_seg_common.data import annotation_cache, register_builtin_datasets, voc
 from instance_seg_common.data.check import check_dataset
 from instance_seg_common.data.voc import CLASS_NAMES
 from instance_seg_common.errors import UserError
@@ -128,7 +128,7 @@ def test_a_second_start_decodes_no_label(root, monkeypatch):
     def fail(*paths):
         raise AssertionError(f"decoded {paths}")
 
-    monkeypatch.setattr(label_map, "read_labels", fail)
+    monkeypatch.setattr(annotation_cache, "read_labels", fail)
     assert DatasetCatalog.get("voc_sbd_train") == first
 
 
@@ -252,7 +252,7 @@ def test_what_is_wrong_is_a_sentence_before_training_and_in_the_check(root, key)
 
 
 def test_a_wrong_root_names_what_it_should_contain(root, monkeypatch):
-    use(root / "VOCdevkit", monkeypatch)  # one folder too deep, and found nevertheless
+    use(root / "VOCdevkit", monkeypatch)  # one folder too deep, which is allowed
     assert len(stems("voc_2012_instance_val")) == 2
     use(root / VOC, monkeypatch)
     with pytest.raises(UserError, match=r"JPEGImages does not exist.*contains VOCdevkit/VOC2012/"):
@@ -260,6 +260,6 @@ def test_a_wrong_root_names_what_it_should_contain(root, monkeypatch):
 
 
 def test_an_image_in_two_parts_is_refused(root, monkeypatch):
-    monkeypatch.setattr(label_map, "load_label_maps", lambda part: [{"image_id": "a"}])
+    monkeypatch.setattr(voc, "load_label_maps", lambda part: [{"image_id": "a"}])
     with pytest.raises(UserError, match="1 images are in two of its parts"):
         DatasetCatalog.get("voc_sbd_train")

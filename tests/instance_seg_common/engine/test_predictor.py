@@ -42,4 +42,4 @@ def test_weights_are_loaded_or_refused(stock_cfg, stock_model, tmp_path):
 def test_model_without_masks_is_a_sentence(stock_cfg, stock_model, monkeypatch):
     monkeypatch.setattr(stock_model.roi_heads, "mask_on", False)
     with pytest.raises(UserError, match="predicts no masks for a.png"):
-        predict(stock_cfg, stock_model, np.zeros((48, 64, 3), dtype=np.uint8), "a.png")
+        predict(stock_cfg, stock_model, np.zeros((48, 64, 3), dtype=np.uint8), file_name="a.png")

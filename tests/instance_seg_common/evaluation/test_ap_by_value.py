@@ -51,10 +51,17 @@ def evaluated(predictions):
 VALUES = {1: 0.0, 2: 5.0}
 
 
-def test_objects_of_other_bins_are_neither_found_nor_missed():
+def precision(evaluation, edges, of_objects, of_predictions):
+    return ap_by_value(evaluation, edges, of_objects=of_objects, of_predictions=of_predictions)
+
+
+def test_objects_of_other_bins_are_neither_detected_nor_missed():
     evaluation = evaluated([(7, rle(0, 0), 0.9)])
     values = {7: VALUES[nearest_objects(evaluation)[7]]}
-    assert ap_by_value(evaluation, [3], VALUES, values) == [pytest.approx(100), 0]
+    assert precision(evaluation, [3], VALUES, values) == [
+        pytest.approx(100),
+        0,
+    ]
 
 
 def test_a_wrong_prediction_counts_in_its_bin_only():
@@ -64,10 +71,10 @@ def test_a_wrong_prediction_counts_in_its_bin_only():
     assert nearest == {7: 1, 8: 2, 9: 2}
     values = {i: VALUES[o] for i, o in nearest.items()}
     # Of two predictions in the upper bin the better half is wrong: precision 1/2 at all recalls.
-    assert ap_by_value(evaluation, [3], VALUES, values) == [
+    assert precision(evaluation, [3], VALUES, values) == [
         pytest.approx(100), pytest.approx(50),
     ]  # fmt: skip
-    assert ap_by_value(evaluation, [3], VALUES, {**values, 9: 0.0}) == [
+    assert precision(evaluation, [3], VALUES, {**values, 9: 0.0}) == [
         pytest.approx(100), pytest.approx(100),
     ]  # fmt: skip
 
@@ -75,21 +82,27 @@ def test_a_wrong_prediction_counts_in_its_bin_only():
 def test_a_prediction_that_overlaps_nothing_is_near_no_object():
     evaluation = evaluated([(7, rle(0, 0), 0.9), (8, rle(0, 30), 0.95)])
     assert nearest_objects(evaluation) == {7: 1}
-    assert ap_by_value(evaluation, [3], VALUES, {7: 0.0, 8: 0.0})[0] == pytest.approx(50)
+    assert precision(evaluation, [3], VALUES, {7: 0.0, 8: 0.0})[0] == pytest.approx(50)
 
 
 def test_a_value_on_an_edge_belongs_above_and_empty_bins_have_no_precision():
     evaluation = evaluated([(7, rle(0, 0), 0.9), (8, rle(25, 25), 0.8)])
     values = {7: 0.0, 8: 5.0}
-    result = ap_by_value(evaluation, [2, 5, 9], VALUES, values)
+    result = precision(evaluation, [2, 5, 9], VALUES, values)
     assert result == [pytest.approx(100), None, pytest.approx(100), None]
-    assert ap_by_value(evaluation, [2], {1: 0.0}, values) == [pytest.approx(100), None]
+    assert precision(evaluation, [2], {1: 0.0}, values) == [
+        pytest.approx(100),
+        None,
+    ]
     # An object without a value is not missed in any bin, and a prediction without one is not wrong.
     evaluation = evaluated([(7, rle(0, 0), 0.9), (8, rle(0, 30), 0.95)])
-    assert ap_by_value(evaluation, [2], {1: 0.0}, {7: 0.0}) == [pytest.approx(100), None]
+    assert precision(evaluation, [2], {1: 0.0}, {7: 0.0}) == [
+        pytest.approx(100),
+        None,
+    ]
 
 
 def test_no_prediction_at_all():
     evaluation = evaluated([])
     assert nearest_objects(evaluation) == {}
-    assert ap_by_value(evaluation, [3], VALUES, {}) == [0, 0]
+    assert precision(evaluation, [3], VALUES, {}) == [0, 0]

@@ -19,16 +19,16 @@ from square_sets import make_instances, run
 
 from instance_seg_common.config import add_common_config
 from instance_seg_common.data import register_cityscapes_dataset
-from instance_seg_common.data.cityscapes import CLASS_IDS, instance_distances, read_disparity
+from instance_seg_common.data.cityscapes import CLASS_IDS
+from instance_seg_common.data.cityscapes_distances import instance_distances, read_disparity
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation import build_evaluator
 from instance_seg_common.evaluation.build import check_evaluator_type
 from instance_seg_common.evaluation.cityscapes import (
     CityscapesEvaluator,
-    match_image,
     results_table,
-    void_ids,
 )
+from instance_seg_common.evaluation.cityscapes_matching import match_image, void_ids
 
 NAME = "cityscapes_under_test"
 FIGURES = {
@@ -143,7 +143,7 @@ def test_distances_by_hand():
     labels = np.array([[5, 5, 5, 6, 6, 8], [5, 5, 7, 7, 6, 6]])
     metres = np.array([[10, 20, 30, 5, 5, 1], [40, np.nan, np.nan, np.nan, 9, np.inf]])
     disparity = (factor / metres).astype(np.float32)
-    found = instance_distances(labels, [5, 6, 7], disparity, factor)
+    found = instance_distances(labels, [5, 6, 7], disparity, factor=factor)
     assert found[0] == pytest.approx((25, 0.8))  # the mean of the two in the middle
     assert found[1] == pytest.approx((7, 1))  # 5, 5, 9, infinitely far
     assert found[2] == (-1, 0)
@@ -267,7 +267,7 @@ def test_overlaps_are_counted_pixel_by_pixel():
         for i in (26, 24001, 24002, 26001)
     ]
     instances = make_instances(masks, [0.5, 0.25], [0, 2])
-    matches = match_image(label, entries, instances, void_ids(official.labels))
+    matches = match_image(label, entries, instances, void=void_ids(official.labels))
     (person,), (car,) = matches["prediction"]["person"], matches["prediction"]["car"]
     assert (person["pixelCount"], person["voidIntersection"], person["confidence"]) == (5, 2, 0.5)
     assert [(g["instID"], g["intersection"]) for g in person["matchedGt"]] == [

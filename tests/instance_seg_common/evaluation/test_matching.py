@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from instance_seg_common.errors import UserError
+from instance_seg_common.evaluation.contingency import contingency_table, relabel
 from instance_seg_common.evaluation.matching import (
     Matching,
     best_dice,
-    contingency_table,
     difference_in_count,
     match_label_maps,
     match_pairs,
-    relabel,
     symmetric_best_dice,
 )
 

@@ -17,7 +17,7 @@ from instance_seg_common.visualization.colors import (
     instance_colors,
     lightened,
 )
-from instance_seg_common.visualization.panels import ERROR_COLORS
+from instance_seg_common.visualization.errors_overlay import ERROR_COLORS
 
 FIRST = {
     "vermillion": -0.1,

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from instance_seg_common.visualization import drawing
 
@@ -91,3 +92,14 @@ def test_boxes_and_tags_beyond_the_rim_are_cut():
     drawn = drawing.draw_boxes(image, boxes, [(255, 0, 0), (0, 255, 0)])
     assert drawn[9, 5, 0] == 255
     assert drawing.draw_tags(image, [(90, -3, "far away", (255, 255, 255))]).shape == image.shape
+
+
+def test_real_images_with_sixty_nuclei(shared_data):
+    """Contours of touching nuclei stay apart: every nucleus keeps a visible inside."""
+    path = sorted((shared_data / "dsb2018" / "val" / "labels").glob("*.png"))[20]
+    labels = np.asarray(Image.open(path)).astype(np.int64)
+    scale = drawing.display_scale(*labels.shape)
+    large = drawing.resize_labels(labels, scale)
+    inside = large[~drawing.boundaries(large)]
+    big = [i for i in np.unique(labels) if i and (labels == i).sum() >= 30]
+    assert len(big) > 30 and set(big) <= set(np.unique(inside))

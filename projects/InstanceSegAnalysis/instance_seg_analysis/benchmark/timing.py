@@ -4,10 +4,11 @@ import ctypes
 import gc
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from tabulate import tabulate
 from instance_seg_common.errors import UserError
 
 _RESET_PEAK = "5"  # sets VmHWM, the peak, back to what is resident now
+Function = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Row:
     what: str
     reference: str
     required: float
-    build: Callable
+    build: Callable[[], tuple[Function, Function]]
     tolerance: Optional[float] = 1e-9
     required_memory: Optional[float] = None
     max_repeats: Optional[int] = None
@@ -66,7 +68,7 @@ class Timing:
     required_memory: Optional[float] = None
 
 
-def run_row(row, repeats=10, memory=False):
+def run_row(row: Row, *, repeats: int = 10, memory: bool = False) -> Timing:
     """Check that both functions agree, then time them in turn, on one thread.
 
     Args:
@@ -93,18 +95,48 @@ def run_row(row, repeats=10, memory=False):
         torch.set_num_threads(threads)
     ratio = reference_s / ours_s
     memory_ratio = peaks[1] / max(peaks[0], 1) if memory else None
-    met = ratio >= row.required and _memory_met(memory_ratio, row.required_memory)
-    times = (1e3 * ours_s, 1e3 * reference_s, ratio, row.required, met)
     return Timing(
-        row.name, row.what, row.reference, *times, *peaks, memory_ratio, row.required_memory
+        name=row.name,
+        what=row.what,
+        reference=row.reference,
+        ours_ms=1e3 * ours_s,
+        reference_ms=1e3 * reference_s,
+        ratio=ratio,
+        required=row.required,
+        met=ratio >= row.required and _memory_met(memory_ratio, row.required_memory),
+        ours_bytes=peaks[0],
+        reference_bytes=peaks[1],
+        memory_ratio=memory_ratio,
+        required_memory=row.required_memory,
     )
 
 
-def _memory_met(ratio, required):
+def run_rows(
+    rows: Iterable[Row], *, repeats: int = 10, memory: bool = False
+) -> "tuple[list[Timing], list[str]]":
+    """Time the rows; what keeps one from being measured does not keep the others.
+
+    Args:
+        rows (iterable[Row])
+        repeats, memory: of :func:`run_row`.
+
+    Returns:
+        tuple[list[Timing], list[str]]: and a sentence for each row without a timing.
+    """
+    timings, problems = [], []
+    for row in rows:
+        try:
+            timings.append(run_row(row, repeats=repeats, memory=memory))
+        except ValueError as error:  # UserError is one, too
+            problems.append(f"row '{row.name}': {error}")
+    return timings, problems
+
+
+def _memory_met(ratio: Optional[float], required: Optional[float]) -> bool:
     return ratio is None or required is None or ratio >= required
 
 
-def _interleaved_minimum(functions, repeats):
+def _interleaved_minimum(functions: Sequence[Function], repeats: int) -> list[float]:
     """Seconds of each; taking turns, so that a busy moment of the machine hits all of them."""
     best = [float("inf")] * len(functions)
     for _ in range(repeats):
@@ -116,7 +148,7 @@ def _interleaved_minimum(functions, repeats):
     return best
 
 
-def _compare(row, ours, reference):
+def _compare(row: Row, ours: Any, reference: Any) -> None:
     if row.tolerance is None:
         return
     difference = np.abs(np.asarray(ours, dtype=float) - np.asarray(reference, dtype=float))
@@ -127,7 +159,7 @@ def _compare(row, ours, reference):
         )
 
 
-def peak_memory(function):
+def peak_memory(function: Function) -> int:
     """Resident memory that a call adds at its peak, measured in a forked process.
 
     Args:
@@ -147,7 +179,7 @@ def peak_memory(function):
         process.join()
 
 
-def _measure_peak(function, sender):
+def _measure_peak(function: Function, sender: Connection) -> None:
     # A forked process has none of the parent's worker threads and would wait for them for ever.
     torch.set_num_threads(1)
     # The first call maps the code that it runs, which is not the memory of the computation.
@@ -160,13 +192,13 @@ def _measure_peak(function, sender):
     sender.send(_resident("VmHWM") - before)
 
 
-def _resident(key):
+def _resident(key: str) -> int:
     """Bytes of a line of /proc/self/status."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if key in x)
     return int(line.split()[1]) * 1024
 
 
-def select_rows(rows, names):
+def select_rows(rows: Sequence[Row], names: Optional[Sequence[str]]) -> list[Row]:
     """The rows of the given names, in their own order; all rows for no names.
 
     Raises:
@@ -179,7 +211,7 @@ def select_rows(rows, names):
     return [row for row in rows if not names or row.name in names]
 
 
-def timings_table(timings):
+def timings_table(timings: Sequence[Timing]) -> str:
     """The timings as a text table.
 
     Args:
@@ -210,6 +242,6 @@ def timings_table(timings):
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
 
 
-def timings_json(timings):
+def timings_json(timings: Sequence[Timing]) -> "list[dict[str, Any]]":
     """The timings as plain dicts, for ``json.dump``."""
     return [asdict(timing) for timing in timings]

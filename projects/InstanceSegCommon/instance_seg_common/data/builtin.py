@@ -1,7 +1,11 @@
 """The data sets that the configs of this project name."""
 
-from . import cityscapes, coco, label_map
+from pathlib import Path
+from typing import Optional
+
+from . import cityscapes, coco
 from .cvppp import register_cvppp
+from .label_map import register_label_map_source, source_of_folders
 from .registration import datasets_root, placement_hint
 from .synthetic import NAMED_SETS, register_synthetic_dataset
 from .voc import register_voc
@@ -10,7 +14,7 @@ SPLITS = ("train", "val")
 UP_TO = 20  # most nuclei of an image in the dsb2018_*_upto20 sets
 
 
-def register_builtin_datasets():
+def register_builtin_datasets() -> None:
     """Register every named data set below ``$DETECTRON2_DATASETS``; nothing is read or rendered.
 
     Names: ``dsb2018_{train,val}``, ``dsb2018_{train,val}_upto20``, ``coco_mini_{train,val}``,
@@ -25,8 +29,8 @@ def register_builtin_datasets():
     """
     root = datasets_root()
     for split in SPLITS:
-        _register_nuclei(root, f"dsb2018_{split}", split, None)
-        _register_nuclei(root, f"dsb2018_{split}_upto{UP_TO}", split, UP_TO)
+        _register_nuclei(root, split, suffix="", max_instances=None)
+        _register_nuclei(root, split, suffix=f"_upto{UP_TO}", max_instances=UP_TO)
         source = coco.make_source(
             name=f"coco_mini_{split}",
             json_file=root / "coco_mini" / "annotations" / f"instances_{split}2017.json",
@@ -36,25 +40,25 @@ def register_builtin_datasets():
         coco.register_coco_source(source, replace=True)
     for split in cityscapes.SPLITS:
         source = cityscapes.make_cityscapes_source(
-            name=f"cityscapes_instance_{split}",
-            root=root / "cityscapes",
-            split=split,
+            f"cityscapes_instance_{split}",
+            root / "cityscapes",
+            split,
             hint=placement_hint(root, "cityscapes/"),
         )
-        label_map.register_label_map_source(source, replace=True)
+        register_label_map_source(source, replace=True)
     register_voc(root)
     register_cvppp(root)
     for name, parameters in NAMED_SETS.items():
         register_synthetic_dataset(name, **parameters)
 
 
-def _register_nuclei(root, name, split, max_instances):
-    source = label_map.make_source(
-        name=name,
+def _register_nuclei(root: Path, split: str, *, suffix: str, max_instances: Optional[int]) -> None:
+    source = source_of_folders(
+        name=f"dsb2018_{split}{suffix}",
         image_dir=root / "dsb2018" / split / "images",
         label_dir=root / "dsb2018" / split / "labels",
         thing_classes=("nucleus",),
         max_instances=max_instances,
         hint=placement_hint(root, "dsb2018/"),
     )
-    label_map.register_label_map_source(source, replace=True)
+    register_label_map_source(source, replace=True)

@@ -2,15 +2,16 @@
 
 import os
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
-def cache_root():
+def cache_root() -> Path:
     """Folder for derived files: ``$INSTANCE_SEG_CACHE``, else ``~/.cache/instance_seg_common``.
 
     Returns:
-        pathlib.Path: an absolute path, created if absent.
+        An absolute path, created if absent.
     """
     default = Path.home() / ".cache" / "instance_seg_common"
     root = Path(os.environ.get("INSTANCE_SEG_CACHE") or default).expanduser().resolve()
@@ -19,14 +20,14 @@ def cache_root():
 
 
 @contextmanager
-def atomic_path(path):
+def atomic_path(path: Path) -> "Iterator[Path]":
     """A temporary path beside ``path``; what is written there takes its name when the block ends.
 
-    A run that is killed, or a second process that writes the same entry, leaves no half file under
-    the name of the whole one.
+    So ``path`` is always a complete file, even after a run that is killed, or with a second process
+    that writes the same entry.
 
     Args:
-        path (pathlib.Path): the final file.
+        path: of the final file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: what it makes stays closed to other users.

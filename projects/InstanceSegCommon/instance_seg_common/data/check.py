@@ -1,29 +1,30 @@
 """Reads a registered data set from its raw files and reports everything that is wrong with it."""
 
+from numbers import Integral
+from typing import Any, Optional
+
 from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ..errors import UserError
 from .check_cityscapes import check_stereo
 from .check_coco import check_coco, check_masks
-from .check_label_map import check_image, check_label_maps
+from .check_image import check_image
+from .check_label_map import check_label_maps
 from .check_report import Report, listed
 from .cityscapes import CityscapesSource
 from .coco import CocoSource
-from .label_map import LabelMapSource
+from .label_map_source import LabelMapSource
 from .registration import get_dataset_dicts, source_of
 from .segmentations import quoted
 from .voc import JoinedSource
 
 
-def check_dataset(name):
+def check_dataset(name: str) -> Report:
     """Check a data set to its end; a broken file does not stop the check.
 
     Args:
-        name (str): a registered data set.
-
-    Returns:
-        Report: ``ok``, ``errors``, ``notices``, counts, ``text()``.
+        name: of a registered data set.
 
     Raises:
         UserError: there is no data set of this name.
@@ -43,8 +44,8 @@ def check_dataset(name):
     return report
 
 
-def check_dicts(name, report):
-    """Check a data set that only its standard dicts are known of."""
+def check_dicts(name: str, report: Report) -> None:
+    """Check a data set of other code, of which only the standard dicts are known."""
     try:
         records = get_dataset_dicts(name)
     except UserError as error:
@@ -59,11 +60,12 @@ def check_dicts(name, report):
             continue
         size = record["height"], record["width"]
         check_image(record["file_name"], report, size)
-        entries = [_entry(*item, classes) for item in enumerate(record.get("annotations", []))]
-        check_masks(report, record["file_name"], size, entries)
+        annotations = enumerate(record.get("annotations", []))
+        entries = [_entry(number, annotation, classes) for number, annotation in annotations]
+        check_masks(entries, path=record["file_name"], size=size, report=report)
 
 
-def _entry(number, annotation, classes):
+def _entry(number: int, annotation: "dict[str, Any]", classes: "list[str]") -> "dict[str, Any]":
     """A standard annotation as :func:`check_masks` takes it; what is absent stays so."""
     category, box = annotation.get("category_id"), annotation.get("bbox")
     if box is not None and len(box) == 4:
@@ -74,6 +76,11 @@ def _entry(number, annotation, classes):
         "bbox": box,
         "segmentation": annotation.get("segmentation"),
         "iscrowd": annotation.get("iscrowd", 0),
-        "class": classes[category] if category in range(len(classes)) else None,
+        "class": _class_name(category, classes),
         "category_id": category,
     }
+
+
+def _class_name(category: Any, classes: "list[str]") -> Optional[str]:
+    known = isinstance(category, Integral) and category in range(len(classes))
+    return classes[int(category)] if known else None

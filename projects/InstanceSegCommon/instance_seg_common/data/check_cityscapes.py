@@ -1,17 +1,19 @@
 """The check of what only Cityscapes has: disparities and cameras."""
 
-from .cityscapes import stereo_problems
+from .check_report import Report
+from .cityscapes import CityscapesSource
+from .cityscapes_distances import stereo_problems
 
 
-def check_stereo(source, report):
+def check_stereo(source: CityscapesSource, report: Report) -> None:
     """Check the files that distances are computed from, all pixels decoded.
 
     Args:
-        source (CityscapesSource): where they are; with one of the two folders absent nothing is
-            computed from the other, which is worth a notice.
-        report (Report): findings are added to it.
+        source: where they are; with one of the two folders absent nothing is computed from the
+            other, which is worth a notice.
+        report: findings are added to it.
     """
-    if not source.label_dir.is_dir():
+    if not source.folders.label_dir.path.is_dir():
         return  # the report has the sentence
     absent = source.absent_stereo()
     for folder in absent:

@@ -4,29 +4,34 @@ Shapes: N masks of one image; size = (height, width) in pixels; boxes are [x, y,
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
 
 import numpy as np
 import pycocotools.mask as mask_util
 
 from ..errors import UserError
-from .check_label_map import check_image
-from .check_report import listed
-from .coco import read_coco_json
+from .check_image import check_image
+from .check_report import Report, listed
+from .coco import CocoSource, read_coco_json
 from .registration import missing_sentence
-from .segmentations import is_number, quoted, to_rle
+from .segmentations import Problem, is_number, quoted, to_rle
 
+PARTS = {"images": "image", "annotations": "annotation", "categories": "category"}
+NO_ID = "no id: "  # before the repr of what cannot be an id
 LARGEST_SIDE = 2**17  # pixels
 BOX_TOLERANCE = 1.0  # pixels that a box may reach out of its image
 SAME_OBJECT_IOU = 0.9  # two masks that share more than this are the same object twice
 OVERLAP_IOU = 0.1  # two masks that share more than this are worth a notice
 
 
-def check_coco(source, report):
+def check_coco(source: CocoSource, report: Report) -> None:
     """Check a JSON and all images it names.
 
     Args:
-        source (CocoSource): where the files are.
-        report (Report): findings and figures are added to it.
+        source: where the files are.
+        report: findings and figures are added to it.
     """
     if not source.image_root.is_dir():
         sentence = missing_sentence(source, "image_root", source.image_root)
@@ -37,41 +42,43 @@ def check_coco(source, report):
         report.error("JSON unusable", source.json_file, str(error))
         return
     _check_ids(source, content, report)
+    _check_owners(source, content, report)
     names = {category["id"]: category["name"] for category in content["categories"]}
     per_image = defaultdict(list)
     for annotation in content["annotations"]:
         entry = {**annotation, "class": names.get(_key(annotation.get("category_id")))}
         per_image[_key(annotation.get("image_id"))].append(entry)
     for image in content["images"]:
-        _check_coco_image(source, image, per_image[_key(image.get("id"))], report)
+        annotations = per_image[_key(image.get("id"))]
+        _check_coco_image(source, image, annotations=annotations, report=report)
 
 
-def _key(value):
+def _key(value: Any) -> Union[int, str]:
     """An id as it can be looked up: what is neither a whole number nor a text becomes its repr."""
     usable = isinstance(value, (int, str)) and not isinstance(value, bool)
-    return value if usable else f"no id: {quoted(value)}"
+    return value if usable else f"{NO_ID}{quoted(value)}"
 
 
-def _check_ids(source, content, report):
+def _check_ids(source: CocoSource, content: "dict[str, Any]", report: Report) -> None:
     path = source.json_file
-    for part, what in (
-        ("images", "image"),
-        ("annotations", "annotation"),
-        ("categories", "category"),
-    ):
+    for part, what in PARTS.items():
         ids = [_key(entry.get("id")) for entry in content[part]]
-        wrong = [key for key in ids if str(key).startswith("no id: ")]
+        wrong = [key for key in ids if str(key).startswith(NO_ID)]
         if wrong or len({type(key) for key in ids}) > 1:
             sentence = (
                 f"{path}: the {what} ids must be whole numbers, or all texts; "
                 f"{listed(wrong) or 'they are mixed'}."
             )
             report.error(f"{what} id malformed", path, sentence)
-        counts = Counter(ids)
-        twice = [key for key, count in counts.items() if count > 1]
+        twice = [key for key, count in Counter(ids).items() if count > 1]
         if twice:
             sentence = f"{path}: the {what} ids {listed(twice)} occur more than once."
             report.error(f"duplicate {what} id", path, sentence)
+
+
+def _check_owners(source: CocoSource, content: "dict[str, Any]", report: Report) -> None:
+    """Check that every annotation belongs to an image."""
+    path = source.json_file
     known = {_key(image.get("id")) for image in content["images"]}
     lost = [a.get("id") for a in content["annotations"] if _key(a.get("image_id")) not in known]
     if lost:
@@ -79,7 +86,13 @@ def _check_ids(source, content, report):
         report.error("unknown image", path, sentence)
 
 
-def _check_coco_image(source, image, annotations, report):
+def _check_coco_image(
+    source: CocoSource,
+    image: "dict[str, Any]",
+    *,
+    annotations: "list[dict[str, Any]]",
+    report: Report,
+) -> None:
     absent = [key for key in ("id", "file_name", "height", "width") if key not in image]
     if absent:
         sentence = f"{source.json_file}: image {image} lacks {listed(absent)}."
@@ -96,10 +109,10 @@ def _check_coco_image(source, image, annotations, report):
     elif source.image_root.is_dir():
         sentence = f"Image {path} (id {image['id']} in {source.json_file}) does not exist."
         report.error("image missing", path, sentence)
-    check_masks(report, path, size, annotations)
+    check_masks(annotations, path=path, size=size, report=report)
 
 
-def _wrong_fields(image):
+def _wrong_fields(image: "dict[str, Any]") -> str:
     """The first field of an image entry with an impossible value, "" if there is none."""
     for key in ("height", "width"):
         whole = isinstance(image[key], int) and not isinstance(image[key], bool)
@@ -110,15 +123,21 @@ def _wrong_fields(image):
     return ""
 
 
-def check_masks(report, path, size, annotations):
+def check_masks(
+    annotations: "Sequence[dict[str, Any]]",
+    *,
+    path: Union[str, Path],
+    size: "tuple[int, int]",
+    report: Report,
+) -> None:
     """Check the annotations of one image and add its figures.
 
     Args:
-        report (Report): findings and figures are added to it.
-        path (pathlib.Path or str): the image that findings name.
-        size (tuple[int, int]): its height and width by the annotations.
-        annotations (list[dict]): id, bbox [x, y, width, height], segmentation, iscrowd,
-            category_id and class (its name, None if unknown).
+        annotations: with id, bbox [x, y, width, height], segmentation, iscrowd, category_id and
+            class (its name, None if unknown).
+        path: of the image, which findings name.
+        size: its height and width by the annotations.
+        report: findings and figures are added to it.
     """
     masks, used = [], []
     for annotation in annotations:
@@ -136,48 +155,65 @@ def check_masks(report, path, size, annotations):
     report.areas += [int(mask_util.area(mask)) for mask in masks]
     if not single:
         report.notice("no instances", path, f"{path} has no instances.")
-    _check_overlaps(report, path, masks, used)
+    _check_overlaps(masks, used, path=path, report=report)
 
 
-def _examine(annotation, size):
-    """What is wrong with an annotation, list of (kind, end of a sentence), and its mask or None."""
-    found = []
-    if annotation["class"] is None:
-        category = annotation.get("category_id")
-        found.append(
-            ("class out of range", f"has category {quoted(category)}, which is not in the set")
-        )
-    box = annotation.get("bbox")
+def _examine(annotation: "dict[str, Any]", size: "tuple[int, int]") -> "tuple[list[Problem], Any]":
+    """What is wrong with an annotation, and its encoded mask, None if that cannot be used."""
+    rle, mask_problem = to_rle(annotation.get("segmentation"), size)
+    if rle is not None and mask_util.area(rle) == 0:
+        mask_problem = Problem("mask empty", "has a mask without a pixel")
+    problems = (
+        _class_problem(annotation),
+        _box_problem(annotation.get("bbox"), size),
+        _crowd_problem(annotation.get("iscrowd", 0)),
+        mask_problem,
+    )
+    return [problem for problem in problems if problem is not None], rle
+
+
+def _class_problem(annotation: "dict[str, Any]") -> Optional[Problem]:
+    if annotation["class"] is not None:
+        return None
+    category = quoted(annotation.get("category_id"))
+    return Problem("class out of range", f"has category {category}, which is not in the set")
+
+
+def _box_problem(box: Any, size: "tuple[int, int]") -> Optional[Problem]:
     if not _is_box(box):
-        found.append(("box malformed", f"has the box {quoted(box)}, not [x, y, width, height]"))
-    elif _outside(box, size):
-        found.append(
-            ("box outside", f"has the box {box}, outside its image of {size[1]}x{size[0]} pixels")
+        return Problem("box malformed", f"has the box {quoted(box)}, not [x, y, width, height]")
+    if _outside(box, size):
+        return Problem(
+            "box outside", f"has the box {box}, outside its image of {size[1]}x{size[0]} pixels"
         )
-    elif min(box[2:]) <= 0:
-        found.append(("box empty", f"has the box {box} without area"))
-    if annotation.get("iscrowd", 0) not in (0, 1):
-        crowd = quoted(annotation["iscrowd"])
-        found.append(("iscrowd malformed", f"has iscrowd {crowd}, neither 0 nor 1"))
-    rle, problem = to_rle(annotation.get("segmentation"), size)
-    if problem:
-        found.append(problem)
-    elif mask_util.area(rle) == 0:
-        found.append(("mask empty", "has a mask without a pixel"))
-    return found, rle
+    if min(box[2:]) <= 0:
+        return Problem("box empty", f"has the box {box} without area")
+    return None
 
 
-def _is_box(box):
+def _crowd_problem(crowd: Any) -> Optional[Problem]:
+    if crowd in (0, 1):
+        return None
+    return Problem("iscrowd malformed", f"has iscrowd {quoted(crowd)}, neither 0 nor 1")
+
+
+def _is_box(box: Any) -> bool:
     return isinstance(box, (list, tuple)) and len(box) == 4 and all(is_number(v) for v in box)
 
 
-def _outside(box, size):
+def _outside(box: "Sequence[float]", size: "tuple[int, int]") -> bool:
     x, y, width, height = box
     low = min(x, y) < -BOX_TOLERANCE
     return low or x + width > size[1] + BOX_TOLERANCE or y + height > size[0] + BOX_TOLERANCE
 
 
-def _check_overlaps(report, path, masks, annotations):
+def _check_overlaps(
+    masks: "list[Any]",
+    annotations: "list[dict[str, Any]]",
+    *,
+    path: Union[str, Path],
+    report: Report,
+) -> None:
     if len(masks) < 2:
         return
     iou = np.triu(mask_util.iou(masks, masks, [0] * len(masks)), k=1)  # (N, N)

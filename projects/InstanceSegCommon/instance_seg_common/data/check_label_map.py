@@ -3,259 +3,251 @@
 Shapes: H, W height and width in pixels; a label map is (H, W) integers, 0 = background.
 """
 
+from pathlib import Path
+from typing import Optional
+
 import numpy as np
-from detectron2.data.detection_utils import read_image
-from PIL import Image
 
 from ..errors import UserError
-from .check_report import listed
-from .images import READ_ERRORS, image_header, read_ignore_map, require_8_bit
-from .label_map import (
-    class_index,
-    encode_label_map,
-    files_by_stem,
-    no_image_sentence,
-    one_file,
-    read_foreground,
-    read_labels,
-    size_sentence,
-    unknown_ids_sentence,
-)
+from .check_image import check_image
+from .check_report import Report, listed
+from .encoding import EncodedInstance, encode_label_map
+from .images import image_header, read_ignore_map
+from .label_files import SetFiles, one_file, same_stem_sentence
+from .label_images import read_foreground, read_labels, size_sentence
+from .label_map_source import LabelMapSource
 from .registration import missing_sentence
 
+IMAGE, LABEL, CLASS_IMAGE = "image", "label", "class image"
 
-def check_label_maps(source, report):
+
+def check_label_maps(source: LabelMapSource, report: Report) -> None:
     """Check all files of a data set of label maps.
 
     Args:
-        source (LabelMapSource): where the files are.
-        report (Report): findings and figures are added to it.
+        source: where the files are.
+        report: findings and figures are added to it.
     """
-    absent = [(key, path) for key, path in source.folders() if not path.is_dir()]
+    absent = [(key, path) for key, path in source.folders.paths() if not path.is_dir()]
     for key, path in absent:
         report.error("folder missing", path, missing_sentence(source, key, path))
     if absent:
         return
     try:
-        files = {"image": source.images(), "label": source.labels()}
+        files = source.files()
     except UserError as error:  # a list of images
         report.error("list unusable", source.name, str(error))
         return
-    if source.class_dir:
-        files["class image"] = files_by_stem(source.class_dir)
-    if not files["image"]:
-        report.error("no images", source.image_dir, no_image_sentence(source))
-    ignored = files_by_stem(source.ignore_dir) if source.ignore_dir else {}
-    foregrounds = source.foregrounds()
-    for stem in sorted(set(files["image"]) | set(files["label"])):
-        _check_stem(source, stem, files, ignored.get(stem, []), report)
-        if source.foreground_suffix is not None:
-            _check_foreground(source, stem, files["label"].get(stem, []), foregrounds, report)
+    if not files.images:
+        folder = source.folders.image_dir.path
+        report.error("no images", folder, source.no_image_sentence())
+    check = _ImageCheck(source, files, report)
+    for stem in sorted(set(files.images) | set(files.labels)):
+        check.run(stem)
 
 
-def _check_stem(source, stem, files, ignored, report):
-    paths = {what: found.get(stem, []) for what, found in files.items()}
-    _check_pairing(stem, paths, source, report)
-    size = check_image(paths["image"][0], report) if paths["image"] else None
-    labels, classes = _read_both(source, paths, report)
-    if labels is None:
-        return
-    label_path = paths["label"][0]
-    if size is not None and size != labels.shape:
-        sentence = size_sentence("Image", paths["image"][0], size, labels.shape)
-        report.error("sizes differ", paths["image"][0], sentence)
-    _check_ignored(stem, ignored, labels.shape, source, report)
-    labels, regions = _check_ids(source, label_path, labels, report)
-    records = encode_label_map(labels, classes)
-    if source.max_instances is not None and len(records) > source.max_instances:
-        return  # not part of the set
-    report.crowds += regions
-    if classes is not None:
-        class_path = paths.get("class image", paths["label"])[0]
-        _check_class_image(source, class_path, labels, classes, records, report)
-    elif source.class_dir is None:
-        _check_rule(source, label_path, records, report)
-    _check_parts(label_path, labels, records, report)
+class _ImageCheck:
+    """The check of the files of one stem; findings and figures are added to the report."""
 
+    def __init__(self, source: LabelMapSource, files: SetFiles, report: Report) -> None:
+        self.source, self.files, self.report = source, files, report
+        folders = source.folders
+        # What is needed of each image: its folder and the files there.
+        self.needed = {
+            IMAGE: (folders.image_dir.path, files.images),
+            LABEL: (folders.label_dir.path, files.labels),
+        }
+        if folders.class_dir is not None:
+            self.needed[CLASS_IMAGE] = (folders.class_dir.path, files.classes)
 
-def _read_both(source, paths, report):
-    """Ids and classes (H, W) of one image; None what is absent or unusable."""
-    labels, classes = _read(paths["label"], report)
-    class_paths = paths.get("class image", [])
-    if labels is not None and class_paths:
-        classes, _ = _read(class_paths, report)
-        if classes is not None and classes.shape != labels.shape:
-            sentence = size_sentence("Class image", class_paths[0], classes.shape, labels.shape)
-            report.error("sizes differ", class_paths[0], sentence)
-            classes = None
-    if classes is not None and source.id_table is not None:
-        classes = source.id_table.without_ignored(classes)
-    return labels, classes
+    def run(self, stem: str) -> None:
+        paths = {what: files.get(stem, []) for what, (_, files) in self.needed.items()}
+        self._check_pairing(stem, paths)
+        self._check_label(stem, paths)
+        self._check_foreground(stem, paths[LABEL])
 
+    def _check_pairing(self, stem: str, paths: "dict[str, list[Path]]") -> None:
+        of_list = f"The list of {self.source.name}"
+        for what, files in paths.items():
+            folder, _ = self.needed[what]
+            if len(files) > 1:
+                sentence = same_stem_sentence(stem, files, folder)
+                self.report.error("duplicate stem", files[1], sentence)
+            if not files:
+                other = next((path[0] for path in paths.values() if path), of_list)
+                sentence = (
+                    f"{other} has no {what} of stem {stem!r} in {folder}; add it, or remove both."
+                )
+                self.report.error(f"{what} missing", other, sentence)
 
-def _check_foreground(source, stem, labels, foregrounds, report):
-    """Judge the foreground of an image that has a label, list of paths."""
-    try:
-        path = one_file(stem, foregrounds, source.label_dir, "foreground")
-        if labels:
-            read_foreground(path, image_header(labels[0])[0])
-    except UserError as error:
-        report.error("foreground unusable", source.label_dir / stem, str(error))
+    def _check_label(self, stem: str, paths: "dict[str, list[Path]]") -> None:
+        size = check_image(paths[IMAGE][0], self.report) if paths[IMAGE] else None
+        labels, classes = self._read_both(paths)
+        if labels is None:
+            return
+        if size is not None and size != labels.shape:
+            image = paths[IMAGE][0]
+            sentence = size_sentence("Image", image, size=size, label_size=labels.shape)
+            self.report.error("sizes differ", image, sentence)
+        self._check_ignored(stem, labels.shape)
+        label_path = paths[LABEL][0]
+        labels, regions = self._without_regions(label_path, labels)
+        records = encode_label_map(labels, classes)
+        limit = self.source.max_instances
+        if limit is not None and len(records) > limit:
+            return  # not part of the set
+        self.report.crowds += regions
+        if classes is not None:
+            class_path = paths.get(CLASS_IMAGE, paths[LABEL])[0]
+            self._check_class_image(class_path, labels, classes)
+            self._check_classes_of_instances(class_path, records)
+        elif self.source.folders.class_dir is None:
+            self._check_rule(label_path, records)
+        self._check_parts(label_path, labels, records)
 
+    def _read_both(
+        self, paths: "dict[str, list[Path]]"
+    ) -> "tuple[Optional[np.ndarray], Optional[np.ndarray]]":
+        """Ids and classes (H, W) of one image; None what is absent or unusable."""
+        labels, classes = self._read(paths[LABEL])
+        class_paths = paths.get(CLASS_IMAGE, [])
+        if labels is not None and class_paths:
+            classes, _ = self._read(class_paths)
+            if classes is not None and classes.shape != labels.shape:
+                sentence = size_sentence(
+                    "Class image", class_paths[0], size=classes.shape, label_size=labels.shape
+                )
+                self.report.error("sizes differ", class_paths[0], sentence)
+                classes = None
+        if classes is not None and self.source.id_table is not None:
+            classes = self.source.id_table.without_ignored(classes)
+        return labels, classes
 
-def _check_ignored(stem, paths, size, source, report):
-    if not paths:
-        return
-    try:
-        read_ignore_map(one_file(stem, {stem: paths}, source.ignore_dir, "ignore map"), size)
-    except UserError as error:
-        report.error("ignore map unusable", paths[0], str(error))
+    def _read(self, paths: "list[Path]") -> "tuple[Optional[np.ndarray], Optional[np.ndarray]]":
+        """Ids (H, W) of the first of the paths, and classes if they are in the same file.
 
-
-def _check_ids(source, path, labels, report):
-    """Judge ids by the set's table: (H, W) objects alone, and the number of regions to ignore."""
-    table = source.id_table
-    if table is None:
-        return labels, 0
-    unknown = table.unknown_ids(labels)
-    if unknown:
-        report.error("unknown id", path, unknown_ids_sentence(path, unknown, table))
-    kept = table.select(labels)
-    ids = np.unique(kept)
-    regions = [i for i in ids.tolist() if i and table.ignores(i)]
-    return np.where(np.isin(kept, regions), 0, kept), len(regions)
-
-
-def _check_pairing(stem, paths, source, report):
-    for what, found in paths.items():
-        folder = {"image": source.image_dir, "label": source.label_dir}.get(what, source.class_dir)
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
-            sentence = f"In {folder} several files have the stem {stem!r}: {names}; keep one."
-            report.error("duplicate stem", found[1], sentence)
-        if not found:
-            other = next((path[0] for path in paths.values() if path), f"The list of {source.name}")
-            sentence = (
-                f"{other} has no {what} of stem {stem!r} in {folder}; add it, or remove both."
-            )
-            report.error(f"{what} missing", other, sentence)
-
-
-def check_image(path, report, size=None):
-    """Decode an image as Detectron2 will.
-
-    Args:
-        path (pathlib.Path or str): the file.
-        report (Report): findings are added to it.
-        size (tuple[int, int]): the height and width it should have, or None.
-
-    Returns:
-        tuple[int, int] or None: its height and width, None if unreadable.
-    """
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-        found = read_image(str(path)).shape[:2]
-    except READ_ERRORS as error:
-        sentence = f"Image {path} cannot be read ({error}); replace the file."
-        report.error("image unreadable", path, sentence)
-        return None
-    try:
-        require_8_bit(path, mode)
-    except UserError as error:
-        report.error("image not 8 bit", path, str(error))
-    if size is not None and found != tuple(size):
-        sentence = (
-            f"Image {path} is {found[1]}x{found[0]} pixels, but the annotations say "
-            f"{size[1]}x{size[0]}; correct width and height there."
-        )
-        report.error("sizes differ", path, sentence)
-    return found
-
-
-def _read(paths, report):
-    """Ids (H, W) of the first of the paths, and classes if they are in the same file.
-
-    None each if there is no path or it cannot be used.
-    """
-    if not paths:
-        return None, None
-    try:
-        return read_labels(paths[0])
-    except UserError as error:
-        report.error("label unusable", paths[0], str(error))
-        return None, None
-
-
-def _check_class_image(source, path, labels, classes, records, report):
-    count = len(source.thing_classes)
-    wrong = [value for value in np.unique(classes).tolist() if value > count]
-    if wrong:
-        sentence = (
-            f"{path} has the class values {listed(wrong)}, but there are {count} classes "
-            f"({', '.join(source.thing_classes)}); allowed are 0 to {count}."
-        )
-        report.error("class out of range", path, sentence)
-    mixed = [record for record in records if len(record["classes"]) > 1]
-    if mixed:
-        sentence = (
-            f"In {path} some instances have more than one class: ids "
-            f"{listed(record['id'] for record in mixed)}; the class of most pixels is used."
-        )
-        report.error("instance with two classes", path, sentence)
-    none = [record["id"] for record in records if record["classes"][0][0] == 0]
-    if none:
-        sentence = f"In {path} the instances {listed(none)} have class 0 (none) and are left out."
-        report.error("instance without class", path, sentence)
-    lost = sorted(set(np.unique(classes).tolist()) - {0} - set(np.unique(classes[labels > 0])))
-    if lost:
-        sentence = (
-            f"{path} has pixels of class {listed(lost)}, but no instance id has a pixel there; "
-            "add the instance to the label or clear the pixels."
-        )
-        report.error("class without instance", path, sentence)
-    usable = [r for r in records if 0 < r["classes"][0][0] <= count]
-    _count(source, path, usable, report)
-
-
-def _check_rule(source, path, records, report):
-    usable, wrong = [], []
-    for record in records:
+        None each if there is no path or it cannot be used.
+        """
+        if not paths:
+            return None, None
         try:
-            if class_index(source, record) is not None:
-                usable.append(record)
-        except UserError:
-            wrong.append(record["id"])
-    if wrong:
-        sentence = (
-            f"In {path} class_of_id gives a class beyond the {len(source.thing_classes)} of the "
-            f"set for the ids {listed(wrong)}; add classes or correct the rule."
-        )
-        report.error("class out of range", path, sentence)
-    _count(source, path, usable, report)
+            return read_labels(paths[0])
+        except UserError as error:
+            self.report.error("label unusable", paths[0], str(error))
+            return None, None
 
+    def _check_foreground(self, stem: str, labels: "list[Path]") -> None:
+        """Check the foreground of an image, against the size of its label if there is one."""
+        if self.source.folders.foreground_dir is None:
+            return
+        folder = self.source.folders.foreground_dir.path
+        try:
+            path = one_file(stem, self.files.foregrounds, folder=folder, what="foreground")
+            if labels:
+                read_foreground(path, image_header(labels[0])[0])
+        except UserError as error:
+            self.report.error("foreground unusable", folder / stem, str(error))
 
-def _count(source, path, records, report):
-    """Add the figures of one image."""
-    report.instances_per_image.append(len(records))
-    report.classes.update(source.thing_classes[class_index(source, r)] for r in records)
-    report.areas += [record["area"] for record in records]
-    if not records:
-        report.notice("no instances", path, f"{path} has no instances.")
+    def _check_ignored(self, stem: str, size: "tuple[int, ...]") -> None:
+        paths = self.files.ignored.get(stem, [])
+        if not paths:
+            return
+        try:
+            folder = paths[0].parent
+            read_ignore_map(
+                one_file(stem, self.files.ignored, folder=folder, what="ignore map"), size
+            )
+        except UserError as error:
+            self.report.error("ignore map unusable", paths[0], str(error))
 
+    def _without_regions(self, path: Path, labels: np.ndarray) -> "tuple[np.ndarray, int]":
+        """Check ids by the set's table: (H, W) objects alone, and how many regions to ignore."""
+        table = self.source.id_table
+        if table is None:
+            return labels, 0
+        unknown = table.unknown_ids(labels)
+        if unknown:
+            self.report.error("unknown id", path, table.unknown_sentence(path, unknown))
+        kept = table.select(labels)
+        regions = [i for i in np.unique(kept).tolist() if i and table.ignores(i)]
+        return np.where(np.isin(kept, regions), 0, kept), len(regions)
 
-def _check_parts(path, labels, records, report):
-    try:
-        from scipy import ndimage
-    except ImportError as error:
-        raise UserError("The check of label maps needs scipy: pip install scipy.") from error
-    eight_neighbours = np.ones((3, 3), dtype=int)
-    split = []
-    for record in records:
-        x, y, width, height = (int(v) for v in record["bbox"])
-        mask = labels[y : y + height, x : x + width] == record["id"]
-        if ndimage.label(mask, structure=eight_neighbours)[1] > 1:
-            split.append(record["id"])
-    if split:
-        sentence = f"In {path} instances consist of several parts: ids {listed(split)}."
-        report.notice("disconnected instances", path, sentence)
+    def _check_class_image(self, path: Path, labels: np.ndarray, classes: np.ndarray) -> None:
+        names = self.source.thing_classes
+        present = np.unique(classes).tolist()
+        wrong = [value for value in present if value > len(names)]
+        if wrong:
+            sentence = (
+                f"{path} has the class values {listed(wrong)}, but there are {len(names)} classes "
+                f"({', '.join(names)}); allowed are 0 to {len(names)}."
+            )
+            self.report.error("class out of range", path, sentence)
+        lost = sorted(set(present) - {0} - set(np.unique(classes[labels > 0]).tolist()))
+        if lost:
+            sentence = (
+                f"{path} has pixels of class {listed(lost)}, but no instance id has a pixel there; "
+                "add the instance to the label or clear the pixels."
+            )
+            self.report.error("class without instance", path, sentence)
+
+    def _check_classes_of_instances(self, path: Path, records: "list[EncodedInstance]") -> None:
+        votes = {record["id"]: record.get("classes", []) for record in records}
+        mixed = [instance_id for instance_id, classes in votes.items() if len(classes) > 1]
+        if mixed:
+            sentence = (
+                f"In {path} some instances have more than one class: ids {listed(mixed)}; the "
+                "class of most pixels is used."
+            )
+            self.report.error("instance with two classes", path, sentence)
+        none = [instance_id for instance_id, classes in votes.items() if classes[0][0] == 0]
+        if none:
+            sentence = (
+                f"In {path} the instances {listed(none)} have class 0 (none) and are left out."
+            )
+            self.report.error("instance without class", path, sentence)
+        known = range(1, len(self.source.thing_classes) + 1)
+        self._count(path, [r for r in records if votes[r["id"]][0][0] in known])
+
+    def _check_rule(self, path: Path, records: "list[EncodedInstance]") -> None:
+        usable, wrong = [], []
+        for record in records:
+            try:
+                if self.source.class_index(record) is not None:
+                    usable.append(record)
+            except UserError:
+                wrong.append(record["id"])
+        if wrong:
+            sentence = (
+                f"In {path} class_of_id gives a class beyond the "
+                f"{len(self.source.thing_classes)} of the set for the ids {listed(wrong)}; add "
+                "classes or correct the rule."
+            )
+            self.report.error("class out of range", path, sentence)
+        self._count(path, usable)
+
+    def _count(self, path: Path, records: "list[EncodedInstance]") -> None:
+        """Add the figures of one image."""
+        self.report.instances_per_image.append(len(records))
+        indices = [self.source.class_index(record) for record in records]
+        self.report.classes.update(self.source.thing_classes[i] for i in indices if i is not None)
+        self.report.areas += [record["area"] for record in records]
+        if not records:
+            self.report.notice("no instances", path, f"{path} has no instances.")
+
+    def _check_parts(
+        self, path: Path, labels: np.ndarray, records: "list[EncodedInstance]"
+    ) -> None:
+        try:
+            from scipy import ndimage
+        except ImportError as error:
+            raise UserError("The check of label maps needs scipy: pip install scipy.") from error
+        eight_neighbours = np.ones((3, 3), dtype=int)
+        split = []
+        for record in records:
+            x, y, width, height = (int(v) for v in record["bbox"])
+            mask = labels[y : y + height, x : x + width] == record["id"]
+            if ndimage.label(mask, structure=eight_neighbours)[1] > 1:
+                split.append(record["id"])
+        if split:
+            sentence = f"In {path} instances consist of several parts: ids {listed(split)}."
+            self.report.notice("disconnected instances", path, sentence)

@@ -1,7 +1,10 @@
-"""What a check of a data set found: findings with their files, counts and histograms."""
+"""The report on a data set: problems with their files, counts and histograms."""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union
 
 import numpy as np
 
@@ -13,7 +16,13 @@ FEW = 3  # notices of one kind that are printed in full
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found: ``kind`` (a few words), ``file`` (str), ``sentence``."""
+    """One problem of a data set, or a notice.
+
+    Args:
+        kind: a few words.
+        file: that it is about.
+        sentence: in full.
+    """
 
     kind: str
     file: str
@@ -25,37 +34,37 @@ class Report:
     """Findings and figures of one data set.
 
     Args:
-        name (str): the data set.
-        errors (list[Finding]): what must be mended.
-        notices (list[Finding]): what may be meant.
-        instances_per_image (list[int]): crowd regions not counted.
-        areas (list[int]): of the instances, in pixels.
-        classes (collections.Counter): instances per class name.
-        crowds (int): regions to ignore: crowds and void.
+        name: of the data set.
+        errors: what must be mended.
+        notices: what may be intended.
+        instances_per_image: crowd regions not counted.
+        areas: of the instances, in pixels.
+        classes: instances per class name.
+        crowds: regions to ignore: crowds and void.
     """
 
     name: str
-    errors: list = field(default_factory=list)
-    notices: list = field(default_factory=list)
-    instances_per_image: list = field(default_factory=list)
-    areas: list = field(default_factory=list)
-    classes: Counter = field(default_factory=Counter)
+    errors: list[Finding] = field(default_factory=list)
+    notices: list[Finding] = field(default_factory=list)
+    instances_per_image: list[int] = field(default_factory=list)
+    areas: list[int] = field(default_factory=list)
+    classes: "Counter[str]" = field(default_factory=Counter)
     crowds: int = 0
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether nothing is wrong; notices do not count."""
         return not self.errors
 
-    def error(self, kind, file, sentence):
+    def error(self, kind: str, file: Union[str, Path], sentence: str) -> None:
         """Add something that must be mended."""
         self.errors.append(Finding(kind, str(file), sentence))
 
-    def notice(self, kind, file, sentence):
-        """Add something that may be meant."""
+    def notice(self, kind: str, file: Union[str, Path], sentence: str) -> None:
+        """Add something that may be intended."""
         self.notices.append(Finding(kind, str(file), sentence))
 
-    def text(self):
+    def text(self) -> str:
         """The report for a terminal, several lines."""
         lines = [f"{self.name}: {self._summary()}"]
         if self.classes:
@@ -66,37 +75,37 @@ class Report:
         if self.areas:
             lines += histogram("area of an instance, pixels", self.areas, AREA_EDGES)
         lines += self._notice_lines()
-        lines += [f"error, {found.kind}: {found.sentence}" for found in self.errors]
+        lines += [f"error, {error.kind}: {error.sentence}" for error in self.errors]
         lines.append("Nothing is wrong." if self.ok else f"{len(self.errors)} errors.")
         return "\n".join(lines)
 
-    def _summary(self):
+    def _summary(self) -> str:
         crowds = f", {self.crowds} regions to ignore" if self.crowds else ""
         return (
             f"{len(self.instances_per_image)} images, {sum(self.instances_per_image)} "
             f"instances{crowds}"
         )
 
-    def _notice_lines(self):
+    def _notice_lines(self) -> "list[str]":
         lines = []
-        for kind, count in Counter(found.kind for found in self.notices).items():
-            sentences = [found.sentence for found in self.notices if found.kind == kind]
+        for kind, count in Counter(notice.kind for notice in self.notices).items():
+            sentences = [notice.sentence for notice in self.notices if notice.kind == kind]
             lines += [f"notice, {kind}: {sentence}" for sentence in sentences[:FEW]]
             if count > FEW:
                 lines.append(f"notice, {kind}: {count - FEW} more files.")
         return lines
 
 
-def histogram(title, values, edges):
+def histogram(title: str, values: Sequence[int], edges: Sequence[int]) -> "list[str]":
     """Lines of a histogram drawn with characters.
 
     Args:
-        title (str): first line.
-        values (sequence of int): what is counted.
-        edges (sequence of int): lower ends of the bins; the last bin has no upper end.
+        title: first line.
+        values: what is counted.
+        edges: lower ends of the bins; the last bin has no upper end.
 
     Returns:
-        list[str]: empty bins at both ends are left out.
+        Empty bins at both ends are left out.
     """
     counts, _ = np.histogram(values, [*edges, np.inf])
     used = np.flatnonzero(counts)
@@ -110,8 +119,8 @@ def histogram(title, values, edges):
     return lines
 
 
-def listed(items, limit=5):
+def listed(items: "Iterable[Any]", limit: int = 5) -> str:
     """ "1, 2, 3 and 4 more"."""
-    items = [str(item) for item in items]
-    more = len(items) - limit
-    return ", ".join(items[:limit]) + (f" and {more} more" if more > 0 else "")
+    texts = [str(item) for item in items]
+    more = len(texts) - limit
+    return ", ".join(texts[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -4,6 +4,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Union
 
 from detectron2.data.catalog import Metadata
 from detectron2.data.datasets.coco import load_coco_json
@@ -43,7 +44,7 @@ class CocoMetadata(Metadata):
     a check of the number of classes and for naming the predictions on other images.
     """
 
-    def __getattr__(self, key):
+    def __getattr__(self, key: str) -> Any:
         if key not in _FROM_FILE or "source" not in self.__dict__:
             return super().__getattr__(key)
         categories = sorted(read_coco_json(self.source)["categories"], key=lambda c: c["id"])
@@ -54,23 +55,25 @@ class CocoMetadata(Metadata):
         }
         return self.__dict__[key]
 
-    def __setattr__(self, key, value):
+    def __setattr__(self, key: str, value: Any) -> None:
         if key in _FROM_FILE and key not in self.__dict__:
             self.__dict__[key] = value  # the base class would ask for the old one: a second reading
         else:
             super().__setattr__(key, value)
 
 
-def register_coco_dataset(name, json_file, image_root):
+def register_coco_dataset(
+    name: str, json_file: Union[str, Path], image_root: Union[str, Path]
+) -> None:
     """Register a COCO JSON and its folder of images; nothing is read yet.
 
     Does what ``register_coco_instances`` does, and further: the classes are in the metadata before
     the set is loaded, a second equal registration is allowed, errors are sentences.
 
     Args:
-        name (str): name in ``DatasetCatalog``.
-        json_file (str or pathlib.Path): with ``images``, ``annotations`` and ``categories``.
-        image_root (str or pathlib.Path): folder that the ``file_name`` s are relative to.
+        name: in ``DatasetCatalog``.
+        json_file: with ``images``, ``annotations`` and ``categories``.
+        image_root: folder that the ``file_name`` s are relative to.
 
     Raises:
         UserError: the name is taken by other parameters. Files are read when the set is first
@@ -79,13 +82,15 @@ def register_coco_dataset(name, json_file, image_root):
     register_coco_source(make_source(name=name, json_file=json_file, image_root=image_root))
 
 
-def make_source(*, name, json_file, image_root, hint=""):
+def make_source(
+    *, name: str, json_file: Union[str, Path], image_root: Union[str, Path], hint: str = ""
+) -> CocoSource:
     """A :class:`CocoSource` with absolute paths."""
-    json_file, image_root = (Path(p).expanduser().resolve() for p in (json_file, image_root))
-    return CocoSource(name, json_file, image_root, hint)
+    json_path, image_path = (Path(p).expanduser().resolve() for p in (json_file, image_root))
+    return CocoSource(name, json_path, image_path, hint)
 
 
-def register_coco_source(source, replace=False):
+def register_coco_source(source: CocoSource, *, replace: bool = False) -> None:
     """Register a :class:`CocoSource`; ``replace`` as in ``registration.register_source``."""
     metadata = CocoMetadata(
         name=source.name,
@@ -96,11 +101,8 @@ def register_coco_source(source, replace=False):
     register_source(source, load_coco, metadata, replace=replace)
 
 
-def read_coco_json(source):
+def read_coco_json(source: CocoSource) -> "dict[str, Any]":
     """The content of a COCO JSON.
-
-    Args:
-        source (CocoSource): names the file.
 
     Returns:
         dict: ``images``, ``annotations`` and ``categories`` are lists of dicts; each category has
@@ -122,34 +124,35 @@ def read_coco_json(source):
     return content
 
 
-def _require_coco(path, content):
+def _require_coco(path: Path, content: Any) -> None:
     if not isinstance(content, dict):
         raise UserError(
             f"{path} is not a COCO file: it holds a {type(content).__name__}, not an object with "
             f"the lists {', '.join(PARTS)}."
         )
     for part in PARTS:
-        entries = content.get(part)
-        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        if not _is_list_of_objects(content.get(part)):
             raise UserError(
                 f"{path} is not a COCO file with annotations: it has no list of objects under "
                 f"{part!r}. Its keys are: {', '.join(sorted(content)) or 'none'}."
             )
-    if not content["categories"] or not all(
-        isinstance(c.get("id"), int) and isinstance(c.get("name"), str)
-        for c in content["categories"]
-    ):
+    if not content["categories"] or not all(map(_is_category, content["categories"])):
         raise UserError(
             f"{path}: 'categories' must list at least one object with 'id', a whole number, and "
             "'name', a text."
         )
 
 
-def load_coco(source):
-    """Detectron2's standard dicts, from Detectron2's loader.
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
 
-    Args:
-        source (CocoSource): what to load.
+
+def _is_category(entry: "dict[str, Any]") -> bool:
+    return isinstance(entry.get("id"), int) and isinstance(entry.get("name"), str)
+
+
+def load_coco(source: CocoSource) -> "list[dict[str, Any]]":
+    """Detectron2's standard dicts, from Detectron2's loader.
 
     Returns:
         list[dict]: as ``load_coco_json`` returns them; where an image has crowd regions, also
@@ -174,14 +177,14 @@ def load_coco(source):
     return dicts
 
 
-def _unusable(source, error):
+def _unusable(source: CocoSource, error: Exception) -> UserError:
     return UserError(
         f"Data set {source.name!r}: {source.json_file} cannot be used "
         f"({type(error).__name__}: {error}). {_check_hint(source)}"
     )
 
 
-def _check_images(source, dicts):
+def _check_images(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
     missing = [d["file_name"] for d in dicts if not Path(d["file_name"]).is_file()]
     if missing:
         raise UserError(
@@ -194,20 +197,20 @@ def _check_images(source, dicts):
             check_readable_mode(record["file_name"])
 
 
-def _check_encodings(source, dicts):
+def _check_encodings(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
     for record in dicts:
-        for annotation in record["annotations"]:
-            if isinstance(annotation["segmentation"], dict):
-                size = record["height"], record["width"]
-                problem = rle_problem(annotation["segmentation"], size)
-                if problem:
-                    raise UserError(
-                        f"Data set {source.name!r}: an annotation of {record['file_name']} in "
-                        f"{source.json_file} {problem[1]}. {_check_hint(source)}"
-                    )
+        size = record["height"], record["width"]
+        masks = [annotation["segmentation"] for annotation in record["annotations"]]
+        for mask in masks:
+            problem = rle_problem(mask, size) if isinstance(mask, dict) else None
+            if problem:
+                raise UserError(
+                    f"Data set {source.name!r}: an annotation of {record['file_name']} in "
+                    f"{source.json_file} {problem.predicate}. {_check_hint(source)}"
+                )
 
 
-def _drop_maskless(source, dicts):
+def _drop_maskless(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
     """Leave out annotations that Detectron2's loader keeps although they have no mask."""
     lost = []
     for record in dicts:
@@ -216,17 +219,12 @@ def _drop_maskless(source, dicts):
         record["annotations"] = kept
     if lost:
         logger.warning(
-            "Data set %r: %d annotations in %s are without a mask and left out (first: image %s). "
-            "%s",
-            source.name,
-            len(lost),
-            source.json_file,
-            lost[0],
-            _check_hint(source),
+            f"Data set {source.name!r}: {len(lost)} annotations in {source.json_file} are without "
+            f"a mask and left out (first: image {lost[0]}). {_check_hint(source)}"
         )
 
 
-def _hand_on_crowds(dicts):
+def _hand_on_crowds(dicts: "list[dict[str, Any]]") -> None:
     """Write the crowds of an image as its region to ignore: the stock mapper drops crowds."""
     for record in dicts:
         crowds = [a for a in record["annotations"] if a.get("iscrowd", 0) and "segmentation" in a]
@@ -237,5 +235,5 @@ def _hand_on_crowds(dicts):
             )
 
 
-def _check_hint(source):
+def _check_hint(source: CocoSource) -> str:
     return f"`python tools/check_dataset.py {source.name}` lists everything."

@@ -7,11 +7,16 @@ or, as the archive of 2017 unpacks, ``CVPPP2017_LSC_training/training/A1/...``, 
 1.. = leaves. ``_fg.png`` is the foreground, which the challenge of 2017 supplies for its test
 images as well.
 
-The labels of the challenge's test images are not public; what is judged here is held-out training
-images: ``cvppp_A1_fold0_val`` and so on, of FOLDS folds by a fixed seed.
+The labels of the challenge's test images are not public, so training images are held out instead:
+``cvppp_A1_fold0_val`` and so on, of FOLDS folds by a fixed seed.
 """
 
-from . import label_map
+from pathlib import Path
+from typing import Optional
+
+from .label_files import Folder, LabelFolders
+from .label_map import register_label_map_source
+from .label_map_source import LabelMapSource
 from .registration import first_existing, placement_hint
 from .selection import Fold
 
@@ -22,34 +27,34 @@ _ARCHIVE = "CVPPP2017_LSC_training/training"
 FOLDERS = ("cvppp", f"cvppp/{_ARCHIVE}", _ARCHIVE)
 
 
-def register_cvppp(root):
+def register_cvppp(root: Path) -> None:
     """Register ``cvppp_{A1..A4}`` and ``cvppp_{A1..A4}_fold{0..4}_{train,val}``; nothing is read.
 
     Args:
-        root (pathlib.Path): what ``DETECTRON2_DATASETS`` names.
+        root: what ``DETECTRON2_DATASETS`` names.
 
     Raises:
         UserError: one of the names is taken by other code.
     """
     for subset in SUBSETS:
         folder = first_existing(root, [f"{parent}/{subset}" for parent in FOLDERS])
-        _register(root, f"cvppp_{subset}", folder, None)
+        _register(root, f"cvppp_{subset}", folder)
         for index in range(FOLDS):
             for split in ("train", "val"):
                 fold = Fold(index, FOLDS, held_out=split == "val", seed=FOLD_SEED)
-                _register(root, f"cvppp_{subset}_fold{index}_{split}", folder, fold)
+                _register(root, f"cvppp_{subset}_fold{index}_{split}", folder, fold=fold)
 
 
-def _register(root, name, folder, fold):
-    source = label_map.make_source(
+def _register(root: Path, name: str, folder: Path, *, fold: Optional[Fold] = None) -> None:
+    source = LabelMapSource(
         name=name,
-        image_dir=folder,
-        label_dir=folder,
-        image_suffix="_rgb",
-        label_suffix="_label",
-        foreground_suffix="_fg",
+        folders=LabelFolders(
+            image_dir=Folder.at(folder, "_rgb"),
+            label_dir=Folder.at(folder, "_label"),
+            foreground_dir=Folder.at(folder, "_fg"),
+        ),
         thing_classes=("leaf",),
         selection=fold,
         hint=placement_hint(root, f"cvppp/ or {_ARCHIVE}/"),
     )
-    label_map.register_label_map_source(source, replace=True)
+    register_label_map_source(source, replace=True)

@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
 
 from ..errors import UserError
-from . import coco, label_map
+from . import coco
+from .label_map import register_label_map_source, source_of_folders
 from .registration import datasets_root
 from .synthetic import register_synthetic_dataset
 
-# Keys per format: True if the entry must have it.
+# Keys of each format: True if the entry must have it.
 KEYS = {
     "label_map": {
         "image_dir": True,
@@ -22,12 +26,12 @@ KEYS = {
         "label_suffix": False,
     },
     "coco": {"json_file": True, "image_dir": True},
-    "synthetic": None,  # register_synthetic_dataset judges its parameters itself
 }
+SYNTHETIC = "synthetic"  # register_synthetic_dataset checks its parameters itself
 PATHS = ("image_dir", "label_dir", "class_dir", "ignore_dir", "json_file")
 
 
-def register_from_config(cfg):
+def register_from_config(cfg: CfgNode) -> None:
     """Register the entries of ``cfg.DATASETS.REGISTER``; nothing is read yet.
 
     An entry is a mapping with ``name``, ``format`` (label_map, coco, synthetic) and the parameters
@@ -35,7 +39,7 @@ def register_from_config(cfg):
     ``$DETECTRON2_DATASETS`` if it exists there, else below the working directory.
 
     Args:
-        cfg (detectron2.config.CfgNode): with the keys of ``add_common_config``.
+        cfg: with the keys of ``add_common_config``.
 
     Raises:
         UserError: an entry with an unknown, a missing or a wrong key, or a name that is taken.
@@ -44,7 +48,7 @@ def register_from_config(cfg):
         _register_entry(number, entry)
 
 
-def _register_entry(number, entry):
+def _register_entry(number: int, entry: Any) -> None:
     where = f"DATASETS.REGISTER[{number}]"
     if not isinstance(entry, Mapping):
         raise UserError(f"{where} must be a mapping with name and format, not {entry!r}.")
@@ -53,11 +57,12 @@ def _register_entry(number, entry):
     where = f"{where} (name {name!r})"
     if not isinstance(name, str) or not name:
         raise UserError(f"{where} needs a name, a non-empty string.")
-    if kind not in KEYS:
-        raise UserError(f"{where} has format {kind!r}; give one of: {', '.join(KEYS)}.")
-    if kind == "synthetic":
+    if kind == SYNTHETIC:
         _register_synthetic(where, name, parameters)
         return
+    if not isinstance(kind, str) or kind not in KEYS:
+        formats = ", ".join((*KEYS, SYNTHETIC))
+        raise UserError(f"{where} has format {kind!r}; give one of: {formats}.")
     _check_keys(where, kind, parameters)
     hint = _locate(where, parameters)
     if kind == "coco":
@@ -68,20 +73,20 @@ def _register_entry(number, entry):
             hint=hint,
         )
         coco.register_coco_source(source)
-        return
-    if "classes" in parameters:
-        parameters["thing_classes"] = parameters.pop("classes")
-    label_map.register_label_map_source(label_map.make_source(name=name, hint=hint, **parameters))
+    else:
+        if "classes" in parameters:
+            parameters["thing_classes"] = parameters.pop("classes")
+        register_label_map_source(source_of_folders(name=name, hint=hint, **parameters))
 
 
-def _register_synthetic(where, name, parameters):
+def _register_synthetic(where: str, name: str, parameters: "dict[str, Any]") -> None:
     try:
         register_synthetic_dataset(name, **parameters)
     except (UserError, TypeError) as error:
         raise UserError(f"{where}: {error}") from error
 
 
-def _check_keys(where, kind, parameters):
+def _check_keys(where: str, kind: str, parameters: "dict[str, Any]") -> None:
     keys = KEYS[kind]
     unknown = sorted(str(key) for key in set(parameters) - set(keys))
     missing = sorted(key for key, needed in keys.items() if needed and key not in parameters)
@@ -92,8 +97,8 @@ def _check_keys(where, kind, parameters):
         raise UserError(f"{where} lacks the key {missing[0]!r}. {known}")
 
 
-def _locate(where, parameters):
-    """Make the paths of an entry absolute; returns the hint for what turns out to be missing."""
+def _locate(where: str, parameters: "dict[str, Any]") -> str:
+    """Make the paths of an entry absolute; returns the hint for a path that does not exist."""
     root, work = datasets_root(), Path.cwd()
     for key in PATHS:
         value = parameters.get(key)

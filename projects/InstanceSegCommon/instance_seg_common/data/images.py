@@ -5,6 +5,9 @@ Shapes: H, W height and width in pixels with EXIF orientation applied.
 
 import hashlib
 import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Union
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -15,7 +18,7 @@ from ..errors import UserError
 from .cache import atomic_path, cache_root
 
 IGNORE_VALUE = 255  # of a pixel that counts neither as an object nor as background
-# What Pillow's decoders raise for files that are cut off, damaged or of another kind.
+# What Pillow's decoders raise for files that are incomplete, damaged or of another kind.
 READ_ERRORS = (
     OSError,
     SyntaxError,
@@ -30,14 +33,11 @@ EXIF_ORIENTATION = 274
 EXIF_TRANSPOSED = frozenset({5, 6, 7, 8})
 
 
-def image_header(path):
+def image_header(path: Union[str, Path]) -> "tuple[tuple[int, int], str]":
     """Height and width that ``read_image`` will return, mostly without decoding the pixels.
 
-    Args:
-        path (pathlib.Path or str): an image file.
-
     Returns:
-        tuple: (height, width) in pixels, EXIF orientation applied; Pillow's mode, such as "RGB".
+        (height, width) in pixels, EXIF orientation applied; Pillow's mode, such as "RGB".
 
     Raises:
         UserError: not an image.
@@ -54,20 +54,17 @@ def image_header(path):
         raise UserError(f"Image {path} cannot be read ({error}); replace the file.") from error
 
 
-def require_8_bit(path, mode):
+def require_8_bit(path: Union[str, Path], mode: str) -> None:
     """Raise a sentence if a mode of :func:`image_header` has more than 8 bits a channel."""
     if mode.startswith(DEEP_MODES):
         raise UserError(
-            f"Image {path} has more than 8 bits per channel (mode {mode}), of which Detectron2 "
-            "would cut off everything above 255; scale it to 8 bits."
+            f"Image {path} has more than 8 bits per channel (mode {mode}), and Detectron2 would "
+            "read every value above 255 as 255; scale it to 8 bits."
         )
 
 
-def check_readable_mode(path):
+def check_readable_mode(path: Union[str, Path]) -> None:
     """Raise unless Detectron2 reads the image as it is; only the header is read.
-
-    Args:
-        path (pathlib.Path or str): an image file.
 
     Raises:
         UserError: not an image, or more than 8 bits a channel.
@@ -75,39 +72,60 @@ def check_readable_mode(path):
     require_8_bit(path, image_header(path)[1])
 
 
-def check_ignore_map(path, size):
+def load_image(path: Union[str, Path]) -> np.ndarray:
+    """Read an image file.
+
+    Args:
+        path: any format that Pillow reads.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: absent, unreadable, or with more than 8 bits per channel.
+    """
+    check_readable_mode(path)
+    try:
+        return read_image(str(path), format="RGB")
+    except READ_ERRORS as error:
+        raise UserError(
+            f"The image {path} cannot be read: {error}. Give a PNG, JPEG or TIFF file that opens."
+        ) from error
+
+
+def check_ignore_map(path: Union[str, Path], size: "tuple[int, ...]") -> None:
     """Raise unless a file can be a map of ignored regions; only the header is read.
 
     Args:
-        path (pathlib.Path or str): an image file.
-        size (tuple[int, int]): (H, W) of the image that it belongs to.
+        path: of an image file.
+        size: (H, W) of the image that it belongs to.
 
     Raises:
-        UserError: unreadable, of another size, or not one channel of 8 bits: a palette or colours
-            would be turned into grey, where 255 no longer means what it did.
+        UserError: unreadable, of another size, or not one channel of 8 bits: Detectron2 would turn
+            a palette or colours into grey, and 255 would no longer mean what it did.
     """
-    found, mode = image_header(path)
+    own_size, mode = image_header(path)
     if mode not in IGNORE_MODES:
         raise UserError(
             f"The map of ignored regions {path} has mode {mode}; store it as one channel of 8 bits "
             f"without a palette, {IGNORE_VALUE} where pixels are ignored."
         )
-    if found != tuple(size):
+    if own_size != tuple(size):
         raise UserError(
-            f"The map of ignored regions {path} is {found[1]}x{found[0]} pixels, but its image is "
-            f"{size[1]}x{size[0]}; bring both to one size."
+            f"The map of ignored regions {path} is {own_size[1]}x{own_size[0]} pixels, but its "
+            f"image is {size[1]}x{size[0]}; bring both to one size."
         )
 
 
-def read_ignore_map(path, size):
+def read_ignore_map(path: Union[str, Path], size: "tuple[int, ...]") -> np.ndarray:
     """The ignored region of an image.
 
     Args:
-        path (pathlib.Path or str): 8 bit, one channel, 255 = ignored.
-        size (tuple[int, int]): (H, W) of the image that it belongs to.
+        path: 8 bit, one channel, 255 = ignored.
+        size: (H, W) of the image that it belongs to.
 
     Returns:
-        ndarray: (H, W) bool.
+        (H, W) bool.
 
     Raises:
         UserError: see :func:`check_ignore_map`, or the pixels cannot be decoded.
@@ -121,15 +139,15 @@ def read_ignore_map(path, size):
         ) from error
 
 
-def cached_ignore_map(segmentations, size):
+def cached_ignore_map(segmentations: "Sequence[Any]", size: "tuple[int, int]") -> Path:
     """A map of ignored regions in the cache, written unless it is there.
 
     Args:
-        segmentations (list): the regions: polygons, or run-length encodings of the full image.
-        size (tuple[int, int]): (H, W) of the image that they belong to.
+        segmentations: the regions: polygons, or run-length encodings of the full image.
+        size: (H, W) of the image that they belong to.
 
     Returns:
-        pathlib.Path: an 8 bit image (H, W): 255 inside the regions, 0 outside.
+        An 8 bit image (H, W): 255 inside the regions, 0 outside.
     """
     height, width = size
     regions = []

@@ -5,8 +5,12 @@ resumed at position p draws the same images with the same augmentations as one n
 """
 
 import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Optional
 
 import numpy as np
+import torch
+from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetMapper,
     MapDataset,
@@ -25,20 +29,22 @@ from torch.utils.data import Dataset, Sampler
 from ..errors import UserError
 from .images import READ_ERRORS, check_readable_mode
 
+Mapper = Callable[[dict[str, Any]], dict[str, Any]]  # data set dict -> model input
+
 
 class ResumableSampler(Sampler):
     """Yields (position, index) of another sampler's stream, from a given position on.
 
     Args:
-        sampler (Sampler): infinite, one stream a rank, the same at each iteration.
-        start (int): how many indices of this rank are skipped.
+        sampler: infinite, one stream for each rank, the same whenever it is iterated over.
+        start: how many indices of this rank are skipped.
     """
 
-    def __init__(self, sampler, start=0):
+    def __init__(self, sampler: "Sampler[int]", start: int = 0) -> None:
         self.sampler = sampler
         self.start = start
 
-    def __iter__(self):
+    def __iter__(self) -> "Iterator[tuple[int, int]]":
         return itertools.islice(enumerate(self.sampler), self.start, None)
 
 
@@ -46,20 +52,20 @@ class SeededDataset(Dataset):
     """Maps (position, index) to ``dataset[index]``, with the random state set from the position.
 
     Args:
-        dataset (Dataset): map-style, already with its mapper.
-        seed (int): of the run.
-        rank (int): of this process.
+        dataset: map-style, already with its mapper.
+        seed: of the run.
+        rank: of this process.
     """
 
-    def __init__(self, dataset, seed, rank):
+    def __init__(self, dataset: MapDataset, seed: int, rank: int) -> None:
         self.dataset = dataset
         self.seed = seed
         self.rank = rank
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: "tuple[int, int]") -> "dict[str, Any]":
         position, index = key
         sequence = np.random.SeedSequence([self.seed, self.rank, position])
         seed_all_rng(int(sequence.generate_state(1)[0] % 2**31))
@@ -69,23 +75,20 @@ class SeededDataset(Dataset):
 class SafeMapper:
     """Detectron2's mapper; a file that fails is named in a sentence, and boxes fit their masks.
 
-    The stock way to tight boxes, ``recompute_boxes``, fails on images without instances.
-
-    Args:
-        mapper (DatasetMapper): dataset dict -> model input.
+    Stock ``recompute_boxes``, which is there for tight boxes, fails on images without instances.
     """
 
-    def __init__(self, mapper):
+    def __init__(self, mapper: Mapper) -> None:
         self.mapper = mapper
 
-    def __call__(self, dataset_dict):
+    def __call__(self, dataset_dict: "dict[str, Any]") -> "dict[str, Any]":
         item = self._read(dataset_dict)
         instances = item.get("instances")
         if instances is not None and instances.has("gt_masks"):
             instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         return item
 
-    def _read(self, dataset_dict):
+    def _read(self, dataset_dict: "dict[str, Any]") -> "dict[str, Any]":
         check_readable_mode(dataset_dict["file_name"])
         try:
             return self.mapper(dataset_dict)
@@ -96,17 +99,17 @@ class SafeMapper:
             ) from error
 
 
-def build_augmentations(cfg, is_train):
+def build_augmentations(cfg: CfgNode, is_train: bool) -> "list[T.Augmentation | T.Transform]":
     """The transforms before the model, in order: ``INPUT.AUGMENTATIONS``, crop, resize, flip.
 
     Of ``INPUT.AUGMENTATIONS`` only ``Resize`` (a fixed squash, not random) is applied at test time.
 
     Args:
-        cfg (CfgNode): ``INPUT.*``.
-        is_train (bool): test time has no random transform.
+        cfg: of which ``INPUT`` is read.
+        is_train: False: for test time, without random transforms.
 
     Returns:
-        list[Augmentation]: for ``DatasetMapper`` or ``AugmentationList``.
+        For ``DatasetMapper`` or ``AugmentationList``.
     """
     augmentations = [
         _augmentation(name, arguments)
@@ -118,7 +121,7 @@ def build_augmentations(cfg, is_train):
     return augmentations + utils.build_augmentation(cfg, is_train)
 
 
-def _augmentation(name, arguments):
+def _augmentation(name: str, arguments: Any) -> "T.Augmentation | T.Transform":
     kind = getattr(T, name, None)
     if not (isinstance(kind, type) and issubclass(kind, (T.Augmentation, T.Transform))):
         raise UserError(
@@ -131,15 +134,14 @@ def _augmentation(name, arguments):
         raise UserError(f"INPUT.AUGMENTATIONS: {name} cannot take {arguments}: {error}") from error
 
 
-def build_train_mapper(cfg, augmentations=None):
+def build_train_mapper(
+    cfg: CfgNode, augmentations: "Optional[Sequence[T.Augmentation | T.Transform]]" = None
+) -> SafeMapper:
     """Detectron2's mapper for training, annotations kept.
 
     Args:
-        cfg (CfgNode): the config.
-        augmentations (list or None): instead of those of the config, as for the validation loss.
-
-    Returns:
-        callable: dataset dict -> model input.
+        cfg: of the run.
+        augmentations: instead of those of the config, as for the validation loss.
     """
     if augmentations is None:
         augmentations = build_augmentations(cfg, is_train=True)
@@ -147,17 +149,18 @@ def build_train_mapper(cfg, augmentations=None):
     return SafeMapper(DatasetMapper(cfg, True, augmentations=augmentations, recompute_boxes=False))
 
 
-def build_train_loader(cfg, start_iter=0):
+def build_train_loader(cfg: CfgNode, start_iter: int = 0) -> "Iterable[list[dict[str, Any]]]":
     """Infinite loader of training batches from iteration ``start_iter`` on.
 
-    Exact continuation needs ``DATALOADER.ASPECT_RATIO_GROUPING: False``: it keeps images back.
+    Exact continuation needs ``DATALOADER.ASPECT_RATIO_GROUPING: False``: grouping keeps images back
+    until a batch of their shape is full.
 
     Args:
-        cfg (CfgNode): the config, with ``SEED`` >= 0 for a reproducible order.
-        start_iter (int): iterations already done, by all ranks alike.
+        cfg: of the run, with ``SEED`` >= 0 for a reproducible order.
+        start_iter: iterations already done, by all ranks alike.
 
     Returns:
-        iterable: over lists of dicts, ``SOLVER.IMS_PER_BATCH`` / world size in each.
+        Over lists of ``SOLVER.IMS_PER_BATCH`` / world size dicts.
     """
     dicts = get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
@@ -175,7 +178,7 @@ def build_train_loader(cfg, start_iter=0):
     )
 
 
-def _sampler(cfg, dicts, seed):
+def _sampler(cfg: CfgNode, dicts: "list[dict[str, Any]]", seed: int) -> "Sampler[int]":
     kind = cfg.DATALOADER.SAMPLER_TRAIN
     if kind == "TrainingSampler":
         return TrainingSampler(len(dicts), seed=seed)
@@ -189,28 +192,21 @@ def _sampler(cfg, dicts, seed):
     )
 
 
-def build_test_mapper(cfg):
-    """Detectron2's mapper for inference, with the config's fixed squash.
-
-    Args:
-        cfg (CfgNode): the config.
-
-    Returns:
-        callable: dataset dict -> model input without annotations.
-    """
+def build_test_mapper(cfg: CfgNode) -> SafeMapper:
+    """Detectron2's mapper for inference, without annotations, with the config's fixed squash."""
     return SafeMapper(
         DatasetMapper(cfg, False, augmentations=build_augmentations(cfg, is_train=False))
     )
 
 
-def build_test_loader(cfg, dataset_name):
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
     """Detectron2's test loader, with errors in sentences.
 
     Args:
-        cfg (CfgNode): the config.
-        dataset_name (str): registered.
+        cfg: of the run.
+        dataset_name: of a registered data set.
 
     Returns:
-        iterable: over lists with one dict, without annotations.
+        Over lists with one dict, without annotations.
     """
     return build_detection_test_loader(cfg, dataset_name, mapper=build_test_mapper(cfg))

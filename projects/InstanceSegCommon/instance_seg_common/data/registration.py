@@ -1,4 +1,4 @@
-"""Entering a data set into Detectron2's catalogs: lazily, and as often as one likes.
+"""Data sets in Detectron2's catalogs: registered without reading a file, and as often as one likes.
 
 A *source* is a frozen dataclass with a field ``name`` and the parameters of one data set. It is
 kept in the set's metadata, so that a second registration can be compared with the first, and the
@@ -8,9 +8,12 @@ check of a data set can work from the raw files.
 import dataclasses
 import difflib
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Optional, Protocol, TypeVar, Union
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
 
 from ..errors import UserError
 
@@ -25,16 +28,37 @@ CONTENT_ERRORS = (
 )
 
 
-def datasets_root():
+class Source(Protocol):
+    """What every source has."""
+
+    @property
+    def name(self) -> str:
+        """Of the data set."""
+        ...
+
+
+class FileSource(Source, Protocol):
+    """What a source of files has."""
+
+    @property
+    def hint(self) -> str:
+        """What to do about a folder that is missing; "" for advice that fits all."""
+        ...
+
+
+AnySource = TypeVar("AnySource", bound=Source)
+
+
+def datasets_root() -> Path:
     """``$DETECTRON2_DATASETS``, else ``datasets`` in the working directory.
 
     Returns:
-        pathlib.Path: an absolute path that need not exist.
+        An absolute path that need not exist.
     """
     return Path(os.environ.get("DETECTRON2_DATASETS") or "datasets").expanduser().resolve()
 
 
-def source_of(name):
+def source_of(name: str) -> Optional[Source]:
     """The source that ``name`` was registered with, or None if other code registered it.
 
     Raises:
@@ -44,25 +68,25 @@ def source_of(name):
     return MetadataCatalog.get(name).get("source", None)
 
 
-def require_registered(name):
+def require_registered(name: str) -> None:
     """Raise a sentence with the names most like it unless ``name`` is a registered data set."""
     names = DatasetCatalog.list()
     if name in names:
         return
     near = difflib.get_close_matches(str(name), names)
     own = [n for n in names if MetadataCatalog.get(n).get("source")]
-    found = f"Similar: {', '.join(near)}." if near else f"Registered: {', '.join(own) or 'none'}."
+    known = f"Similar: {', '.join(near)}." if near else f"Registered: {', '.join(own) or 'none'}."
     raise UserError(
-        f"There is no data set {name!r}. {found} "
+        f"There is no data set {name!r}. {known} "
         "Own data is registered through DATASETS.REGISTER, see datasets/README.md."
     )
 
 
-def get_dataset_dicts(name):
+def get_dataset_dicts(name: str) -> "list[dict[str, Any]]":
     """``DatasetCatalog.get``, with the errors of any loader, stock ones too, in sentences.
 
     Args:
-        name (str): a registered data set.
+        name: of a registered data set.
 
     Returns:
         list[dict]: Detectron2's standard format, loaded anew by each call.
@@ -95,14 +119,20 @@ def get_dataset_dicts(name):
         ) from error
 
 
-def register_source(source, load, metadata, replace=False):
+def register_source(
+    source: AnySource,
+    load: "Callable[[AnySource], list[dict[str, Any]]]",
+    metadata: "Union[dict[str, Any], Metadata]",
+    *,
+    replace: bool = False,
+) -> None:
     """Enter ``source`` into the catalogs; the same source a second time changes nothing.
 
     Args:
-        source: frozen dataclass with a field ``name``.
-        load (callable): ``load(source) -> list[dict]``, called when the set is first used.
-        metadata (dict or detectron2.data.Metadata): what the set is described by.
-        replace (bool): let a different source of the same name give way.
+        source: frozen dataclass.
+        load: called when the set is first used; returns Detectron2's standard dicts.
+        metadata: what the set is described by.
+        replace: a source of the same name with other parameters is replaced.
 
     Raises:
         UserError: the name is taken by other parameters or by other code.
@@ -127,46 +157,52 @@ def register_source(source, load, metadata, replace=False):
     DatasetCatalog.register(name, lambda: load(source))
 
 
-def _taken(earlier, source):
+def _taken(earlier: Optional[Source], source: Source) -> UserError:
     fix = "Give one of them another name, or call DatasetCatalog.remove(name) first."
     if type(earlier) is not type(source):
         owner = type(earlier).__name__ if earlier is not None else "other code"
         return UserError(f"The data set name {source.name!r} is already taken by {owner}. {fix}")
-    pairs = [
-        (field.name, getattr(earlier, field.name), getattr(source, field.name))
-        for field in dataclasses.fields(source)
-        if field.compare
-    ]
-    changes = "; ".join(f"{key} was {a!s} and is now {b!s}" for key, a, b in pairs if a != b)
+    before, now = _parameters(earlier), _parameters(source)
+    changes = "; ".join(
+        f"{key} was {before.get(key)!s} and is now {now.get(key)!s}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    )
     return UserError(
         f"The data set {source.name!r} is already registered with other parameters: {changes}. "
         + fix
     )
 
 
-def first_existing(root, folders):
+def _parameters(source: Any) -> "dict[str, Any]":
+    """The fields that two sources are compared by, with those of dataclasses among them."""
+    parameters = {}
+    for field in dataclasses.fields(source):
+        value = getattr(source, field.name)
+        if field.compare and dataclasses.is_dataclass(value):
+            parameters.update(_parameters(value))
+        elif field.compare:
+            parameters[field.name] = value
+    return parameters
+
+
+def first_existing(root: Path, folders: Sequence[str]) -> Path:
     """The first of some folders that exists, else where the first would be.
 
     Args:
-        root (pathlib.Path): what the folders are relative to.
-        folders (sequence of str): in the order of preference.
-
-    Returns:
-        pathlib.Path
+        root: what the folders are relative to.
+        folders: in the order of preference.
     """
     paths = [root / folder for folder in folders]
     return next((path for path in paths if path.is_dir()), paths[0])
 
 
-def placement_hint(root, what):
-    """What to do about a folder that is missing.
+def placement_hint(root: Path, what: str) -> str:
+    """The sentence on what to do about a folder that is missing.
 
     Args:
-        root (pathlib.Path): what ``DETECTRON2_DATASETS`` names.
-        what (str): what it should contain.
-
-    Returns:
-        str: a sentence.
+        root: what ``DETECTRON2_DATASETS`` names.
+        what: it should contain.
     """
     return (
         f"Set DETECTRON2_DATASETS (now {root}) to the folder that contains {what}; "
@@ -174,19 +210,19 @@ def placement_hint(root, what):
     )
 
 
-def require_folder(source, key, path):
+def require_folder(source: FileSource, key: str, path: Path) -> None:
     """Raise a sentence unless ``path`` is a folder.
 
     Args:
-        source: its ``name`` and ``hint`` (what to do about a missing folder) are quoted.
-        key (str): what the folder is, e.g. "image_dir".
-        path (pathlib.Path): the folder.
+        source: its ``name`` and ``hint`` are quoted.
+        key: what the folder is, e.g. "image_dir".
+        path: of the folder.
     """
     if not path.is_dir():
         raise UserError(missing_sentence(source, key, path))
 
 
-def missing_sentence(source, key, path):
+def missing_sentence(source: FileSource, key: str, path: Path) -> str:
     """The sentence for a folder or file that a source names and that is not there."""
     what = "is not a folder" if path.exists() else "does not exist"
     hint = source.hint or (
@@ -196,7 +232,7 @@ def missing_sentence(source, key, path):
     return f"Data set {source.name!r}: {key} {path} {what}. {hint}"
 
 
-def first_few(sentences, limit=3):
+def first_few(sentences: Sequence[str], limit: int = 3) -> str:
     """The first ``limit`` sentences joined, then how many more there are."""
     text = " ".join(sentences[:limit])
     more = len(sentences) - limit

@@ -8,6 +8,8 @@ A file ``inst/STEM.mat`` holds a struct ``GTinst`` with ``Segmentation``, (H, W)
 Source: Hariharan et al., Semantic contours from inverse detectors, 2011, and its release.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from ..errors import UserError
@@ -16,15 +18,15 @@ ENDING = ".mat"
 VOID = 255  # in Segmentation: neither an object nor background
 
 
-def read_sbd(path):
+def read_sbd(path: Path) -> "tuple[np.ndarray, np.ndarray]":
     """Instances and classes of one image.
 
     Args:
-        path (pathlib.Path): ``inst/STEM.mat``.
+        path: ``inst/STEM.mat``.
 
     Returns:
-        tuple[ndarray, ndarray]: (H, W) integers, the instance of each pixel, 0 = background;
-        (H, W) int64, its class, 0 = none.
+        (H, W) integers, the instance of each pixel, 0 = background; (H, W) int64, its class,
+        0 = none.
 
     Raises:
         UserError: no MATLAB file, not of this format, or an instance without a class.
@@ -33,10 +35,10 @@ def read_sbd(path):
     present = np.unique(segmentation).tolist()
     lost = [i for i in present if i > len(categories) and i != VOID]
     if lost or categories.min(initial=1) < 1:
-        found = f"no class for the instance {lost[0]}" if lost else "a class below 1"
+        problem = f"no class for the instance {lost[0]}" if lost else "a class below 1"
         raise UserError(
-            f"Label {path} has {found}: its Categories are {categories.tolist()}. Unpack the file "
-            "again from SBD's archive."
+            f"Label {path} has {problem}: its Categories are {categories.tolist()}. Unpack the "
+            "file again from SBD's archive."
         )
     # An instance without pixels may have a class, too.
     table = np.zeros(max(VOID, len(categories)) + 1, dtype=np.int64)
@@ -44,7 +46,7 @@ def read_sbd(path):
     return segmentation, table[segmentation]
 
 
-def _read_struct(path):
+def _read_struct(path: Path) -> "tuple[np.ndarray, np.ndarray]":
     """``Segmentation`` (H, W) and ``Categories`` (N,) of a file."""
     try:
         from scipy.io import loadmat
@@ -71,6 +73,6 @@ def _read_struct(path):
     return segmentation.astype(np.int64), categories.astype(np.int64)
 
 
-def _whole(values):
+def _whole(values: np.ndarray) -> bool:
     """Whether all values are whole numbers of 0 or more."""
     return bool(np.all((values >= 0) & (values == np.floor(values))))

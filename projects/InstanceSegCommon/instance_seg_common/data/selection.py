@@ -1,13 +1,16 @@
 """Which images of a folder belong to a data set: those of lists, or one fold of a number of folds.
 
-A stem is an image's file name without its ending (and without ``image_suffix``).
+A stem is an image's file name without its ending and without the suffix of its folder.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Union
 
 from ..errors import UserError
-from .registration import missing_sentence
+from .registration import FileSource, missing_sentence
 
 
 @dataclass(frozen=True)
@@ -15,21 +18,19 @@ class Listed:
     """The stems that text files name, one in each line.
 
     Args:
-        files (tuple[pathlib.Path]): their union is taken.
-        exclude (tuple[pathlib.Path]): without the stems that these name.
+        files: their union is taken.
+        exclude: without the stems that these name.
     """
 
-    files: tuple
-    exclude: tuple = ()
+    files: tuple[Path, ...]
+    exclude: tuple[Path, ...] = ()
 
-    def stems(self, present, source):
-        """
+    def stems(self, present: "Iterable[str]", source: FileSource) -> "list[str]":
+        """The stems of the set, sorted.
+
         Args:
-            present (iterable of str): not used; a stem that is listed but has no file belongs, too.
+            present: not used: a stem that is listed but has no file belongs to the set, too.
             source: of the set, for the sentence if a list is missing.
-
-        Returns:
-            list[str]: sorted.
 
         Raises:
             UserError: a list is missing, empty, or not one stem in each line.
@@ -48,10 +49,10 @@ class Fold:
     folds are over images: file names do not say which images show the same plant.
 
     Args:
-        index (int): from 0 to number - 1.
-        number (int): of folds.
-        held_out (bool): the images of the fold; False: all others.
-        seed (int): of the order.
+        index: from 0 to number - 1.
+        number: of folds.
+        held_out: True: the images of the fold; False: all others.
+        seed: of the order.
     """
 
     index: int
@@ -59,17 +60,15 @@ class Fold:
     held_out: bool
     seed: int = 0
 
-    def stems(self, present, source):
-        """
+    def stems(self, present: "Iterable[str]", source: Optional[FileSource] = None) -> "list[str]":
+        """The stems of the set, sorted.
+
         Args:
-            present (iterable of str): the stems of all images.
+            present: the stems of all images.
             source: not used.
-
-        Returns:
-            list[str]: sorted.
         """
 
-        def place(stem):
+        def place(stem: str) -> bytes:
             return hashlib.sha256(f"{self.seed} {stem}".encode()).digest()
 
         shuffled = sorted(present, key=place)
@@ -77,15 +76,18 @@ class Fold:
         return sorted(stem for stem in shuffled if (stem in held_out) == self.held_out)
 
 
-def read_list(path, source):
+Selection = Union[Listed, Fold]
+
+
+def read_list(path: Path, source: FileSource) -> "list[str]":
     """The stems that a text file names.
 
     Args:
-        path (pathlib.Path): one stem in each line; empty lines are passed over.
+        path: one stem in each line; empty lines are passed over.
         source: of the set, quoted if the file is missing.
 
     Returns:
-        list[str]: in the order of the file.
+        In the order of the file.
 
     Raises:
         UserError: missing, empty, or not one stem in each line.
@@ -99,9 +101,9 @@ def read_list(path, source):
     stems = [line for line in lines if line]
     wrong = [line for line in stems if len(line.split()) != 1]
     if wrong or not stems:
-        found = f"the line {wrong[0]!r}" if wrong else "no line"
+        content = f"the line {wrong[0]!r}" if wrong else "no line"
         raise UserError(
-            f"The list {path} has {found}, where one image name in each line is expected; use the "
-            "lists for segmentation, and fetch the file again if it is damaged."
+            f"The list {path} has {content}, where one image name in each line is expected; use "
+            "the lists for segmentation, and fetch the file again if it is damaged."
         )
     return stems

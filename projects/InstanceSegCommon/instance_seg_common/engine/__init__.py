@@ -1,4 +1,4 @@
-"""Training of all ways."""
+"""Training, the same for all methods."""
 
 from .trainer import InstanceSegTrainer
 

@@ -3,9 +3,11 @@
 import logging
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
 
 from ..errors import UserError
 
@@ -17,15 +19,18 @@ class AtomicCheckpointer(DetectionCheckpointer):
     """Writes under a temporary name and renames; reports what did not fit in sentences.
 
     Args: those of ``DetectionCheckpointer``.
+
+    Attributes:
+        misfits: what the last file did not have or had in another shape, a sentence each.
     """
 
-    misfits = ()
+    misfits: tuple[str, ...] = ()
 
-    def save(self, name, **kwargs):
+    def save(self, name: str, **kwargs: Any) -> None:
         """Save model and checkpointables as ``name``.pth and tag it as the last checkpoint."""
         super().save(name + PARTIAL, **kwargs)
 
-    def tag_last_checkpoint(self, last_filename_basename):
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Give the finished file its name, then point ``last_checkpoint`` to it."""
         folder = Path(self.save_dir)
         final = last_filename_basename.replace(PARTIAL, "")
@@ -34,13 +39,13 @@ class AtomicCheckpointer(DetectionCheckpointer):
         tag.write_text(final)
         tag.replace(folder / "last_checkpoint")
 
-    def save_weights(self, name):
+    def save_weights(self, name: str) -> None:
         """Save the model alone as ``name``.pth; the last checkpoint stays what it is."""
         folder = Path(self.save_dir)
         torch.save({"model": self.model.state_dict()}, folder / f"{name}{PARTIAL}.pth")
         (folder / f"{name}{PARTIAL}.pth").replace(folder / f"{name}.pth")
 
-    def load(self, path, *args, **kwargs):
+    def load(self, path: str, *args: Any, **kwargs: Any) -> "dict[str, Any]":
         """As stock; a file that is absent or damaged is a ``UserError`` that names it."""
         self.misfits = ()
         # Detectron2 takes options behind a "?", such as file.pth?matching_heuristics=True.
@@ -70,32 +75,29 @@ class AtomicCheckpointer(DetectionCheckpointer):
     def _log_incompatible_keys(self, incompatible):
         """Count what was loaded and say what was not, instead of a list of keys."""
         shapes = [
-            f"{key}: {tuple(found)} in the file, {tuple(expected)} in the model"
-            for key, found, expected in incompatible.incorrect_shapes
+            f"{key}: {tuple(in_file)} in the file, {tuple(in_model)} in the model"
+            for key, in_file, in_model in incompatible.incorrect_shapes
         ]
         self.misfits = tuple(shapes) + tuple(
             f"{key}: absent from the file"
             for key in incompatible.missing_keys
             if key not in {k for k, _, _ in incompatible.incorrect_shapes}
         )
-        total = len(self.model.state_dict())
+        total, misfits = len(self.model.state_dict()), len(self.misfits)
         logger.info(
-            "Weights: %d of %d tensors loaded, %d keep their initial value, %d in the file unused.",
-            total - len(self.misfits),
-            total,
-            len(self.misfits),
-            len(incompatible.unexpected_keys),
+            f"Weights: {total - misfits} of {total} tensors loaded, {misfits} keep their initial "
+            f"value, {len(incompatible.unexpected_keys)} in the file unused."
         )
         for misfit in self.misfits[:10]:
             logger.warning("Not loaded: %s", misfit)
 
 
-def load_weights(model, path):
+def load_weights(model: nn.Module, path: str) -> None:
     """Load all weights of ``model`` for inference.
 
     Args:
-        model (nn.Module): built from the config that the weights were trained with.
-        path (str): a checkpoint, or a name such as ``detectron2://...``.
+        model: built from the config that the weights were trained with.
+        path: a checkpoint, or a name such as ``detectron2://...``.
 
     Raises:
         UserError: no path, an unreadable file, or tensors that are absent or of another shape.

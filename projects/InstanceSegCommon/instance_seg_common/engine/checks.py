@@ -2,7 +2,10 @@
 
 import logging
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
@@ -10,9 +13,10 @@ from detectron2.utils import comm
 from ..data.registration import get_dataset_dicts
 from ..errors import UserError
 from ..evaluation.build import RESULT_GROUPS, check_evaluator_type
-from ..evaluation.cut import no_foreground_sentence
+from ..evaluation.restriction import no_foreground_sentence
 
 logger = logging.getLogger(__name__)
+Records = Sequence[Mapping[str, Any]]  # dicts of a data set
 
 # Meta-architectures whose class count is not in a config node of their own name.
 CLASS_COUNT_KEYS = {
@@ -21,24 +25,24 @@ CLASS_COUNT_KEYS = {
 }
 
 
-def check_config(cfg, training=True):
+def check_config(cfg: CfgNode, training: bool = True) -> "dict[str, int]":
     """Check that architecture, data sets, classes, masks, evaluator and weights fit together.
 
     Args:
-        cfg (CfgNode): the config.
-        training (bool): False for an evaluation, which needs no training set.
+        cfg: as it will be used.
+        training: False for an evaluation, which needs no training set.
 
     Returns:
-        dict[str, int]: the number of images of each data set.
+        The number of images of each data set.
 
     Raises:
-        UserError: names the config key, what was found, and what to write instead.
+        UserError: names the config key, its value, and what to write instead.
     """
     check_meta_architecture(cfg)
-    for key in ("TRAIN",) if training else ("TEST",):
-        if not cfg.DATASETS[key]:
-            raise UserError(f"DATASETS.{key} is empty: name at least one registered data set.")
-    names = list(cfg.DATASETS.TEST) + (list(cfg.DATASETS.TRAIN) if training else [])
+    needed = "TRAIN" if training else "TEST"
+    if not cfg.DATASETS[needed]:
+        raise UserError(f"DATASETS.{needed} is empty: name at least one registered data set.")
+    names = [*cfg.DATASETS.TEST, *(cfg.DATASETS.TRAIN if training else ())]
     dicts = {name: get_dataset_dicts(name) for name in names}
     for name in names:
         _check_classes(cfg, name)
@@ -49,10 +53,10 @@ def check_config(cfg, training=True):
         check_evaluator_type(name)
         _check_foreground(cfg, dicts[name])
         _warn_if_crowded(cfg, name, dicts[name])
-    return {name: len(found) for name, found in dicts.items()}
+    return {name: len(records) for name, records in dicts.items()}
 
 
-def check_meta_architecture(cfg):
+def check_meta_architecture(cfg: CfgNode) -> None:
     """Raise a UserError unless ``MODEL.META_ARCHITECTURE`` is registered."""
     name = cfg.MODEL.META_ARCHITECTURE
     if name not in META_ARCH_REGISTRY:
@@ -63,14 +67,11 @@ def check_meta_architecture(cfg):
         )
 
 
-def class_count_key(cfg):
-    """Config key that holds the number of classes of the config's meta-architecture.
-
-    Args:
-        cfg (CfgNode): ``MODEL.META_ARCHITECTURE``.
+def class_count_key(cfg: CfgNode) -> str:
+    """Config key that holds the number of classes of ``MODEL.META_ARCHITECTURE``.
 
     Returns:
-        str: ``MODEL.<NAME>.NUM_CLASSES``, NAME in upper snake case unless the way is stock.
+        ``MODEL.<NAME>.NUM_CLASSES``, NAME in upper snake case unless the method is stock.
     """
     name = cfg.MODEL.META_ARCHITECTURE
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper()
@@ -100,12 +101,12 @@ def _check_classes(cfg, name):
         )
 
 
-def _check_masks(cfg, name, dicts):
-    if not dicts:
+def _check_masks(cfg: CfgNode, name: str, records: Records):
+    if not records:
         raise UserError(f"Data set {name!r} has no images.")
     if not cfg.MODEL.MASK_ON:
         raise UserError("MODEL.MASK_ON is False: no masks would be learned or scored. Set it True.")
-    annotations = [(d["file_name"], a) for d in dicts for a in d.get("annotations", ())]
+    annotations = [(d["file_name"], a) for d in records for a in d.get("annotations", ())]
     if not annotations:
         logger.warning("Data set %r has images but not one annotation.", name)
     bare = [file_name for file_name, a in annotations if "segmentation" not in a]
@@ -122,48 +123,57 @@ def _check_masks(cfg, name, dicts):
         )
 
 
-def _check_training(cfg, dicts):
-    train = [d for name in cfg.DATASETS.TRAIN for d in dicts[name]]
-    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and not any(d.get("annotations") for d in train):
+def _check_training(cfg: CfgNode, dicts: Mapping[str, Records]):
+    with_objects = any(d.get("annotations") for name in cfg.DATASETS.TRAIN for d in dicts[name])
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and not with_objects:
         raise UserError(f"No image of {list(cfg.DATASETS.TRAIN)} has an instance to learn from.")
-    group = cfg.TEST.BEST_METRIC.lstrip("-").split("/")[0]
-    if group not in RESULT_GROUPS:
-        raise UserError(
-            f"TEST.BEST_METRIC {cfg.TEST.BEST_METRIC!r} is no result. It starts with one of "
-            f"{', '.join(RESULT_GROUPS)}, such as segm/AP or -dic/DiC (lower is better)."
-        )
+    _check_best_metric(cfg.TEST.BEST_METRIC)
     workers = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % workers:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {workers} processes cannot "
             f"share evenly. Use a multiple of {workers}."
         )
-    if not cfg.MODEL.WEIGHTS and cfg.MODEL.BACKBONE.FREEZE_AT > 0:
+    if not cfg.MODEL.WEIGHTS:
+        _warn_of_frozen_layers(cfg)
+
+
+def _check_best_metric(metric):
+    if metric.lstrip("-").split("/")[0] not in RESULT_GROUPS:
+        raise UserError(
+            f"TEST.BEST_METRIC {metric!r} is no result. It starts with one of "
+            f"{', '.join(RESULT_GROUPS)}, such as segm/AP or -dic/DiC (lower is better)."
+        )
+
+
+def _warn_of_frozen_layers(cfg):
+    """Of a training from scratch, in which random layers would stay as they are."""
+    if cfg.MODEL.BACKBONE.FREEZE_AT > 0:
         logger.warning(
             "MODEL.WEIGHTS is empty and MODEL.BACKBONE.FREEZE_AT is %d: frozen random layers never "
             "learn. Set FREEZE_AT to 0 to train from scratch.",
             cfg.MODEL.BACKBONE.FREEZE_AT,
         )
-    if not cfg.MODEL.WEIGHTS and cfg.MODEL.RESNETS.NORM == "FrozenBN":
+    if cfg.MODEL.RESNETS.NORM == "FrozenBN":
         logger.warning(
             "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN, which cannot learn. "
             "Use GN or BN to train from scratch."
         )
 
 
-def _check_foreground(cfg, dicts):
-    bare = [d["file_name"] for d in dicts if "foreground_file_name" not in d]
+def _check_foreground(cfg: CfgNode, records: Records):
+    bare = [d["file_name"] for d in records if "foreground_file_name" not in d]
     if cfg.TEST.FOREGROUND_GIVEN and bare:
         raise UserError(no_foreground_sentence(bare[0]))
 
 
-def _warn_if_crowded(cfg, name, dicts):
-    crowd = max(len(d.get("annotations", ())) for d in dicts)
-    if 0 <= cfg.TEST.DETECTIONS_PER_IMAGE < crowd:
+def _warn_if_crowded(cfg: CfgNode, name: str, records: Records):
+    most = max(len(d.get("annotations", ())) for d in records)
+    if 0 <= cfg.TEST.DETECTIONS_PER_IMAGE < most:
         logger.warning(
             "An image of %r has %d instances, but TEST.DETECTIONS_PER_IMAGE is %d: "
             "the rest cannot be found.",
             name,
-            crowd,
+            most,
             cfg.TEST.DETECTIONS_PER_IMAGE,
         )

@@ -3,9 +3,12 @@
 import json
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Optional
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.evaluation import inference_context
@@ -14,6 +17,7 @@ from detectron2.utils import comm
 
 from ..data.loader import build_test_mapper
 from ..visualization.panels import prediction_panel
+from .checkpoint import AtomicCheckpointer
 from .validation_loss import build_validation_inputs, validation_loss
 
 logger = logging.getLogger(__name__)
@@ -27,15 +31,15 @@ class Throughput(HookBase):
     """Images per second and epochs so far, on the line that the printer logs.
 
     Args:
-        batch_size (int): images of all ranks in one iteration.
-        num_images (int): images in an epoch.
+        batch_size: images of all ranks in one iteration.
+        num_images: images in an epoch.
     """
 
-    def __init__(self, batch_size, num_images):
+    def __init__(self, batch_size: int, num_images: int):
         self.batch_size = batch_size
         self.num_images = num_images
 
-    def after_step(self):
+    def after_step(self) -> None:
         storage = self.trainer.storage
         if "time" in storage.histories():
             seconds = storage.history("time").avg(20)
@@ -48,32 +52,36 @@ class Periodic(HookBase):
     """Calls ``self.run()`` every ``period`` iterations and after the last one; never if 0.
 
     Args:
-        period (int): iterations.
+        period: iterations.
     """
 
-    def __init__(self, period):
+    def __init__(self, period: int):
         self.period = period
 
-    def after_step(self):
+    def after_step(self) -> None:
         done = self.trainer.iter + 1
         if self.period > 0 and (done % self.period == 0 or done == self.trainer.max_iter):
             self.run()
+
+    def run(self) -> None:
+        """What is done."""
+        raise NotImplementedError
 
 
 class ValidationLoss(Periodic):
     """Writes ``validation_loss`` and its terms as scalars.
 
     Args:
-        cfg (CfgNode): ``DATASETS.TEST[0]``, ``TEST.VALIDATION_LOSS_IMAGES``, ``TEST.EVAL_PERIOD``.
+        cfg: ``DATASETS.TEST[0]``, ``TEST.VALIDATION_LOSS_IMAGES``, ``TEST.EVAL_PERIOD``.
     """
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: CfgNode):
         super().__init__(cfg.TEST.EVAL_PERIOD)
         self.inputs = build_validation_inputs(
             cfg, cfg.DATASETS.TEST[0], cfg.TEST.VALIDATION_LOSS_IMAGES
         )
 
-    def run(self):
+    def run(self) -> None:
         losses = validation_loss(self.trainer.model, self.inputs)
         total = losses.pop("total")
         self.trainer.storage.put_scalar("validation_loss", total, smoothing_hint=False)
@@ -89,12 +97,14 @@ class BestModel:
     The file is the only state, so that a resumed run knows the best value so far.
 
     Args:
-        metric (str): path in the results, such as ``segm/AP``; ``-`` before it: lower is better.
-        checkpointer (AtomicCheckpointer): of the run.
-        dataset_names (sequence[str]): of the evaluation; of several the first one decides.
+        metric: path in the results, such as ``segm/AP``; ``-`` before it: lower is better.
+        checkpointer: of the run.
+        dataset_names: of the evaluation; of several the first one decides.
     """
 
-    def __init__(self, metric, checkpointer, dataset_names=()):
+    def __init__(
+        self, metric: str, checkpointer: AtomicCheckpointer, dataset_names: Sequence[str] = ()
+    ):
         # Detectron2 nests the results below the data set's name only where there are several.
         prefix = f"{dataset_names[0]}/" if len(dataset_names) > 1 else ""
         self.metric = prefix + metric.lstrip("-")
@@ -102,20 +112,20 @@ class BestModel:
         self.checkpointer = checkpointer
         self.file = Path(checkpointer.save_dir) / "best.json"
 
-    def read(self):
+    def read(self) -> "Optional[dict[str, Any]]":
         """The best so far: {"metric", "value", "iteration"}, or None."""
         return json.loads(self.file.read_text()) if self.file.is_file() else None
 
-    def forget(self):
+    def forget(self) -> None:
         """Start anew: an earlier run in the same folder does not count."""
         self.file.unlink(missing_ok=True)
 
-    def update(self, results, iteration):
+    def update(self, results: Mapping[str, Any], iteration: int) -> None:
         """Keep the weights if ``results`` are the best so far.
 
         Args:
-            results (dict): nested results of an evaluation.
-            iteration (int): iterations done.
+            results: nested, of an evaluation.
+            iteration: iterations done.
         """
         flat = flatten_results_dict(results)
         value = flat.get(self.metric)
@@ -142,28 +152,28 @@ class EarlyStop(Periodic):
     """Ends training when the best value is older than a number of evaluations; all ranks agree.
 
     Args:
-        best (BestModel or None): None except on the main process.
-        period (int): iterations between evaluations.
-        patience (int): evaluations without a better value.
+        best: None except on the main process.
+        period: iterations between evaluations.
+        patience: evaluations without a better value.
     """
 
-    def __init__(self, best, period, patience):
+    def __init__(self, best: Optional[BestModel], period: int, patience: int):
         super().__init__(period)
         self.best = best
         self.patience = patience
 
-    def run(self):
+    def run(self) -> None:
         stop = False
         done = self.trainer.iter + 1
         if self.best is not None and done < self.trainer.max_iter:
-            found = self.best.read()
-            stop = bool(found) and done - found["iteration"] >= self.patience * self.period
+            best = self.best.read()
+            stop = bool(best) and done - best["iteration"] >= self.patience * self.period
         if any(comm.all_gather(stop)):
             logger.info("No better %s for %d evaluations: stop.", self.best_name, self.patience)
             raise StopTraining
 
     @property
-    def best_name(self):
+    def best_name(self) -> str:
         """The metric watched, for the log."""
         return self.best.metric if self.best else "value"
 
@@ -172,10 +182,10 @@ class Pictures(Periodic):
     """Ground truth | prediction | errors of some test images in TensorBoard; main process only.
 
     Args:
-        cfg (CfgNode): ``TEST.PICTURES`` images of ``DATASETS.TEST[0]``, every ``TEST.EVAL_PERIOD``.
+        cfg: ``TEST.PICTURES`` images of ``DATASETS.TEST[0]``, every ``TEST.EVAL_PERIOD``.
     """
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: CfgNode):
         super().__init__(cfg.TEST.EVAL_PERIOD)
         self.cfg = cfg
         dicts = DatasetCatalog.get(cfg.DATASETS.TEST[0])
@@ -183,7 +193,7 @@ class Pictures(Periodic):
         self.mapper = build_test_mapper(cfg)
         self.class_names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).thing_classes
 
-    def run(self):
+    def run(self) -> None:
         model = getattr(self.trainer.model, "module", self.trainer.model)
         with inference_context(model), torch.no_grad():
             for item in self.dicts:

@@ -3,6 +3,7 @@
 import logging
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from ..errors import UserError
@@ -10,16 +11,16 @@ from ..errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def fit_to_machine(cfg):
+def fit_to_machine(cfg: CfgNode) -> CfgNode:
     """The config for the CPU where it asks for a GPU that is not there, with one warning.
 
     Mixed precision needs CUDA and SyncBN has no CPU kernel, so both give way as well.
 
     Args:
-        cfg (CfgNode): stays as it is.
+        cfg: stays as it is.
 
     Returns:
-        CfgNode: ``cfg`` itself, or a changed copy.
+        ``cfg`` itself, or a changed copy.
 
     Raises:
         UserError: ``MODEL.DEVICE`` is no device.

@@ -1,22 +1,23 @@
 """Optimisers from the config: Detectron2's SGD, and AdamW, backbone factor, full-model clipping."""
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 
 from ..errors import UserError
 
 
-def build_optimizer(cfg, model):
+def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
     """SGD or AdamW with the config's weight decays and a factor on the backbone's learning rate.
 
     Args:
-        cfg (CfgNode): ``SOLVER.*``.
-        model (nn.Module): parameters whose name starts with ``backbone.`` take
+        cfg: ``SOLVER.*``.
+        model: parameters whose name starts with ``backbone.`` take
             ``SOLVER.BACKBONE_LR_FACTOR`` times the learning rate.
 
     Returns:
-        torch.optim.Optimizer: clips the norm of the whole model's gradient to
-        ``SOLVER.FULL_MODEL_CLIP_NORM`` at each step if that is above 0.
+        It clips the norm of the whole model's gradient to ``SOLVER.FULL_MODEL_CLIP_NORM`` at each
+        step if that is above 0.
     """
     groups = get_default_optimizer_params(
         model,

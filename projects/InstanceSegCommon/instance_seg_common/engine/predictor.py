@@ -4,25 +4,30 @@ DefaultPredictor asserts where a user errs, ignores a fixed squash in INPUT.AUGM
 weights that fit only partly without an error.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import transforms as T
+from detectron2.structures import Instances
+from torch import nn
 
-from instance_seg_common.data.loader import build_augmentations
-from instance_seg_common.engine.checkpoint import load_weights
-from instance_seg_common.engine.trainer import build_model_quietly
-from instance_seg_common.errors import UserError
+from ..data.loader import build_augmentations
+from ..errors import UserError
+from .checkpoint import load_weights
+from .trainer import build_model_quietly
 
 
-def build_predictor(cfg):
+def build_predictor(cfg: CfgNode) -> nn.Module:
     """The model of a config with its weights, in evaluation mode.
 
     Args:
-        cfg (CfgNode): MODEL.WEIGHTS names a checkpoint; may be empty for a model that has no
-            parameters, such as the classical one.
+        cfg: MODEL.WEIGHTS names a checkpoint; may be empty for a model that has no parameters, such
+            as the classical one.
 
     Returns:
-        nn.Module: on MODEL.DEVICE.
+        On MODEL.DEVICE.
 
     Raises:
         UserError: no weights, or weights that cannot be read or do not fit.
@@ -33,15 +38,15 @@ def build_predictor(cfg):
     return model.eval()
 
 
-def model_input(cfg, image):
+def model_input(cfg: CfgNode, image: np.ndarray) -> "dict[str, Any]":
     """An image as the model takes it.
 
     Args:
-        cfg (CfgNode): ``INPUT.FORMAT``, sizes at test time, ``INPUT.AUGMENTATIONS``.
-        image (ndarray): (H, W, 3) uint8 RGB.
+        cfg: ``INPUT.FORMAT``, sizes at test time, ``INPUT.AUGMENTATIONS``.
+        image: (H, W, 3) uint8 RGB.
 
     Returns:
-        dict: ``image`` (3, h, w) tensor in INPUT.FORMAT, ``height`` H, ``width`` W.
+        ``image`` (3, h, w) tensor in INPUT.FORMAT, ``height`` H, ``width`` W.
     """
     if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
         raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; use RGB or BGR for plain images.")
@@ -54,17 +59,17 @@ def model_input(cfg, image):
 
 
 @torch.no_grad()
-def predict(cfg, model, image, file_name=""):
+def predict(cfg: CfgNode, model: nn.Module, image: np.ndarray, *, file_name: str = "") -> Instances:
     """Predict the instances of one image.
 
     Args:
-        cfg (CfgNode): see :func:`model_input`.
-        model (nn.Module): of :func:`build_predictor`.
-        image (ndarray): (H, W, 3) uint8 RGB.
-        file_name (str): for the message when the model gives no instances.
+        cfg: see :func:`model_input`.
+        model: of :func:`build_predictor`.
+        image: (H, W, 3) uint8 RGB.
+        file_name: for the message when the model gives no masks.
 
     Returns:
-        Instances: on the CPU, at the size of the image, with ``pred_masks`` (N, H, W) bool.
+        On the CPU, at the size of the image, with ``pred_masks`` (N, H, W) bool.
 
     Raises:
         UserError: the model predicts no masks.

@@ -1,35 +1,39 @@
-"""The trainer of all ways: Detectron2's, with what is missing on CPU and for small data sets."""
+"""The trainer of all methods: Detectron2's, with what it lacks on CPU and for small data sets."""
 
-import json
 import logging
-import math
 import time
 import weakref
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, Optional
 
 import torch
-from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model, hooks
+from detectron2.config import CfgNode
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    HookBase,
+    SimpleTrainer,
+    create_ddp_model,
+    hooks,
+)
 from detectron2.engine.train_loop import TrainerBase
+from detectron2.evaluation import DatasetEvaluators
 from detectron2.evaluation.testing import verify_results
 from detectron2.modeling import build_model
 from detectron2.utils import comm
+from torch import nn
 
 from ..data.loader import build_test_loader, build_train_loader
 from ..errors import UserError
 from ..evaluation import build_evaluator
 from .checkpoint import AtomicCheckpointer
 from .checks import check_config, check_meta_architecture
-from .hooks import (
-    BestModel,
-    EarlyStop,
-    Pictures,
-    StopTraining,
-    Throughput,
-    ValidationLoss,
-)
+from .hooks import BestModel, EarlyStop, Pictures, StopTraining, Throughput, ValidationLoss
 from .machine import fit_to_machine
 from .optimizer import build_optimizer
+from .results import write_results
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +45,14 @@ class TrainingStream:
     an iterator before.
 
     Args:
-        build (callable): start iteration -> infinite loader.
+        build: start iteration -> infinite loader.
     """
 
-    def __init__(self, build):
+    def __init__(self, build: "Callable[[int], Iterable[Any]]"):
         self.build = build
         self.start_iter = 0
 
-    def __iter__(self):
+    def __iter__(self) -> "Iterator[Any]":
         yield from self.build(self.start_iter)
 
 
@@ -56,13 +60,13 @@ class InstanceSegTrainer(DefaultTrainer):
     """Trains, evaluates and keeps the best model of any meta-architecture.
 
     Args:
-        cfg (CfgNode): with the keys of ``add_common_config``.
+        cfg: with the keys of ``add_common_config``.
 
     Raises:
         UserError: data sets, classes, masks or batch size do not fit together.
     """
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: CfgNode):
         # DefaultTrainer.__init__ gives DistributedDataParallel a GPU number; CPU models refuse it.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(fit_to_machine(cfg), comm.get_world_size())
@@ -90,94 +94,105 @@ class InstanceSegTrainer(DefaultTrainer):
         )
         self.best = BestModel(cfg.TEST.BEST_METRIC, self.checkpointer, cfg.DATASETS.TEST)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
-        self._last_eval_results = {}
+        self._last_eval_results: dict[str, Any] = {}
         self.register_hooks(self.build_hooks())
 
     @classmethod
-    def build_model(cls, cfg):
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
         """As stock, but the log gets the number of parameters instead of every layer."""
         return build_model_quietly(cfg)
 
     @classmethod
-    def build_optimizer(cls, cfg, model):
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         """SGD or AdamW; see ``engine.optimizer``."""
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_train_loader(cls, cfg, start_iter=0):
+    def build_train_loader(cls, cfg: CfgNode, start_iter: int = 0) -> "Iterable[Any]":
         """See ``data.loader``."""
         return build_train_loader(cfg, start_iter)
 
     @classmethod
-    def build_test_loader(cls, cfg, dataset_name):
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> "Iterable[Any]":
         """See ``data.loader``."""
         return build_test_loader(cfg, dataset_name)
 
     @classmethod
-    def build_evaluator(cls, cfg, dataset_name):
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
         """See ``evaluation``; what evaluators write goes to ``OUTPUT_DIR/inference/DATASET``."""
         folder = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
         return build_evaluator(cfg, dataset_name, str(folder))
 
-    def build_hooks(self):
+    def build_hooks(self) -> "list[Optional[HookBase]]":
         """Stock hooks in stock order, with validation loss, best model, early stop and pictures."""
-        cfg, period = self.cfg, self.cfg.TEST.EVAL_PERIOD
         stock = super().build_hooks()
+        # The writer comes last, for it writes what all others have put into the storage.
         writer = stock.pop() if comm.is_main_process() else None
-        num_images = sum(self._num_images[name] for name in cfg.DATASETS.TRAIN)
         stock = [self._evaluation_hook() if isinstance(h, hooks.EvalHook) else h for h in stock]
-        added = [Throughput(cfg.SOLVER.IMS_PER_BATCH, num_images)]
-        if cfg.DATASETS.TEST and cfg.TEST.VALIDATION_LOSS_IMAGES > 0 and period > 0:
-            added.append(ValidationLoss(cfg))
-        if cfg.DATASETS.TEST and cfg.TEST.PICTURES > 0 and comm.is_main_process():
-            added.append(Pictures(cfg))
-        if cfg.TEST.PATIENCE > 0 and period > 0:
-            best = self.best if comm.is_main_process() else None
-            added.append(EarlyStop(best, period, cfg.TEST.PATIENCE))
-        return [*stock, *added, writer]
+        num_images = sum(self._num_images[name] for name in self.cfg.DATASETS.TRAIN)
+        throughput = Throughput(self.cfg.SOLVER.IMS_PER_BATCH, num_images)
+        return [*stock, throughput, *self._hooks_of_evaluation_time(), writer]
 
     def _evaluation_hook(self):
         trainer = weakref.proxy(self)
+        return hooks.EvalHook(
+            self.cfg.TEST.EVAL_PERIOD, lambda: trainer.evaluate_and_keep_the_best()
+        )
 
-        def evaluate():
-            results = trainer.test(trainer.cfg, trainer.model)
-            trainer._last_eval_results = results
-            if comm.is_main_process() and results:
-                trainer.best.update(results, min(trainer.iter + 1, trainer.max_iter))
-            return results
+    def _hooks_of_evaluation_time(self):
+        """What else the config wants every ``TEST.EVAL_PERIOD`` iterations."""
+        cfg, is_main = self.cfg, comm.is_main_process()
+        if cfg.TEST.EVAL_PERIOD <= 0:
+            return []
+        wanted = []
+        if cfg.DATASETS.TEST and cfg.TEST.VALIDATION_LOSS_IMAGES > 0:
+            wanted.append(ValidationLoss(cfg))
+        if cfg.DATASETS.TEST and cfg.TEST.PICTURES > 0 and is_main:
+            wanted.append(Pictures(cfg))
+        if cfg.TEST.PATIENCE > 0:
+            best = self.best if is_main else None
+            wanted.append(EarlyStop(best, cfg.TEST.EVAL_PERIOD, cfg.TEST.PATIENCE))
+        return wanted
 
-        return hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, evaluate)
+    def evaluate_and_keep_the_best(self) -> "dict[str, Any]":
+        """Evaluate the model as it is now, and keep its weights if they are the best so far.
 
-    def resume_or_load(self, resume=True):
+        Returns:
+            Nested results; {} on other ranks.
+        """
+        self._last_eval_results = self.test(self.cfg, self.model)
+        if comm.is_main_process() and self._last_eval_results:
+            self.best.update(self._last_eval_results, min(self.iter + 1, self.max_iter))
+        return self._last_eval_results
+
+    def resume_or_load(self, resume: bool = True) -> None:
         """As stock; the loader continues at the image where the stopped run was.
 
         Args:
-            resume (bool): go on from ``OUTPUT_DIR/last_checkpoint`` if there is one.
+            resume: go on from ``OUTPUT_DIR/last_checkpoint`` if there is one.
         """
         super().resume_or_load(resume)
         if self.start_iter == 0:
             if comm.is_main_process():
                 self.best.forget()
             return
-        batch = self.cfg.SOLVER.IMS_PER_BATCH
+        image = self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
         logger.info(
-            "Resuming at iteration %d of %d, image %d of the stream.",
-            self.start_iter,
-            self.max_iter,
-            self.start_iter * batch,
+            f"Resuming at iteration {self.start_iter} of {self.max_iter}, image {image} of the "
+            "stream."
         )
         self._stream.start_iter = self.start_iter
 
-    def state_dict(self):
+    def state_dict(self) -> "dict[str, Any]":
         """As stock, with the state of the optimiser, which Detectron2 0.6 leaves out."""
         return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: "dict[str, Any]") -> None:
         """Continue from what :meth:`state_dict` gave."""
         TrainerBase.load_state_dict(self, state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
 
-    def run_step(self):
+    def run_step(self) -> None:
         """One iteration; what is not finite names its images before it reaches the weights."""
         try:
             super().run_step()
@@ -200,11 +215,11 @@ class InstanceSegTrainer(DefaultTrainer):
             step = self.iter * comm.get_world_size() + comm.get_rank()
             torch.manual_seed((self.cfg.SEED * 1_000_003 + step) % 2**63)
 
-    def train(self):
+    def train(self) -> "dict[str, Any]":
         """Train to the end or to an early stop, then write ``OUTPUT_DIR/results.json``.
 
         Returns:
-            dict: nested results of the last evaluation; {} on other ranks.
+            Nested results of the last evaluation; {} on other ranks.
         """
         start = time.perf_counter()
         logging.getLogger("detectron2.engine.train_loop").addFilter(_is_no_user_error)
@@ -227,14 +242,14 @@ class InstanceSegTrainer(DefaultTrainer):
         return self._last_eval_results
 
 
-def build_model_quietly(cfg):
+def build_model_quietly(cfg: CfgNode) -> nn.Module:
     """Build the config's model and log how many parameters it has.
 
     Args:
-        cfg (CfgNode): ``MODEL.*``.
+        cfg: ``MODEL.*``.
 
     Returns:
-        nn.Module: on ``MODEL.DEVICE``.
+        On ``MODEL.DEVICE``.
 
     Raises:
         UserError: the meta-architecture is not registered.
@@ -244,29 +259,6 @@ def build_model_quietly(cfg):
     parameters = sum(p.numel() for p in model.parameters())
     logger.info("%s: %.2f million parameters.", cfg.MODEL.META_ARCHITECTURE, parameters / 1e6)
     return model
-
-
-def write_results(cfg, metrics, weights, **facts):
-    """Write ``OUTPUT_DIR/results.json``: the metrics of an evaluation and what they belong to.
-
-    Args:
-        cfg (CfgNode): ``OUTPUT_DIR``, ``DATASETS.TEST``.
-        weights (str): the file whose weights were evaluated.
-        metrics (dict): nested, as ``DefaultTrainer.test`` returns them.
-        **facts: further entries that JSON can hold.
-    """
-    content = {"datasets": list(cfg.DATASETS.TEST), "weights": weights, **facts}
-    file = Path(cfg.OUTPUT_DIR) / "results.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    content["metrics"] = _without_nan(metrics)
-    file.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _without_nan(metrics):
-    """JSON has no NaN: a metric that does not exist becomes null."""
-    if isinstance(metrics, dict):
-        return {name: _without_nan(value) for name, value in metrics.items()}
-    return None if math.isnan(metrics) else float(metrics)
 
 
 def _is_no_user_error(record):

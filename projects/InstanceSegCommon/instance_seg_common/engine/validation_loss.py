@@ -1,23 +1,26 @@
 """The training loss on held-out images, without a trace on the model."""
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import get_detection_dataset_dicts
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from ..data.loader import build_augmentations, build_train_mapper
 
+# Reads one input of a model when it is called.
+ReadInput = Callable[[], "dict[str, Any]"]
+
 
 @contextmanager
-def untouched(model):
-    """Restores buffers (batch-norm statistics, schedules), mode and random state afterwards.
-
-    Args:
-        model (nn.Module): any.
-    """
+def untouched(model: nn.Module) -> "Iterator[None]":
+    """Restores buffers (batch-norm statistics, schedules), mode and random state afterwards."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     training = model.training
     numpy_state = np.random.get_state()
@@ -32,16 +35,13 @@ def untouched(model):
                     buffer.copy_(buffers[name])
 
 
-def build_validation_inputs(cfg, dataset_name, max_images):
+def build_validation_inputs(cfg: CfgNode, dataset_name: str, max_images: int) -> "list[ReadInput]":
     """This rank's share of the validation images, with annotations and test-time transforms.
 
     Args:
-        cfg (CfgNode): the config.
-        dataset_name (str): registered.
-        max_images (int): images in all, evenly spaced over the data set.
-
-    Returns:
-        list: of callables that give one model input each, read when called.
+        cfg: with the transforms.
+        dataset_name: registered.
+        max_images: images in all, evenly spaced over the data set.
     """
     dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
     picked = np.unique(np.linspace(0, len(dicts) - 1, min(max_images, len(dicts))).astype(int))
@@ -50,17 +50,18 @@ def build_validation_inputs(cfg, dataset_name, max_images):
     return [lambda index=index: mapper(dicts[index]) for index in share]
 
 
-def validation_loss(model, inputs):
+def validation_loss(model: nn.Module, inputs: Sequence[ReadInput]) -> "dict[str, float]":
     """Mean of the training losses over images, in training mode without gradients.
 
     Args:
-        model (nn.Module): maps a list of one input to a dict of scalar losses in training mode.
-        inputs (list): of callables, from ``build_validation_inputs``.
+        model: maps a list of one input to a dict of scalar losses in training mode.
+        inputs: from :func:`build_validation_inputs`.
 
     Returns:
-        dict[str, float]: each loss averaged over the images of all ranks, and ``total``.
+        Each loss averaged over the images of all ranks, and ``total``.
     """
-    sums, count = {}, 0
+    sums: dict[str, float] = {}
+    count = 0
     model = getattr(model, "module", model)
     with untouched(model), torch.no_grad(), EventStorage(0):
         model.train()

@@ -7,27 +7,36 @@ Shape shorthand in this module:
 import contextlib
 import io
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 
-def ap_by_value(coco_eval, edges, of_objects, of_predictions):
+def ap_by_value(
+    coco_eval: COCOeval,
+    edges: Sequence[float],
+    *,
+    of_objects: Mapping[int, float],
+    of_predictions: Mapping[int, float],
+) -> "list[Optional[float]]":
     """AP of the objects within each bin of a value.
 
-    As with COCO's areas, an object of another bin counts neither as found nor as missed, and a
+    As with COCO's areas, an object of another bin counts neither as detected nor as missed, and a
     prediction of no object counts as wrong in the bin of its own value only.
 
     Source: COCOeval's rule for area ranges, with another value in place of the area.
 
     Args:
-        coco_eval (COCOeval): evaluated. Its areas, ranges and results are overwritten.
-        edges (sequence): n ascending; a value on an edge belongs to the bin above it.
-        of_objects (dict[int, float]): annotation id -> value; others count in no bin.
-        of_predictions (dict[int, float]): prediction id -> value; others count in no bin.
+        coco_eval: evaluated. Its areas, ranges and results are overwritten.
+        edges: n ascending; a value on an edge belongs to the bin above it.
+        of_objects: annotation id -> value; others count in no bin.
+        of_predictions: prediction id -> value; others count in no bin.
 
     Returns:
-        list[float or None]: n + 1, percent, mean over IoU 0.5 to 0.95 and categories; None for a
-        bin without objects.
+        n + 1, percent, mean over IoU 0.5 to 0.95 and categories; None for a bin without objects.
     """
     for api, values in ((coco_eval.cocoGt, of_objects), (coco_eval.cocoDt, of_predictions)):
         for annotation in api.anns.values():
@@ -46,24 +55,31 @@ def ap_by_value(coco_eval, edges, of_objects, of_predictions):
     return [100 * float(values.mean()) if values.size else None for values in known]
 
 
-def nearest_objects(coco_eval):
+def nearest_objects(coco_eval: COCOeval) -> "dict[int, int]":
     """The object that each prediction overlaps most.
 
     Args:
-        coco_eval (COCOeval): evaluated.
+        coco_eval: evaluated.
 
     Returns:
-        dict[int, int]: prediction id -> annotation id of the same image and category with the
-        highest IoU; predictions that overlap none are absent.
+        Prediction id -> annotation id of the same image and category with the highest IoU;
+        predictions that overlap none are absent.
     """
     nearest = {}
-    for key, overlaps in coco_eval.ious.items():
+    for (image_id, category_id), overlaps in coco_eval.ious.items():
         if len(overlaps) == 0:
             continue
+        objects = _annotations(coco_eval.cocoGt, image_id, category_id)
+        predictions = _annotations(coco_eval.cocoDt, image_id, category_id)
         # COCOeval's own order of the rows.
-        predictions = sorted(coco_eval._dts[key], key=lambda p: -p["score"])
-        objects = coco_eval._gts[key]
+        predictions.sort(key=lambda p: -p["score"])
         for prediction, row in zip(predictions, np.asarray(overlaps)):
             if row.max() > 0:
                 nearest[prediction["id"]] = objects[int(row.argmax())]["id"]
     return nearest
+
+
+def _annotations(api: COCO, image_id, category_id) -> "list[dict[str, Any]]":
+    """Those of an image and a category, in COCOeval's order of the columns."""
+    ids = api.getAnnIds(imgIds=[image_id], catIds=[category_id])
+    return [dict(annotation) for annotation in api.loadAnns(ids)]

@@ -1,19 +1,30 @@
 """Which evaluators score a data set, by the evaluator_type of its metadata."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Union
+
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
 from ..errors import UserError
 from .cityscapes import CityscapesEvaluator, check_cityscapes
 from .coco import InstanceCOCOEvaluator
-from .cut import cut_to_what_is_judged
 from .label_map import LabelMapEvaluator
 from .region_ap import RegionAPEvaluator
+from .restriction import restrict_evaluators
+
+Folder = Union[str, Path, None]
+# From the config, the name of a data set, and a folder for files (or None).
+BuildEvaluators = Callable[[CfgNode, str, Folder], "list[DatasetEvaluator]"]
 
 
-def coco_and_label_map(cfg, dataset_name, output_dir):
+def coco_and_label_map(
+    cfg: CfgNode, dataset_name: str, output_dir: Folder
+) -> "list[DatasetEvaluator]":
     """The evaluators of every instance data set: COCO AP, matching scores, SBD, DiC."""
-    return cut_to_what_is_judged(cfg, dataset_name, _common(cfg, dataset_name, output_dir))
+    return restrict_evaluators(cfg, dataset_name, _common(cfg, dataset_name, output_dir))
 
 
 def _common(cfg, dataset_name, output_dir):
@@ -32,33 +43,38 @@ def _common(cfg, dataset_name, output_dir):
     ]
 
 
-def with_region_ap(cfg, dataset_name, output_dir):
+def with_region_ap(cfg: CfgNode, dataset_name: str, output_dir: Folder) -> "list[DatasetEvaluator]":
     """The evaluators of every set, and AP_r and AP_vol, all without the void pixels."""
     evaluators = [*_common(cfg, dataset_name, output_dir), RegionAPEvaluator(dataset_name)]
-    return cut_to_what_is_judged(cfg, dataset_name, evaluators)
+    return restrict_evaluators(cfg, dataset_name, evaluators)
 
 
-def with_cityscapes(cfg, dataset_name, output_dir):
+def with_cityscapes(
+    cfg: CfgNode, dataset_name: str, output_dir: Folder
+) -> "list[DatasetEvaluator]":
     """The evaluators of every set, and Cityscapes' own score."""
     common = coco_and_label_map(cfg, dataset_name, output_dir)
     return [*common, CityscapesEvaluator(dataset_name)]
 
 
-# evaluator_type -> function (cfg, dataset_name, output_dir) that returns a list of evaluators.
-EVALUATORS = {"coco": coco_and_label_map, "cityscapes": with_cityscapes, "voc": with_region_ap}
-# evaluator_type -> function (dataset_name) that raises a sentence if its score cannot be computed.
-CHECKS = {"cityscapes": check_cityscapes}
-
+# By evaluator_type.
+EVALUATORS: "dict[str, BuildEvaluators]" = {
+    "coco": coco_and_label_map,
+    "cityscapes": with_cityscapes,
+    "voc": with_region_ap,
+}
+# By evaluator_type: takes the name of a data set, raises a sentence if it cannot be scored.
+CHECKS: "dict[str, Callable[[str], None]]" = {"cityscapes": check_cityscapes}
 
 # What the results of an evaluation are grouped by.
 RESULT_GROUPS = ("bbox", "segm", "matching", "sbd", "dic", "cityscapes", "voc")
 
 
-def evaluators_for(dataset_name):
+def evaluators_for(dataset_name: str) -> BuildEvaluators:
     """The function of ``EVALUATORS`` for a registered data set.
 
     Args:
-        dataset_name (str): its metadata's ``evaluator_type`` decides ("coco" if unset).
+        dataset_name: its metadata's ``evaluator_type`` decides ("coco" if unset).
 
     Raises:
         UserError: an evaluator_type that is not known.
@@ -72,11 +88,11 @@ def evaluators_for(dataset_name):
     return EVALUATORS[kind]
 
 
-def check_evaluator_type(dataset_name):
+def check_evaluator_type(dataset_name: str) -> None:
     """Make sure, before training, that a data set can be scored.
 
     Args:
-        dataset_name (str): registered.
+        dataset_name: registered.
 
     Raises:
         UserError: an evaluator_type that is not known, or files that its score needs are not as
@@ -92,21 +108,23 @@ def _evaluator_type(dataset_name):
     return MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
 
 
-def build_evaluator(cfg, dataset_name, output_dir=None):
+def build_evaluator(
+    cfg: CfgNode, dataset_name: str, output_dir: Folder = None
+) -> DatasetEvaluators:
     """The evaluators of a registered data set.
 
     Args:
-        cfg (CfgNode): with the keys of ``add_common_config``.
-        dataset_name (str): registered; its metadata's ``evaluator_type`` decides ("coco" if unset).
-        output_dir (str, Path or None): for the predictions and ``per_image.csv``; None: no file.
+        cfg: with the keys of ``add_common_config``.
+        dataset_name: registered; its metadata's ``evaluator_type`` decides ("coco" if unset).
+        output_dir: for the predictions and ``per_image.csv``; None: no file.
 
     Returns:
-        DatasetEvaluators: ``evaluate()`` gives a nested dict of floats: "bbox" and "segm" in
+        Whose ``evaluate()`` gives a nested dict of floats: "bbox" and "segm" in
         percent, "matching", "sbd" and "dic" as :class:`.label_map.LabelMapEvaluator` has them, and
         "cityscapes" or "voc" in percent for a data set of that kind.
 
     Raises:
         UserError: an evaluator_type that is not known.
     """
-    evaluators = evaluators_for(dataset_name)
-    return DatasetEvaluators(evaluators(cfg, dataset_name, output_dir))
+    build = evaluators_for(dataset_name)
+    return DatasetEvaluators(build(cfg, dataset_name, output_dir))

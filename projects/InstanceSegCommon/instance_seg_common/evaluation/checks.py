@@ -1,17 +1,23 @@
 """What evaluators expect of a prediction, in sentences instead of silent zeros."""
 
+from collections.abc import Mapping
+from typing import Any, Optional
+
 import torch
+from detectron2.structures import Instances
 
 from ..errors import UserError
 
 
-def check_prediction(record, instances, num_classes=None):
+def check_prediction(
+    record: Mapping[str, Any], instances: Instances, num_classes: Optional[int] = None
+) -> None:
     """Raise unless the instances can be scored against the ground truth of the image.
 
     Args:
-        record (dict): the model's input; ``height`` and ``width`` in pixels, ``image_id``.
-        instances (Instances): the model's output, on any device.
-        num_classes (int or None): classes of the data set; None does not check them.
+        record: the model's input; ``height`` and ``width`` in pixels, ``image_id``.
+        instances: the model's output, on any device.
+        num_classes: classes of the data set; None does not check them.
 
     Raises:
         UserError: masks absent, not bool, or of another size than the image; a class out of range.
@@ -40,12 +46,12 @@ def check_prediction(record, instances, num_classes=None):
 def _check_masks(record, masks, image):
     if masks.dtype != torch.bool:
         raise UserError(
-            f"The pred_masks of {image} are {masks.dtype}; soft masks would be cut to 0. "
+            f"The pred_masks of {image} are {masks.dtype}; soft masks would become 0. "
             "Threshold them in the model's inference: masks must be bool."
         )
-    found, expected = tuple(masks.shape[1:]), (record.get("height"), record.get("width"))
-    if None not in expected and found != expected:
+    size, expected = tuple(masks.shape[1:]), (record.get("height"), record.get("width"))
+    if None not in expected and size != expected:
         raise UserError(
-            f"The pred_masks of {image} are {found[0]}x{found[1]} (height x width), but the image "
+            f"The pred_masks of {image} are {size[0]}x{size[1]} (height x width), but the image "
             f"is {expected[0]}x{expected[1]}. Resize masks to the original image in inference."
         )

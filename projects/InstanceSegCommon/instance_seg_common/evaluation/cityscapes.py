@@ -1,37 +1,38 @@
 """Cityscapes' instance-level score: AP, AP50 and, by distance, AP100m and AP50m.
 
-Overlaps of predictions with the ground truth are counted here, in each process as the predictions
-come; precision, recall and their averages are computed by the official package. What it would do
-besides (files of masks, a dump in the working directory, the end of the process if an image has no
-prediction) does not happen.
+Overlaps of predictions with the ground truth are counted by `cityscapes_matching`, in each process
+as the predictions come; precision, recall and their averages are computed by the official package.
+What it would do besides (files of masks, a dump in the working directory, the end of the process if
+an image has no prediction) does not happen.
 
 Shape shorthand in this module:
-    H, W: image   N: predicted instances   I: ids present in a label
-    D: limits of distance   C: classes   O: overlaps
+    H, W: image   N: predicted instances   D: limits of distance   C: classes   O: overlaps
 """
 
 import copy
 import logging
 import warnings
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from ..data.cityscapes import (
-    CLASS_IDS,
-    PER_CLASS,
-    CityscapesSource,
+from ..data.cityscapes import CLASS_IDS, CityscapesSource
+from ..data.cityscapes_distances import (
     instance_distances,
     read_camera,
     read_disparity,
     stereo_problems,
 )
-from ..data.label_map import read_label
+from ..data.label_images import read_label
 from ..data.registration import first_few, source_of
 from ..errors import UserError
 from .checks import check_prediction
+from .cityscapes_matching import GroundTruthEntry, ImageMatches, class_of, match_image, void_ids
 from .label_map import gather_list
 
 # Result -> its name in the averages of the official script: of all classes, of one class.
@@ -41,7 +42,7 @@ DISTANCE_FIGURES = {"AP100m": ("allAp100m", "ap100m"), "AP50m": ("allAp50m", "ap
 NO_DISTANCE = (-1.0, 0.0)
 
 
-def official_script():
+def official_script() -> ModuleType:
     """The module of the official score.
 
     Raises:
@@ -57,11 +58,11 @@ def official_script():
     return evalInstanceLevelSemanticLabeling
 
 
-def check_cityscapes(dataset_name):
+def check_cityscapes(dataset_name: str) -> None:
     """Raise a sentence if a data set could not be scored, before hours of training.
 
     Args:
-        dataset_name (str): registered, with evaluator_type "cityscapes".
+        dataset_name: registered, with evaluator_type "cityscapes".
 
     Raises:
         UserError: the official package is absent, the set is not one of Cityscapes, or disparities
@@ -96,11 +97,11 @@ class CityscapesEvaluator(DatasetEvaluator):
     ``AP100m`` and ``AP50m``, of instances up to that distance. nan where there is nothing to find.
     """
 
-    def __init__(self, dataset_name, distributed=True):
+    def __init__(self, dataset_name: str, distributed: bool = True):
         """
         Args:
-            dataset_name (str): registered by ``register_cityscapes_dataset``.
-            distributed (bool): gather the matches of all processes.
+            dataset_name: registered by ``register_cityscapes_dataset``.
+            distributed: gather the matches of all processes.
 
         Raises:
             UserError: see :func:`check_cityscapes`.
@@ -120,16 +121,18 @@ class CityscapesEvaluator(DatasetEvaluator):
             )
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all images."""
-        self._matches = {}
+        self._matches: dict[str, ImageMatches] = {}
 
-    def process(self, inputs, outputs):
+    def process(
+        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Match a batch with its labels.
 
         Args:
-            inputs (list[dict]): ``image_id``, ``file_name``, ``height``, ``width``.
-            outputs (list[dict]): ``instances`` with ``pred_masks`` (N, H, W) bool, ``pred_classes``
+            inputs: ``image_id``, ``file_name``, ``height``, ``width`` of each image.
+            outputs: ``instances`` with ``pred_masks`` (N, H, W) bool, ``pred_classes``
                 and ``scores`` (N,).
 
         Raises:
@@ -148,13 +151,12 @@ class CityscapesEvaluator(DatasetEvaluator):
             label_path = self._labels[image_id][0]
             labels = read_label(label_path)
             ground_truth = self._ground_truth(labels, label_path, image_id)
-            self._matches[image_id] = match_image(
-                labels, ground_truth, instances, void_ids(self._official.labels)
-            )
+            void = void_ids(self._official.labels)
+            self._matches[image_id] = match_image(labels, ground_truth, instances, void=void)
 
-    def _ground_truth(self, labels, label_path, image_id):
+    def _ground_truth(self, labels, label_path, image_id) -> "list[GroundTruthEntry]":
         ids, areas = np.unique(labels, return_counts=True)
-        scored = np.isin(_class_of(ids), list(CLASS_IDS.values()))
+        scored = np.isin(class_of(ids), list(CLASS_IDS.values()))
         ids, areas = ids[scored].tolist(), areas[scored].tolist()
         distances = [NO_DISTANCE] * len(ids)
         if self._with_distance:
@@ -163,17 +165,17 @@ class CityscapesEvaluator(DatasetEvaluator):
                 for kind in ("disparity", "camera")
             )
             values = read_disparity(disparity, labels.shape)
-            distances = instance_distances(labels, ids, values, read_camera(camera))
+            distances = instance_distances(labels, ids, values, factor=read_camera(camera))
         return [
             {"instID": i, "pixelCount": area, "medDist": distance, "distConf": density}
             for i, area, (distance, density) in zip(ids, areas, distances)
         ]
 
-    def evaluate(self):
+    def evaluate(self) -> "dict[str, dict[str, float]]":
         """
         Returns:
-            dict: {"cityscapes": {...}}, floats, in the main process; {} in the others and where no
-            image was processed.
+            {"cityscapes": {...}} in the main process; {} in the others and where no image was
+            processed.
         """
         matches = list(self._matches.items())
         matches = dict(gather_list(matches) if self._distributed else matches)
@@ -194,107 +196,18 @@ class CityscapesEvaluator(DatasetEvaluator):
         return {"cityscapes": results}
 
 
-def void_ids(table):
-    """Ids whose pixels the official score does not judge.
-
-    Objects of the classes that are not scored, such as caravan 29001, are not among them: the
-    official script compares whole ids with the ids of classes, so that only their groups are void.
-
-    Args:
-        table (list): the official labels.
-
-    Returns:
-        list[int]
-    """
-    return [label.id for label in table if label.ignoreInEval]
-
-
-def _class_of(ids):
-    """The class of each id of a label."""
-    ids = ids.astype(np.int64)
-    return np.where(ids < PER_CLASS, ids, ids // PER_CLASS)
-
-
-def match_image(labels, ground_truth, instances, void):
-    """Overlaps of the predictions of an image with its objects, as the official script takes them.
-
-    Args:
-        labels (ndarray): (H, W) ids.
-        ground_truth (list[dict]): of each object and group: ``instID``, ``pixelCount``,
-            ``medDist``, ``distConf``.
-        instances (Instances): ``pred_masks`` (N, H, W) bool, ``pred_classes``, ``scores`` (N,).
-        void (list[int]): see :func:`void_ids`.
-
-    Returns:
-        dict: "groundTruth" and "prediction", each {class name: list of dict}. An object knows the
-        predictions of its class that touch it (``matchedPred``), and a prediction the objects
-        (``matchedGt``), both with ``intersection``.
-    """
-    true = {name: [] for name in CLASS_IDS}
-    names = {class_id: name for name, class_id in CLASS_IDS.items()}
-    for entry in ground_truth:
-        class_id = int(_class_of(np.array(entry["instID"])))
-        true[names[class_id]].append({**entry, "labelID": class_id, "matchedPred": []})
-    predicted = {name: [] for name in CLASS_IDS}
-    ids, codes = _codes(labels)
-    class_names = list(CLASS_IDS)
-    for mask, index, score in zip(
-        instances.pred_masks if len(instances) else (),
-        instances.pred_classes.tolist() if len(instances) else (),
-        instances.scores.tolist() if len(instances) else (),
-    ):
-        shared = _pixels_per_id(mask.numpy(), ids, codes)
-        area = sum(shared.values())
-        if area == 0:
-            continue  # as in the official script
-        name = class_names[index]
-        prediction = {"labelID": CLASS_IDS[name], "pixelCount": area, "confidence": score}
-        prediction["voidIntersection"] = sum(shared.get(i, 0) for i in void)
-        prediction["matchedGt"] = _link(prediction, true[name], shared)
-        predicted[name].append(prediction)
-    return {"groundTruth": true, "prediction": predicted}
-
-
-def _codes(labels):
-    """ids (I,) present in a label, and the index of each pixel's id among them, (H, W)."""
-    ids = np.unique(labels)
-    table = np.zeros(int(ids[-1]) + 1, dtype=np.uint16)
-    table[ids] = np.arange(len(ids))
-    return ids.tolist(), table[labels]
-
-
-def _pixels_per_id(mask, ids, codes):
-    """{id: pixels} of a mask (H, W) bool, without the ids that it does not touch."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return {}
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    counts = np.bincount(codes[box][mask[box]], minlength=len(ids)).tolist()
-    return {i: count for i, count in zip(ids, counts) if count}
-
-
-def _link(prediction, objects, shared):
-    """Enter a prediction at the objects of its class that it touches; returns these as copies."""
-    touched = []
-    for entry in objects:
-        intersection = shared.get(entry["instID"], 0)
-        if intersection:
-            known = {key: value for key, value in entry.items() if key != "matchedPred"}
-            touched.append({**known, "intersection": intersection})
-            entry["matchedPred"].append({**prediction, "intersection": intersection})
-    return touched
-
-
-def score_matches(official, matches, with_distance):
+def score_matches(
+    official: ModuleType, matches: Mapping[str, ImageMatches], with_distance: bool
+) -> "dict[str, float]":
     """The figures of a data set.
 
     Args:
-        official (module): :func:`official_script`.
-        matches (dict): of each image, :func:`match_image`.
-        with_distance (bool): whether ``medDist`` and ``distConf`` are filled in.
+        official: :func:`official_script`.
+        matches: of each image, :func:`match_image`.
+        with_distance: whether ``medDist`` and ``distConf`` are filled in.
 
     Returns:
-        dict[str, float]: percent, see :class:`CityscapesEvaluator`.
+        Percent, see :class:`CityscapesEvaluator`.
     """
     settings = copy.copy(official.args)  # the module's own stay as they are
     official.setInstanceLabels(settings)
@@ -314,16 +227,18 @@ def score_matches(official, matches, with_distance):
     return results
 
 
-def average_precisions(official, matches, settings):
+def average_precisions(
+    official: ModuleType, matches: Mapping[str, ImageMatches], settings: Any
+) -> np.ndarray:
     """AP of each limit of distance, class and overlap.
 
     Args:
-        official (module): :func:`official_script`.
-        matches (dict): of each image, :func:`match_image`.
-        settings (object): as ``official.args``, with ``instLabels`` and ``distanceAvailable``.
+        official: :func:`official_script`.
+        matches: of each image, :func:`match_image`.
+        settings: as ``official.args``, with ``instLabels`` and ``distanceAvailable``.
 
     Returns:
-        ndarray: (D, C, O) float, 0 to 1, nan where there is nothing to find.
+        (D, C, O) float, 0 to 1, nan where there is nothing to find.
     """
     number = len(settings.distanceThs) if settings.distanceAvailable else 1
     shape = (number, len(settings.instLabels), len(settings.overlaps))
@@ -338,20 +253,17 @@ def average_precisions(official, matches, settings):
         try:
             precisions[d, c, o] = official.evaluateMatches(matches, cell).item()
         except IndexError:
-            # There are objects, and every prediction of the class lies in a region that is not
-            # judged: the script asks an empty list for its last entry. Nothing was found.
+            # There are objects, and every prediction of the class lies in void: the script asks an
+            # empty list for its last entry. No object is detected.
             precisions[d, c, o] = 0.0
     return precisions
 
 
-def results_table(results):
+def results_table(results: Mapping[str, float]) -> str:
     """The results as a text table, a row for each class, as in the papers.
 
     Args:
-        results (dict[str, float]): of :func:`score_matches`.
-
-    Returns:
-        str
+        results: of :func:`score_matches`.
     """
     headers = [name for name in results if "-" not in name]
     rows = [[name, *(results[f"{figure}-{name}"] for figure in headers)] for name in CLASS_IDS]

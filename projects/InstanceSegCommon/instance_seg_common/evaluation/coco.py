@@ -3,12 +3,16 @@
 import contextlib
 import io
 import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Union
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from ..data.segmentations import usable_polygons
 from ..errors import UserError
@@ -35,13 +39,20 @@ class InstanceCOCOEvaluator(COCOEvaluator):
     - Masks that are soft or of the wrong size, and classes out of range, are errors.
     """
 
-    def __init__(self, dataset_name, output_dir=None, max_dets_per_image=100, distributed=True):
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        output_dir: Union[str, Path, None] = None,
+        max_dets_per_image: int = 100,
+        distributed: bool = True,
+    ):
         """
         Args:
-            dataset_name (str): a registered data set with ``thing_classes``.
-            output_dir (str or None): where the predictions are dumped; None keeps no file.
-            max_dets_per_image (int): detections of an image that count; negative: all of them.
-            distributed (bool): gather the predictions of all processes.
+            dataset_name: a registered data set with ``thing_classes``.
+            output_dir: where the predictions are dumped; None keeps no file.
+            max_dets_per_image: detections of an image that count; negative: all of them.
+            distributed: gather the predictions of all processes.
 
         Raises:
             UserError: the data set's annotation file does not exist.
@@ -71,28 +82,31 @@ class InstanceCOCOEvaluator(COCOEvaluator):
         self._ground_truth = GroundTruth(dataset_name) if converted else None
         _drop_maskless(self._coco_api)
         self._num_classes = len(metadata.get("thing_classes", ())) or None
-        self.evaluations = {}  # "bbox" and "segm" -> the COCOeval of the last evaluation
+        # Of "bbox" and "segm", what the last evaluation computed.
+        self.evaluations: dict[str, COCOeval] = {}
 
     @property
-    def coco_api(self):
-        """pycocotools.coco.COCO: the ground truth."""
+    def coco_api(self) -> COCO:
+        """The ground truth."""
         return self._coco_api
 
-    def process(self, inputs, outputs):
+    def process(
+        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Keep the predictions of a batch, masks as RLE; arguments as in the stock evaluator.
 
         Raises:
             UserError: see :func:`instance_seg_common.evaluation.checks.check_prediction`.
         """
-        judged = []
+        evaluated = []
         for record, output in zip(inputs, outputs):
             if "instances" in output:
                 check_prediction(record, output["instances"], self._num_classes)
-                output = {**output, "instances": self._judged(record, output["instances"])}
-            judged.append(output)
-        super().process(inputs, judged)
+                output = {**output, "instances": self._evaluated(record, output["instances"])}
+            evaluated.append(output)
+        super().process(inputs, evaluated)
 
-    def _judged(self, record, instances):
+    def _evaluated(self, record, instances):
         region = self._ground_truth and self._ground_truth.void_region(record["image_id"])
         return instances if region is None else drop_ignored(instances, region)
 
@@ -114,7 +128,8 @@ class InstanceCOCOEvaluator(COCOEvaluator):
             "there is ground truth."
         )
         nothing = COCO()
-        nothing.dataset = {**self._coco_api.dataset, "annotations": []}
+        without_annotations: Any = {**self._coco_api.dataset, "annotations": []}
+        nothing.dataset = without_annotations
         nothing.createIndex()
         coco_eval = COCOevalMaxDets(self._coco_api, nothing, iou_type)
         coco_eval.params.maxDets = list(self._max_dets_per_image)

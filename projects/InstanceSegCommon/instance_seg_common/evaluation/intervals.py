@@ -1,17 +1,18 @@
 """How sure a share is that was measured on a sample."""
 
 import math
+from typing import Optional
 
 
-def wilson_interval(hits, trials, z=1.96):
+def wilson_interval(hits: int, trials: int, z: float = 1.96) -> "Optional[list[float]]":
     """Bounds of a share from a sample.
 
     Args:
-        hits, trials (int)
-        z (float): standard deviations; 1.96 for 95 %.
+        hits, trials: the sample.
+        z: standard deviations; 1.96 for 95 %.
 
     Returns:
-        list[float] or None: lower and upper bound; None without trials.
+        Lower and upper bound; None without trials.
 
     Source: Wilson 1927.
     """

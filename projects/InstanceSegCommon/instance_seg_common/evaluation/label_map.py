@@ -7,18 +7,27 @@ Shape shorthand in this module:
 import csv
 import itertools
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
+from typing import Any, TypeVar, Union
 
 import numpy as np
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
 from detectron2.utils import comm
 from tabulate import tabulate
 
 from ..masks import drop_small, instances_to_label_map
 from .checks import check_prediction
+from .contingency import contingency_table
 from .ground_truth import GroundTruth, drop_ignored
-from .matching import contingency_table
+from .matching import Matching, match_overlap
+
+Item = TypeVar("Item")
+Results = dict[str, dict[str, float]]
 
 IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 
@@ -32,22 +41,28 @@ _RATIOS = {
 }
 
 
-def predicted_label_map(instances, gt, ignore, score_threshold, min_area):
+def predicted_label_map(
+    instances: Instances,
+    gt: np.ndarray,
+    ignore: np.ndarray,
+    *,
+    score_threshold: float,
+    min_area: int,
+) -> np.ndarray:
     """The label map of a prediction that is compared with the ground truth.
 
     The ignored region ends where a true object begins. Instances with half or more of their pixels
-    in it are dropped, before they can hide others; of the rest, what lies in it becomes background,
-    and what is left is judged.
+    in it are dropped, before they can hide others; of the rest, what lies in it becomes background.
 
     Args:
-        instances (Instances): ``pred_masks`` (N, H, W) bool, ``scores`` (N,).
-        gt (ndarray): (H, W) int64, 0 background.
-        ignore (ndarray): (H, W) bool.
-        score_threshold (float): instances with a lower score are left out.
-        min_area (int): instances left with fewer pixels are left out.
+        instances: ``pred_masks`` (N, H, W) bool, ``scores`` (N,).
+        gt: (H, W) int64, 0 background.
+        ignore: (H, W) bool.
+        score_threshold: instances with a lower score are left out.
+        min_area: instances left with fewer pixels are left out.
 
     Returns:
-        ndarray: (H, W) int64, ids consecutive.
+        (H, W) int64, ids consecutive.
     """
     if len(instances) == 0:
         return np.zeros_like(gt)
@@ -64,29 +79,35 @@ class ImageScores:
     """Scores of one image.
 
     Attributes:
-        file_name (str): the image.
-        matchings (tuple[Matching]): T of them.
-        sbd (float): in [0, 1]; 0 where there is nothing to find, as in the challenge.
-        dic (int): predicted minus true count.
+        file_name: the image.
+        matchings: T of them.
+        sbd: in [0, 1]; 0 where there is nothing to find, as in the challenge.
+        dic: predicted minus true count.
     """
 
     file_name: str
-    matchings: tuple
+    matchings: tuple[Matching, ...]
     sbd: float
     dic: int
 
     @property
-    def n_gt(self):
+    def n_gt(self) -> int:
         """Number of true objects."""
         return self.matchings[0].tp + self.matchings[0].fn
 
     @property
-    def n_pred(self):
+    def n_pred(self) -> int:
         """Number of predicted objects."""
         return self.matchings[0].tp + self.matchings[0].fp
 
 
-def score_label_maps(gt, pred, file_name="", iou_thresholds=IOU_THRESHOLDS):
+def score_label_maps(
+    gt: np.ndarray,
+    pred: np.ndarray,
+    *,
+    file_name: str = "",
+    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
+) -> ImageScores:
     """All scores of one image.
 
     SBD and DiC are exactly those of the CVPPP challenge (:func:`..matching.best_dice`), with its
@@ -95,25 +116,25 @@ def score_label_maps(gt, pred, file_name="", iou_thresholds=IOU_THRESHOLDS):
     has none of that: 0 is background, and nothing predicted where nothing is is right.
 
     Args:
-        gt, pred (ndarray): (H, W) int64, consecutive ids.
-        file_name (str): kept with the scores.
-        iou_thresholds (sequence of float)
-
-    Returns:
-        ImageScores
+        gt, pred: (H, W) int64, consecutive ids.
+        file_name: kept with the scores.
+        iou_thresholds: T of them.
     """
     table = contingency_table(gt, pred)
-    matchings = tuple(table.match(threshold) for threshold in iou_thresholds)
+    overlap = table.overlap()
     return ImageScores(
-        file_name, matchings, table.symmetric_best_dice(), table.difference_in_count()
+        file_name=file_name,
+        matchings=tuple(match_overlap(overlap, threshold) for threshold in iou_thresholds),
+        sbd=table.symmetric_best_dice(),
+        dic=table.difference_in_count(),
     )
 
 
 class LabelMapEvaluator(DatasetEvaluator):
     """Compares predictions with the ground truth as label maps; scores are fractions, not percent.
 
-    A label map gives a pixel to one instance (the best score wins) and knows no classes: an object
-    found with the wrong class counts as found. Results, for the IoU thresholds 50 .. 90:
+    A label map gives a pixel to one instance (the best score wins) and knows no classes: a match
+    counts even if its class is wrong. Results, for the IoU thresholds 50 .. 90:
 
     - "matching": ``accuracy50`` = tp / (tp + fp + fn), ``precision50``, ``recall50``, ``f1_50``,
       ``pq50`` from counts pooled over the data set, and the same with ``_mean`` as means over
@@ -126,46 +147,48 @@ class LabelMapEvaluator(DatasetEvaluator):
     - "dic": ``DiC``, mean of the absolute difference in count, ``DiC_std``, its deviation, and
       ``DiC_signed``, the mean of predicted minus true; counted as in the challenge, too.
 
-    Predictions with half or more of their pixels in crowds or ignored regions are not judged.
+    Predictions with half or more of their pixels in crowds or ignored regions are left out.
     """
 
     def __init__(
         self,
-        dataset_name,
-        score_threshold=0.5,
-        min_area=0,
-        output_dir=None,
-        iou_thresholds=IOU_THRESHOLDS,
-        distributed=True,
+        dataset_name: str,
+        score_threshold: float = 0.5,
+        min_area: int = 0,
+        *,
+        output_dir: Union[str, Path, None] = None,
+        iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
+        distributed: bool = True,
     ):
         """
         Args:
-            dataset_name (str): registered, in Detectron2's standard format.
-            score_threshold (float): predictions with a lower score are left out.
-            min_area (int): predictions with fewer pixels are left out.
-            output_dir (str, Path or None): gets ``per_image.csv``; None keeps no file.
-            iou_thresholds (sequence of float): T of them.
-            distributed (bool): gather the scores of all processes.
+            dataset_name: registered, in Detectron2's standard format.
+            score_threshold: predictions with a lower score are left out.
+            min_area: predictions with fewer pixels are left out.
+            output_dir: gets ``per_image.csv``; None keeps no file.
+            iou_thresholds: T of them.
+            distributed: gather the scores of all processes.
         """
         self._ground_truth = GroundTruth(dataset_name)
-        self._score_threshold = score_threshold
-        self._min_area = min_area
+        self._limits = {"score_threshold": score_threshold, "min_area": min_area}
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._iou_thresholds = tuple(iou_thresholds)
         self._distributed = distributed
         self._logger = logging.getLogger(__name__)
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all images."""
-        self._scores = []
+        self._scores: list[ImageScores] = []
 
-    def process(self, inputs, outputs):
+    def process(
+        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Score a batch.
 
         Args:
-            inputs (list[dict]): ``image_id``, ``file_name``, ``height``, ``width``.
-            outputs (list[dict]): ``instances`` with ``pred_masks`` (N, H, W) bool, ``scores`` (N,).
+            inputs: ``image_id``, ``file_name``, ``height``, ``width`` of each image.
+            outputs: ``instances`` with ``pred_masks`` (N, H, W) bool, ``scores`` (N,).
 
         Raises:
             UserError: predictions that cannot be compared with the ground truth.
@@ -174,15 +197,17 @@ class LabelMapEvaluator(DatasetEvaluator):
             instances = output["instances"].to("cpu")
             check_prediction(record, instances)
             gt, ignore = self._ground_truth(record["image_id"])
-            pred = predicted_label_map(instances, gt, ignore, self._score_threshold, self._min_area)
+            pred = predicted_label_map(instances, gt, ignore, **self._limits)
             name = str(record.get("file_name", record["image_id"]))
-            self._scores.append(score_label_maps(gt, pred, name, self._iou_thresholds))
+            self._scores.append(
+                score_label_maps(gt, pred, file_name=name, iou_thresholds=self._iou_thresholds)
+            )
 
-    def evaluate(self):
+    def evaluate(self) -> Results:
         """
         Returns:
-            dict: {"matching": {...}, "sbd": {...}, "dic": {...}}, all floats, in the main process;
-            {} in the others and where no image was processed.
+            {"matching": {...}, "sbd": {...}, "dic": {...}} in the main process; {} in the others
+            and where no image was processed.
         """
         scores = gather_list(self._scores) if self._distributed else self._scores
         if not scores:
@@ -194,22 +219,19 @@ class LabelMapEvaluator(DatasetEvaluator):
         return results
 
 
-def gather_list(items):
+def gather_list(items: "list[Item]") -> "list[Item]":
     """Items of all processes in the order of the ranks, in the main process; [] in the others."""
     comm.synchronize()
     return list(itertools.chain(*comm.gather(items, dst=0)))
 
 
-def summarize(scores):
+def summarize(scores: Sequence[ImageScores]) -> Results:
     """Figures of a data set from those of its images; see :class:`LabelMapEvaluator`.
 
     Args:
-        scores (list[ImageScores]): not empty.
-
-    Returns:
-        dict[str, dict[str, float]]
+        scores: not empty.
     """
-    matching = {}
+    matching: dict[str, float] = {}
     for per_image in zip(*(image.matchings for image in scores)):
         matching.update(_matching_results(per_image))
     sbd = np.array([image.sbd for image in scores])
@@ -227,7 +249,7 @@ def summarize(scores):
 
 def _matching_results(per_image):
     """Pooled and mean figures at one IoU threshold; per_image: a Matching for each image."""
-    pooled = sum(per_image[1:], per_image[0])
+    pooled = reduce(add, per_image)
     percent = f"{100 * pooled.iou_threshold:.6g}"
     results = {key + percent: float(getattr(pooled, key)) for key in ("tp", "fp", "fn")}
     for name, key in _RATIOS.items():
@@ -239,14 +261,11 @@ def _matching_results(per_image):
     return results
 
 
-def results_table(results):
+def results_table(results: Results) -> str:
     """The results as a small text table: a row for each IoU, then SBD and DiC.
 
     Args:
-        results (dict): from :func:`summarize`.
-
-    Returns:
-        str
+        results: from :func:`summarize`.
     """
     matching = results["matching"]
     percents = [key[len("pq") :] for key in matching if key.startswith("pq") and "_" not in key]
@@ -263,12 +282,12 @@ def results_table(results):
     )
 
 
-def write_per_image(path, scores):
-    """Write a row for each image, so that the worst can be found.
+def write_per_image(path: Path, scores: Sequence[ImageScores]) -> None:
+    """Write a row for each image, so that the worst are easy to see.
 
     Args:
-        path (Path): a csv file.
-        scores (list[ImageScores])
+        path: a csv file.
+        scores: of all images.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     counts = ("tp", "fp", "fn", "accuracy")

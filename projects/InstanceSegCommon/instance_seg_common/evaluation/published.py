@@ -6,18 +6,17 @@ alone. Where a figure was published with a deviation, that is a row of its own (
 """
 
 import csv
+from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from tabulate import tabulate
 
 OWN = "this model"
-_CITYSCAPES = ("AP", "AP50", "AP100m", "AP50m")
-_VOC = {f"AP{t}": ("voc", f"AP_r{t}", 1) for t in (50, 60, 70, 80)}
 
 
 class Row(NamedTuple):
-    """A published figure; ``value`` is a float, everything else a text."""
+    """A published figure."""
 
     paper: str
     data_set: str
@@ -27,25 +26,36 @@ class Row(NamedTuple):
     source: str
 
 
+class OwnMetric(NamedTuple):
+    """Where an own result has a metric, and the factor to the unit of the table."""
+
+    group: str
+    name: str
+    factor: int
+
+
 class Benchmark(NamedTuple):
     """What the figures of a registered data set may be compared with.
 
-    data_set (str): as in the table.
-    metrics (dict): name in the table -> (group, name, factor) of the own result. The first one
-    decides the order of the rows.
+    data_set: as in the table.
+    metrics: by the name in the table. The first one decides the order of the rows.
     """
 
     data_set: str
-    metrics: dict
+    metrics: "dict[str, OwnMetric]"
 
 
-_VOC_2012 = Benchmark("Pascal VOC 2012", {**_VOC, "AP50-person": ("voc", "AP_r50-person", 1)})
+_CITYSCAPES = ("AP", "AP50", "AP100m", "AP50m")
+_VOC = {f"AP{t}": OwnMetric("voc", f"AP_r{t}", 1) for t in (50, 60, 70, 80)}
+_VOC_2012 = Benchmark(
+    "Pascal VOC 2012", {**_VOC, "AP50-person": OwnMetric("voc", "AP_r50-person", 1)}
+)
 # The beginning of the names of data sets -> Benchmark.
 BENCHMARKS = {
     "cityscapes_instance": Benchmark(
         "Cityscapes",
         {
-            name: ("cityscapes", name, 1)
+            name: OwnMetric("cityscapes", name, 1)
             for name in (*_CITYSCAPES, *(f"{name}-car" for name in _CITYSCAPES))
         },
     ),
@@ -54,74 +64,75 @@ BENCHMARKS = {
     "cvppp_A1": Benchmark(
         "CVPPP A1",
         {
-            "SBD": ("sbd", "SBD", 100),
-            "SBD_std": ("sbd", "SBD_std", 100),
-            "DiC": ("dic", "DiC", 1),
-            "DiC_std": ("dic", "DiC_std", 1),
+            "SBD": OwnMetric("sbd", "SBD", 100),
+            "SBD_std": OwnMetric("sbd", "SBD_std", 100),
+            "DiC": OwnMetric("dic", "DiC", 1),
+            "DiC_std": OwnMetric("dic", "DiC_std", 1),
         },
     ),
 }
 
 
-def published_rows():
-    """The whole table.
-
-    Returns:
-        list[Row]: in the order of the file.
-    """
-    text = resources.files(__package__).joinpath("published.csv").read_text(encoding="utf-8")
+def published_rows() -> "list[Row]":
+    """The whole table, in the order of the file."""
+    file = resources.files("instance_seg_common.evaluation").joinpath("published.csv")
+    text = file.read_text(encoding="utf-8")
     table = csv.DictReader(text.splitlines())
     return [Row(**{**row, "value": float(row["value"])}) for row in table]
 
 
-def benchmark_of(dataset_name):
+def benchmark_of(dataset_name: str) -> Optional[Benchmark]:
     """The :class:`Benchmark` of a registered data set, None where nothing is published."""
     names = [n for n in BENCHMARKS if dataset_name == n or dataset_name.startswith(f"{n}_")]
     return BENCHMARKS[names[0]] if names else None
 
 
-def comparison(dataset_name, results, rows=None):
+def comparison(
+    dataset_name: str, results: Mapping[str, Any], rows: Optional[Sequence[Row]] = None
+) -> str:
     """An own result among the published ones of the same benchmark.
 
     Args:
-        dataset_name (str): what was evaluated.
-        results (dict): nested, of its evaluators.
-        rows (list[Row] or None): None: :func:`published_rows`.
+        dataset_name: what was evaluated.
+        results: nested, of its evaluators.
+        rows: by default those of :func:`published_rows`.
 
     Returns:
-        str: a table, best first; "" where nothing is published or the result has none of its
-        metrics. Published figures of another split stand there with that split.
+        A table, best first; "" where nothing is published or the result has none of its metrics.
+        Published figures of another split stand there with that split.
     """
     benchmark = benchmark_of(dataset_name)
-    own = _own_figures(benchmark, results) if benchmark else {}
+    if benchmark is None:
+        return ""
+    own = _own_figures(benchmark, results)
     if not own:
         return ""
-    rows = published_rows() if rows is None else rows
     lines, sources = {(OWN, dataset_name): own}, {(OWN, dataset_name): {}}
-    for row in rows:
+    for row in published_rows() if rows is None else rows:
         if row.data_set == benchmark.data_set and row.metric in benchmark.metrics:
             key = row.paper, row.split
             lines.setdefault(key, {})[row.metric] = row.value
             sources.setdefault(key, {})[row.source] = None  # a set that keeps its order
-    metrics = list(benchmark.metrics)
+    return f"{benchmark.data_set}, published figures:\n" + _table(
+        lines, sources, list(benchmark.metrics)
+    )
+
+
+def _table(lines, sources, metrics):
+    """Figures of each (name, split) as a text table, best first."""
     ordered = sorted(lines.items(), key=lambda line: _rank(line[1], metrics))
     table = [[*k, *(line.get(m) for m in metrics), "; ".join(sources[k])] for k, line in ordered]
     headers = ["", "split", *metrics, "source"]
     formats = ("", "", *(".1f" for _ in metrics), "")
-    return f"{benchmark.data_set}, published figures:\n" + tabulate(
-        table, headers, tablefmt="pipe", floatfmt=formats
-    )
+    return tabulate(table, headers, tablefmt="pipe", floatfmt=formats)
 
 
-def comparisons(dataset_names, results):
+def comparisons(dataset_names: Sequence[str], results: Mapping[str, Any]) -> "list[str]":
     """:func:`comparison` of every data set of an evaluation that has one.
 
     Args:
-        dataset_names (sequence of str): DATASETS.TEST.
-        results (dict): of ``DefaultTrainer.test``: by data set, unless there is only one.
-
-    Returns:
-        list[str]
+        dataset_names: DATASETS.TEST.
+        results: of ``DefaultTrainer.test``: by data set, unless there is only one.
     """
     per_set = {dataset_names[0]: results} if len(dataset_names) == 1 else results
     texts = (comparison(name, per_set.get(name, {})) for name in dataset_names)
@@ -131,9 +142,9 @@ def comparisons(dataset_names, results):
 def _own_figures(benchmark, results):
     """{metric: value in the table's unit} of those that a result has."""
     return {
-        metric: factor * results[group][name]
-        for metric, (group, name, factor) in benchmark.metrics.items()
-        if name in results.get(group, {})
+        metric: own.factor * results[own.group][own.name]
+        for metric, own in benchmark.metrics.items()
+        if own.name in results.get(own.group, {})
     }
 
 

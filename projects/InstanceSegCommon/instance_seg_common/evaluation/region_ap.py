@@ -15,11 +15,13 @@ Shape shorthand in this module:
 """
 
 import logging
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
 from detectron2.utils import comm
 from pycocotools import mask as mask_util
 from tabulate import tabulate
@@ -34,23 +36,25 @@ SHOWN = (0.5, 0.6, 0.7, 0.8, 0.9)  # of these, AP_r is a result of its own
 
 
 class Detection(NamedTuple):
-    """A judged prediction: ``category`` 0-based, ``score``, ``right`` T bools."""
+    """A prediction and whether it is right: ``category`` 0-based, ``score``, ``right`` T bools."""
 
     category: int
     score: float
-    right: tuple
+    right: tuple[bool, ...]
 
 
-def judge(iou, scores, iou_thresholds=IOU_THRESHOLDS):
+def are_right(
+    iou: np.ndarray, scores: np.ndarray, iou_thresholds: Sequence[float] = IOU_THRESHOLDS
+) -> np.ndarray:
     """Which predictions of one class in one image are right.
 
     Args:
-        iou (ndarray): (N, G) float, with the true objects of the same class.
-        scores (ndarray): (N,) float; of equal ones, the first comes first.
-        iou_thresholds (sequence of float): T of them.
+        iou: (N, G) float, with the true objects of the same class.
+        scores: (N,) float; of equal ones, the first comes first.
+        iou_thresholds: T of them.
 
     Returns:
-        ndarray: (N, T) bool.
+        (N, T) bool.
     """
     right = np.zeros((len(scores), len(iou_thresholds)), dtype=bool)
     order = np.argsort(-np.asarray(scores), kind="stable")
@@ -65,16 +69,16 @@ def judge(iou, scores, iou_thresholds=IOU_THRESHOLDS):
     return right
 
 
-def average_precision(scores, right, num_objects):
+def average_precision(scores: np.ndarray, right: np.ndarray, num_objects: int) -> float:
     """Area under the interpolated precision-recall curve of one class.
 
     Args:
-        scores (ndarray): (N,) float; of equal ones, the first comes first.
-        right (ndarray): (N,) bool.
-        num_objects (int): true objects of the class.
+        scores: (N,) float; of equal ones, the first comes first.
+        right: (N,) bool.
+        num_objects: true objects of the class.
 
     Returns:
-        float: in [0, 1]; nan where there are no objects.
+        In [0, 1]; nan where there are no objects.
     """
     if num_objects == 0:
         return float("nan")
@@ -90,15 +94,15 @@ class RegionAPEvaluator(DatasetEvaluator):
 
     Results, in percent, under "voc": ``AP_r50`` ... ``AP_r90``, ``AP_vol``, and each of them with
     "-" and the name of a class; nan where a class, or the data set, has no objects. Predictions are
-    taken as they are: :class:`.cut.CutPredictions` takes void pixels off them before. Crowds of the
-    data set are no objects.
+    taken as they are: :class:`.restriction.RestrictedEvaluators` has taken void pixels off them.
+    Crowds of the data set are no objects.
     """
 
-    def __init__(self, dataset_name, distributed=True):
+    def __init__(self, dataset_name: str, distributed: bool = True):
         """
         Args:
-            dataset_name (str): registered, with ``thing_classes``.
-            distributed (bool): gather the detections of all processes.
+            dataset_name: registered, with ``thing_classes``.
+            distributed: gather the detections of all processes.
         """
         self._class_names = list(MetadataCatalog.get(dataset_name).thing_classes)
         self._ground_truth = GroundTruth(dataset_name)
@@ -106,17 +110,19 @@ class RegionAPEvaluator(DatasetEvaluator):
         self._logger = logging.getLogger(__name__)
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all detections."""
-        self._detections = []
-        self._num_objects = []
+        self._detections: list[Detection] = []
+        self._classes: list[int] = []  # of each true object
 
-    def process(self, inputs, outputs):
-        """Judge a batch.
+    def process(
+        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Tell right from wrong in a batch.
 
         Args:
-            inputs (list[dict]): ``image_id``, ``file_name``, ``height``, ``width``.
-            outputs (list[dict]): ``instances`` with ``pred_masks`` (N, H, W) bool, ``scores`` and
+            inputs: ``image_id``, ``file_name``, ``height``, ``width`` of each image.
+            outputs: ``instances`` with ``pred_masks`` (N, H, W) bool, ``scores`` and
                 ``pred_classes`` (N,).
 
         Raises:
@@ -127,38 +133,40 @@ class RegionAPEvaluator(DatasetEvaluator):
             check_prediction(record, instances, len(self._class_names))
             annotations = self._ground_truth.record(record["image_id"]).get("annotations", [])
             objects = [a for a in annotations if not a.get("iscrowd", 0)]
-            self._num_objects += [a["category_id"] for a in objects]
-            self._detections += judge_image(instances, objects)
+            self._classes += [a["category_id"] for a in objects]
+            self._detections += detections_of(instances, objects)
 
-    def evaluate(self):
+    def evaluate(self) -> "dict[str, dict[str, float]]":
         """
         Returns:
-            dict: {"voc": {...}}, all floats, in the main process; {} in the others.
+            {"voc": {...}} in the main process; {} in the others.
         """
-        detections, objects = self._detections, self._num_objects
+        detections, classes = self._detections, self._classes
         if self._distributed:
-            detections, objects = gather_list(detections), gather_list(objects)
+            detections, classes = gather_list(detections), gather_list(classes)
             if not comm.is_main_process():
                 return {}
-        figures = summarize(detections, objects, self._class_names)
+        figures = summarize(detections, classes, self._class_names)
         self._logger.info("Region AP (percent): \n" + figures_table(figures, self._class_names))
         return {"voc": figures}
 
 
-def judge_image(instances, annotations):
+def detections_of(
+    instances: Instances, annotations: Sequence[Mapping[str, Any]]
+) -> "list[Detection]":
     """The detections of one image, right or wrong.
 
     Args:
-        instances (Instances): ``pred_masks`` (N, H, W) bool, ``scores``, ``pred_classes``, on CPU.
-        annotations (list[dict]): G of Detectron2's format, no crowds.
+        instances: ``pred_masks`` (N, H, W) bool, ``scores``, ``pred_classes``, on CPU.
+        annotations: G of Detectron2's format, no crowds.
 
     Returns:
-        list[Detection]: N of them, class by class.
+        N of them, class by class.
     """
     if len(instances) == 0:
         return []
     masks = instances.pred_masks.numpy().transpose(1, 2, 0)
-    predicted = mask_util.encode(np.asfortranarray(masks, dtype=np.uint8))
+    predicted: Any = mask_util.encode(np.asfortranarray(masks, dtype=np.uint8))
     scores, classes = instances.scores.numpy(), instances.pred_classes.numpy()
     detections = []
     for category in np.unique(classes).tolist():
@@ -167,8 +175,8 @@ def judge_image(instances, annotations):
         true = [to_rle(segmentation, instances.image_size)[0] for segmentation in same_class]
         iou = np.zeros((len(rows), len(true)))
         if true:
-            iou = mask_util.iou([predicted[i] for i in rows], true, [0] * len(true))
-        right = judge(iou, scores[rows])
+            iou = np.asarray(mask_util.iou([predicted[i] for i in rows], true, [0] * len(true)))
+        right = are_right(iou, scores[rows])
         detections += [
             Detection(category, float(scores[row]), tuple(flags))
             for row, flags in zip(rows, right.tolist())
@@ -176,16 +184,18 @@ def judge_image(instances, annotations):
     return detections
 
 
-def summarize(detections, objects, class_names):
+def summarize(
+    detections: Sequence[Detection], classes: Sequence[int], class_names: Sequence[str]
+) -> "dict[str, float]":
     """Figures of a data set.
 
     Args:
-        detections (list[Detection]): of all images, in their order.
-        objects (list[int]): the class of each true object.
-        class_names (list[str])
+        detections: of all images, in their order.
+        classes: of each true object.
+        class_names: of the data set.
 
     Returns:
-        dict[str, float]: see :class:`RegionAPEvaluator`.
+        See :class:`RegionAPEvaluator`.
     """
     per_class = np.full((len(class_names), len(IOU_THRESHOLDS)), np.nan)
     for category in range(len(class_names)):
@@ -193,7 +203,7 @@ def summarize(detections, objects, class_names):
         scores = np.array([d.score for d in own])
         right = np.array([d.right for d in own], dtype=bool).reshape(len(own), len(IOU_THRESHOLDS))
         for column, flags in enumerate(right.T):
-            ap = average_precision(scores, flags, objects.count(category))
+            ap = average_precision(scores, flags, classes.count(category))
             per_class[category, column] = 100 * ap
     figures = _figures(per_class)
     result = {name: _mean(values) for name, values in figures.items()}
@@ -214,15 +224,12 @@ def _mean(values):
     return float(kept.mean()) if len(kept) else float("nan")
 
 
-def figures_table(figures, class_names):
+def figures_table(figures: Mapping[str, float], class_names: Sequence[str]) -> str:
     """The results as a text table: a row for each class that has objects, then the mean.
 
     Args:
-        figures (dict): of :func:`summarize`.
-        class_names (list[str])
-
-    Returns:
-        str
+        figures: of :func:`summarize`.
+        class_names: of the data set.
     """
     columns = [name for name in figures if "-" not in name]
     rows = [[c] + [figures[f"{name}-{c}"] for name in columns] for c in class_names]

@@ -2,21 +2,25 @@
 
 import itertools
 import logging
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
+from typing import Any, Optional
 
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators, inference_on_dataset
 from detectron2.utils import comm
 from tabulate import tabulate
+from torch import nn
 
 from ..data.loader import build_test_mapper
 from .checks import check_prediction
-from .cut import cut_to_what_is_judged
 from .ground_truth import GroundTruth
 from .label_map import gather_list, predicted_label_map
-from .matching import match_label_maps
+from .matching import Matching, match_label_maps
+from .restriction import restrict_evaluators
 
 SCORE_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
@@ -24,13 +28,20 @@ SCORE_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 class ScoreThresholdSweep(DatasetEvaluator):
     """Matching counts pooled over images, for each score threshold, from one pass of the model."""
 
-    def __init__(self, dataset_name, thresholds=SCORE_THRESHOLDS, min_area=0, iou_threshold=0.5):
+    def __init__(
+        self,
+        dataset_name: str,
+        thresholds: Sequence[float] = SCORE_THRESHOLDS,
+        *,
+        min_area: int = 0,
+        iou_threshold: float = 0.5,
+    ):
         """
         Args:
-            dataset_name (str): registered, in Detectron2's standard format.
-            thresholds (sequence of float): scores to try.
-            min_area (int): as TEST.LABEL_MAP_MIN_AREA, pixels.
-            iou_threshold (float): of the matching.
+            dataset_name: registered, in Detectron2's standard format.
+            thresholds: scores to try.
+            min_area: as TEST.LABEL_MAP_MIN_AREA, pixels.
+            iou_threshold: of the matching.
         """
         self._ground_truth = GroundTruth(dataset_name)
         self._thresholds = tuple(thresholds)
@@ -38,45 +49,41 @@ class ScoreThresholdSweep(DatasetEvaluator):
         self._iou_threshold = iou_threshold
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget all images."""
-        self._rows = []
+        self._rows: list[list[Matching]] = []  # of each image, one for each score threshold
 
-    def process(self, inputs, outputs):
+    def process(
+        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Match a batch at every score threshold; arguments as in LabelMapEvaluator."""
         for record, output in zip(inputs, outputs):
             instances = output["instances"].to("cpu")
             check_prediction(record, instances)
             gt, ignore = self._ground_truth(record["image_id"])
-            self._rows.append(
-                [
-                    match_label_maps(
-                        gt,
-                        predicted_label_map(instances, gt, ignore, score, self._min_area),
-                        self._iou_threshold,
-                    )
-                    for score in self._thresholds
-                ]
+            label_maps = (
+                predicted_label_map(
+                    instances, gt, ignore, score_threshold=score, min_area=self._min_area
+                )
+                for score in self._thresholds
             )
+            self._rows.append([match_label_maps(gt, m, self._iou_threshold) for m in label_maps])
 
-    def evaluate(self):
+    def evaluate(self) -> "dict[float, Matching]":
         """
         Returns:
-            dict[float, Matching]: pooled, by score threshold, in the main process; {} elsewhere.
+            Pooled over images, by score threshold, in the main process; {} elsewhere.
         """
         rows = gather_list(self._rows)
         pooled = [reduce(add, column) for column in zip(*rows)]
         return dict(zip(self._thresholds, pooled))
 
 
-def best_threshold(pooled):
+def best_threshold(pooled: Mapping[float, Matching]) -> float:
     """The score threshold with the highest accuracy; of several in a row, the middle one.
 
     Args:
-        pooled (dict[float, Matching]): by score threshold, not empty.
-
-    Returns:
-        float
+        pooled: by score threshold, not empty.
     """
     best = max(matching.accuracy for matching in pooled.values())
     runs = itertools.groupby(sorted(pooled), key=lambda score: pooled[score].accuracy == best)
@@ -84,18 +91,25 @@ def best_threshold(pooled):
     return longest[(len(longest) - 1) // 2]
 
 
-def sweep_score_threshold(cfg, model, dataset_name, max_images=None, thresholds=SCORE_THRESHOLDS):
+def sweep_score_threshold(
+    cfg: CfgNode,
+    model: nn.Module,
+    dataset_name: str,
+    *,
+    max_images: Optional[int] = None,
+    thresholds: Sequence[float] = SCORE_THRESHOLDS,
+) -> "dict[float, Matching]":
     """Run the model once over a data set and match at every score threshold.
 
     Args:
-        cfg (CfgNode): with the keys of ``add_common_config``.
-        model (nn.Module): on its device.
-        dataset_name (str): registered; not a set that figures are reported on.
-        max_images (int or None): use this many images, spread evenly over the set.
-        thresholds (sequence of float): scores to try.
+        cfg: with the keys of ``add_common_config``.
+        model: on its device.
+        dataset_name: registered; not a set that figures are reported on.
+        max_images: use this many images, spread evenly over the set; None for all.
+        thresholds: scores to try.
 
     Returns:
-        dict[float, Matching]: see :class:`ScoreThresholdSweep`.
+        See :class:`ScoreThresholdSweep`.
     """
     records = get_detection_dataset_dicts([dataset_name], filter_empty=False)
     if max_images is not None and max_images < len(records):
@@ -104,8 +118,8 @@ def sweep_score_threshold(cfg, model, dataset_name, max_images=None, thresholds=
     loader = build_detection_test_loader(
         records, mapper=build_test_mapper(cfg), num_workers=cfg.DATALOADER.NUM_WORKERS
     )
-    sweep = ScoreThresholdSweep(dataset_name, thresholds, cfg.TEST.LABEL_MAP_MIN_AREA)
-    evaluators = DatasetEvaluators(cut_to_what_is_judged(cfg, dataset_name, [sweep]))
+    sweep = ScoreThresholdSweep(dataset_name, thresholds, min_area=cfg.TEST.LABEL_MAP_MIN_AREA)
+    evaluators = DatasetEvaluators(restrict_evaluators(cfg, dataset_name, [sweep]))
     pooled = inference_on_dataset(model, loader, evaluators)
     if comm.is_main_process():
         _warn_of_doubtful_best(pooled)
@@ -121,14 +135,11 @@ def _warn_of_doubtful_best(pooled):
         logger.warning(f"The best score threshold {best} is an end of the range that was tried.")
 
 
-def sweep_table(pooled):
+def sweep_table(pooled: Mapping[float, Matching]) -> str:
     """The sweep as a text table, the best row marked.
 
     Args:
-        pooled (dict[float, Matching]): by score threshold.
-
-    Returns:
-        str
+        pooled: by score threshold.
     """
     best = best_threshold(pooled)
     rows = [

@@ -5,7 +5,13 @@ https://jfly.uni-koeln.de/color/), whose hues stay apart for readers who do not 
 (protanopia, deuteranopia) or blue from yellow (tritanopia).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from ..evaluation.error_kinds import same_object
+
+Color = tuple[int, int, int]  # RGB, 0 to 255
 
 # Okabe-Ito without its black, which is the background here; around the circle of hues.
 OKABE_ITO = {
@@ -40,34 +46,79 @@ CYCLE = np.frombuffer(
 ).reshape(-1, 3)
 
 
-def lightened(color, step):
+def lightened(color: Color, step: float) -> Color:
     """A colour with some white or black in it.
 
     Args:
-        color (tuple[int, int, int]): RGB, 0 to 255.
-        step (float): share of white, in [0, 1]; below 0, in [-1, 0], of black.
-
-    Returns:
-        tuple[int, int, int]: RGB, 0 to 255.
+        color: without it.
+        step: share of white, in [0, 1]; below 0, in [-1, 0], of black.
     """
     end = 255 if step > 0 else 0
-    return tuple(round(channel + (end - channel) * abs(step)) for channel in color)
+    red, green, blue = (round(channel + (end - channel) * abs(step)) for channel in color)
+    return red, green, blue
 
 
-def instance_color(instance_id):
+def instance_color(instance_id: int) -> Color:
     """The colour of one instance, the same in every picture.
 
     Args:
-        instance_id (int): 1 or more; 0, the background, is black.
-
-    Returns:
-        tuple[int, int, int]: RGB, 0 to 255.
+        instance_id: 1 or more; 0, the background, is black.
     """
     if instance_id <= 0:
         return (0, 0, 0)
-    return tuple(CYCLE[(instance_id - 1) % len(CYCLE)].tolist())
+    red, green, blue = CYCLE[(instance_id - 1) % len(CYCLE)].tolist()
+    return red, green, blue
 
 
-def instance_colors(count):
-    """Colour table of the ids 0 to ``count``: ndarray (count + 1, 3) uint8, RGB."""
+def instance_colors(count: int) -> np.ndarray:
+    """Colour table of the ids 0 to ``count``: (count + 1, 3) uint8, RGB."""
     return np.array([instance_color(i) for i in range(count + 1)], dtype=np.uint8)
+
+
+def color_tables(reference: np.ndarray, maps: Sequence[np.ndarray]) -> "list[np.ndarray]":
+    """Colour tables of several label maps: one colour for one object, wherever it appears.
+
+    Args:
+        reference: (H, W) int; its ids have their own colours.
+        maps: (H, W) int each, with ids up to K.
+
+    Returns:
+        (K + 1, 3) uint8 for each map.
+    """
+    tables = []
+    for labels, shared in zip(maps, shared_ids(reference, maps)):
+        table = instance_colors(int(labels.max(initial=0)))
+        for label, number in shared.items():
+            table[label] = instance_color(number)
+        tables.append(table)
+    return tables
+
+
+def shared_ids(reference: np.ndarray, maps: Sequence[np.ndarray]) -> "list[dict[int, int]]":
+    """Ids that mean the same object in all label maps.
+
+    An object of a map that the reference lacks is looked up among those that earlier maps have
+    beyond the reference; what is there neither gets the next free number.
+
+    Args:
+        reference: (H, W) int; its ids stay.
+        maps: (H, W) int each.
+
+    Returns:
+        {id of the map: common id} for each map.
+    """
+    taken = free = int(reference.max(initial=0))
+    strangers, result = [], []
+    for labels in maps:
+        shared = same_object(reference, labels)
+        for earlier, numbers in strangers:
+            for label, other in same_object(earlier, labels).items():
+                if label not in shared and numbers.get(other, 0) not in {0, *shared.values()}:
+                    shared[label] = numbers[other]
+        for label in np.unique(labels[labels > 0]).tolist():
+            if label not in shared:
+                free += 1
+                shared[label] = free
+        strangers.append((labels, {k: v for k, v in shared.items() if v > taken}))
+        result.append(shared)
+    return result

@@ -9,9 +9,16 @@ Shape shorthand in this module:
 """
 
 import math
+from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from .colors import Color
+
+# A text and the colour of the square before it; None for a text without a square.
+LegendEntry = tuple[str, Optional[Color]]
 
 MIN_WIDTH = 512
 MAX_SIDE = 1000
@@ -19,9 +26,11 @@ TEXT_SIZE = 14
 GAP = 6
 BACKGROUND = (24, 24, 28)
 FOREGROUND = (235, 235, 235)
+# With more instances than this, contours are one pixel wide.
+CROWDED = 40
 
 
-def display_scale(height, width):
+def display_scale(height: int, width: int) -> float:
     """Factor from image pixels to screen pixels.
 
     Small images grow by a whole number to at least ``MIN_WIDTH`` pixels in width, large ones shrink
@@ -34,17 +43,27 @@ def display_scale(height, width):
     return min(scale, limit)
 
 
-def resize_image(image, scale):
+def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
     """(H, W, 3) uint8 to its display size, smoothly."""
     size = _scaled_size(image, scale)
-    resample = Image.BOX if scale < 1 else Image.BICUBIC
+    resample = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, resample))
 
 
-def resize_labels(labels, scale):
+def resize_labels(labels: np.ndarray, scale: float) -> np.ndarray:
     """(H, W) ids to their display size; no id is invented between two others."""
-    size = _scaled_size(labels, scale)
-    return np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.NEAREST))
+    return _resized_labels(labels, _scaled_size(labels, scale))
+
+
+def labels_like(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """(H, W) ids at the size of an image (H', W', ...); no id is invented between two others."""
+    return _resized_labels(labels, (image.shape[1], image.shape[0]))
+
+
+def _resized_labels(labels, size):
+    return np.asarray(
+        Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
+    )
 
 
 def _scaled_size(array, scale):
@@ -52,17 +71,17 @@ def _scaled_size(array, scale):
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def brighten(image):
+def brighten(image: np.ndarray) -> "tuple[np.ndarray, bool]":
     """Stretch an image too dark for the screen; others come back unchanged.
 
     Fluorescence images often use a tenth of the 8 bits, or hold one bright speck that leaves the
     objects in the dark: the first is a matter of scale, the second of gamma.
 
     Args:
-        image (ndarray): (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB.
 
     Returns:
-        tuple: the (H, W, 3) uint8 image, and whether it was changed.
+        The (H, W, 3) uint8 image, and whether it was changed.
     """
     median, high, top = np.percentile(image, (50, 90, 99.5)) / 255
     factor = 0.9 / max(top, 0.03) if top < 0.5 else 1.0
@@ -75,15 +94,20 @@ def brighten(image):
     return np.rint(255 * levels).astype(np.uint8)[image], True
 
 
-def boundaries(labels, thickness=1):
+def contour_thickness(labels: np.ndarray) -> int:
+    """Width in pixels of the contours of a label map (H, W)."""
+    return 1 if len(np.unique(labels)) > CROWDED else 2
+
+
+def boundaries(labels: np.ndarray, thickness: int = 1) -> np.ndarray:
     """Pixels of an instance that touch another id.
 
     Args:
-        labels (ndarray): (H, W) int.
-        thickness (int): pixels, inwards; the picture's rim is no boundary.
+        labels: (H, W) int.
+        thickness: pixels, inwards; the picture's rim is no boundary.
 
     Returns:
-        ndarray: (H, W) bool.
+        (H, W) bool.
     """
     result = np.zeros(labels.shape, dtype=bool)
     remaining = labels
@@ -100,18 +124,25 @@ def boundaries(labels, thickness=1):
     return result
 
 
-def overlay_labels(image, labels, colors, alpha=0.4, thickness=1):
+def overlay_labels(
+    image: np.ndarray,
+    labels: np.ndarray,
+    colors: np.ndarray,
+    *,
+    alpha: float = 0.4,
+    thickness: int = 1,
+) -> np.ndarray:
     """Tint the instances and outline them.
 
     Args:
-        image (ndarray): (H, W, 3) uint8 RGB.
-        labels (ndarray): (H, W) int, 0 to K, at the size of the image.
-        colors (ndarray): (K + 1, 3) uint8 RGB.
-        alpha (float): opacity of the tint in [0, 1]; contours are opaque.
-        thickness (int): of the contours in pixels.
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) int, 0 to K, at the size of the image.
+        colors: (K + 1, 3) uint8 RGB.
+        alpha: opacity of the tint in [0, 1]; contours are opaque.
+        thickness: of the contours in pixels.
 
     Returns:
-        ndarray: (H, W, 3) uint8 RGB, a new array.
+        (H, W, 3) uint8 RGB, a new array.
     """
     result = image.copy()
     inside = labels > 0
@@ -122,7 +153,7 @@ def overlay_labels(image, labels, colors, alpha=0.4, thickness=1):
     return result
 
 
-def hatch(image, region, spacing=8):
+def hatch(image: np.ndarray, region: np.ndarray, spacing: int = 8) -> np.ndarray:
     """Stripe a region (H, W) bool that does not count (crowd, void)."""
     rows, columns = np.indices(region.shape)
     stripes = region & ((rows + columns) % spacing < 2)
@@ -131,17 +162,23 @@ def hatch(image, region, spacing=8):
     return result
 
 
-def draw_boxes(image, boxes, colors, width=1):
+def draw_boxes(
+    image: np.ndarray,
+    boxes: "Sequence[Sequence[float]] | np.ndarray",
+    colors: Sequence[Color],
+    *,
+    width: int = 1,
+) -> np.ndarray:
     """Draw rectangles.
 
     Args:
-        image (ndarray): (H, W, 3) uint8 RGB.
-        boxes (ndarray): (N, 4) XYXY in pixels of the image.
-        colors (list[tuple]): N RGB colours; later boxes lie over earlier ones.
-        width (int): of the lines in pixels.
+        image: (H, W, 3) uint8 RGB.
+        boxes: (N, 4) XYXY in pixels of the image.
+        colors: N of them; later boxes lie over earlier ones.
+        width: of the lines in pixels.
 
     Returns:
-        ndarray: (H, W, 3) uint8 RGB, a new array.
+        (H, W, 3) uint8 RGB, a new array.
     """
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
@@ -151,16 +188,18 @@ def draw_boxes(image, boxes, colors, width=1):
     return np.asarray(canvas)
 
 
-def draw_tags(image, tags, size=12):
+def draw_tags(
+    image: np.ndarray, tags: "Sequence[tuple[float, float, str, Color]]", size: int = 12
+) -> np.ndarray:
     """Write short texts on dark ground.
 
     Args:
-        image (ndarray): (H, W, 3) uint8 RGB.
-        tags (list[tuple]): (x, y, text, RGB colour), the left bottom corner in pixels.
-        size (int): of the letters in pixels.
+        image: (H, W, 3) uint8 RGB.
+        tags: (x, y, text, colour), the left bottom corner in pixels.
+        size: of the letters in pixels.
 
     Returns:
-        ndarray: (H, W, 3) uint8 RGB, a new array.
+        (H, W, 3) uint8 RGB, a new array.
     """
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
@@ -182,15 +221,16 @@ def _font(size):
         return ImageFont.load_default()
 
 
-def text_strip(parts, width, size=TEXT_SIZE):
+def text_strip(parts: Sequence[LegendEntry], width: int, size: int = TEXT_SIZE) -> np.ndarray:
     """Lines of text, broken where they would not fit.
 
     Args:
-        parts (list[tuple]): (text, RGB colour or None); a coloured part gets a square before it.
-        width (int): pixels.
+        parts: in their order; one with a colour gets a square before it.
+        width: pixels.
+        size: of the letters in pixels.
 
     Returns:
-        ndarray: (height, width, 3) uint8 RGB.
+        (height, width, 3) uint8 RGB.
     """
     font = _font(size)
     line_height = size + 8
@@ -226,16 +266,20 @@ def _shortened(text, keep):
     return text[:half] + "..." + text[len(text) - half :]
 
 
-def side_by_side(panels, header=None, legend=None):
+def side_by_side(
+    panels: "Sequence[tuple[str, np.ndarray]]",
+    header: Optional[str] = None,
+    legend: Optional[Sequence[LegendEntry]] = None,
+) -> np.ndarray:
     """Compose a picture.
 
     Args:
-        panels (list[tuple]): (title, (H, W, 3) uint8 RGB), all of one height.
-        header (str or None): a line above all.
-        legend (list[tuple] or None): parts of :func:`text_strip`, below all.
+        panels: (title, (H, W, 3) uint8 RGB), all of one height.
+        header: a line above all.
+        legend: parts of :func:`text_strip`, below all.
 
     Returns:
-        ndarray: (height, width, 3) uint8 RGB.
+        (height, width, 3) uint8 RGB.
     """
     columns = []
     strips = [text_strip([(title, None)], image.shape[1]) for title, image in panels]

@@ -1,7 +1,12 @@
 """Figures of matplotlib that need no display, and colours and markers of their lines."""
 
+from typing import TYPE_CHECKING
+
 from ..errors import UserError
 from .colors import OKABE_ITO
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Told apart by colour-blind readers, dark enough for lines on white.
 _NAMES = ("blue", "vermillion", "green", "purple", "orange", "sky")
@@ -9,14 +14,11 @@ LINE_COLORS = tuple("#" + bytes(OKABE_ITO[name]).hex() for name in _NAMES) + ("#
 MARKERS = "osD^vPX"
 
 
-def new_figure(width, height):
+def new_figure(width: float, height: float) -> "Figure":
     """An empty figure.
 
     Args:
-        width, height (float): inches.
-
-    Returns:
-        matplotlib.figure.Figure
+        width, height: inches.
 
     Raises:
         UserError: matplotlib is not installed.

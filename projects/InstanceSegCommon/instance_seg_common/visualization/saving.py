@@ -1,10 +1,14 @@
 """Predictions as files: label maps and COCO results."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Optional, Union
 
 import numpy as np
+from detectron2.data.catalog import Metadata
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Instances
 from PIL import Image
 
 from ..data.cache import atomic_path
@@ -12,15 +16,15 @@ from ..data.cache import atomic_path
 LARGEST_16_BIT = 65535
 
 
-def save_label_map(labels, path):
+def save_label_map(labels: np.ndarray, path: Union[str, Path]) -> Path:
     """Write instance ids as a 16 bit PNG, or as a 32 bit TIFF when they do not fit.
 
     Args:
-        labels (ndarray): (H, W) int, 0 is background.
-        path (str or Path): without or with a suffix; the suffix becomes ``.png`` or ``.tif``.
+        labels: (H, W) int, 0 is background.
+        path: without or with a suffix; the suffix becomes ``.png`` or ``.tif``.
 
     Returns:
-        Path: the file written.
+        The file written.
     """
     labels = np.asarray(labels)
     fits = labels.max(initial=0) <= LARGEST_16_BIT
@@ -35,17 +39,19 @@ def save_label_map(labels, path):
     return path
 
 
-def coco_results(instances, image_id, metadata=None):
+def coco_results(
+    instances: Instances, image_id: Union[int, str], metadata: Optional[Metadata] = None
+) -> "list[dict[str, Any]]":
     """Detections of one image in COCO's result format, with the category ids of the data set.
 
     Args:
-        instances (Instances): ``pred_boxes``, ``scores``, ``pred_classes``, ``pred_masks``.
-        image_id (int or str): as in the data set; the file name for plain images.
-        metadata (Metadata or None): its ``thing_dataset_id_to_contiguous_id`` maps classes back;
-            without it, categories stay the 0-based classes, as in Detectron2's own evaluator.
+        instances: ``pred_boxes``, ``scores``, ``pred_classes``, ``pred_masks``.
+        image_id: as in the data set; the file name for plain images.
+        metadata: its ``thing_dataset_id_to_contiguous_id`` maps classes back; without it,
+            categories stay the 0-based classes, as in Detectron2's own evaluator.
 
     Returns:
-        list[dict]: image_id, category_id, bbox XYWH in pixels, score, segmentation RLE.
+        Of each: image_id, category_id, bbox XYWH in pixels, score, segmentation RLE.
     """
     results = instances_to_coco_json(instances.to("cpu"), image_id)
     mapping = getattr(metadata, "thing_dataset_id_to_contiguous_id", None)
@@ -56,8 +62,8 @@ def coco_results(instances, image_id, metadata=None):
     return results
 
 
-def save_coco_results(results, path):
-    """Write a list of COCO results as JSON; returns the Path."""
+def save_coco_results(results: "Sequence[dict[str, Any]]", path: Union[str, Path]) -> Path:
+    """Write COCO results as JSON; returns the file written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:

@@ -1,0 +1,74 @@
+"""From config keys to the parts of the model."""
+
+import math
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+
+from .grouping import InferenceSettings
+from .head import EmbeddingHead, PyramidDecoder
+from .losses import Criterion
+
+
+def build_head(cfg: CfgNode, in_channels: Sequence[int]) -> EmbeddingHead:
+    """The decoder and its branches.
+
+    Args:
+        cfg (CfgNode)
+        in_channels (list[int]): of the levels that it fuses, finest first.
+    """
+    node = cfg.MODEL.EMBEDDING_INSTANCE_SEG
+    decoder = PyramidDecoder(
+        in_channels,
+        channels=node.CHANNELS,
+        out_channels=node.HEAD_CHANNELS,
+        output_stride=node.OUTPUT_STRIDE,
+        detail=node.DETAIL,
+        coordinates=node.COORDINATES,
+        norm=node.NORM,
+    )
+    return EmbeddingHead(
+        decoder,
+        channels=node.HEAD_CHANNELS,
+        num_classes=node.NUM_CLASSES,
+        embedding_dim=node.EMBEDDING_DIM,
+        norm=node.NORM,
+        position_unit=node.POSITION_UNIT if node.SEMI_CONVOLUTIONAL else None,
+        seeds=node.CLUSTERING == "seeded",
+    )
+
+
+def build_criterion(cfg: CfgNode) -> Criterion:
+    """The losses that the config switches on."""
+    node = cfg.MODEL.EMBEDDING_INSTANCE_SEG
+    weights = {"loss_semantic": node.SEMANTIC_WEIGHT}
+    if node.CLASS_AGNOSTIC:
+        weights["loss_class"] = node.CLASS_WEIGHT
+    if node.CLUSTERING == "seeded":
+        weights |= {"loss_mask": 1.0, "loss_bandwidth": 1.0, "loss_seed": 1.0}
+    else:
+        weights |= {
+            "loss_variance": node.VARIANCE_WEIGHT,
+            "loss_distance": node.DISTANCE_WEIGHT,
+            "loss_regularization": node.REGULARIZATION_WEIGHT,
+        }
+    return Criterion(
+        node.NUM_CLASSES, weights, delta_var=node.DELTA_VAR, delta_dist=node.DELTA_DIST
+    )
+
+
+def build_inference(cfg: CfgNode) -> InferenceSettings:
+    """How pixels become instances."""
+    node = cfg.MODEL.EMBEDDING_INSTANCE_SEG
+    limit = cfg.TEST.DETECTIONS_PER_IMAGE
+    return InferenceSettings(
+        clustering=node.CLUSTERING,
+        bandwidth=node.BANDWIDTH,
+        min_cluster_size=node.MIN_CLUSTER_SIZE,
+        seed_threshold=node.SEED_THRESHOLD,
+        reach=node.REACH or math.inf,
+        score=tuple(node.SCORE),
+        class_agnostic=node.CLASS_AGNOSTIC,
+        min_area=node.MIN_AREA,
+        max_instances=limit if limit >= 0 else None,
+    )

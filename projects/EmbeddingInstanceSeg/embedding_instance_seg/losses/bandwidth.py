@@ -1,0 +1,172 @@
+"""Losses for seeds and learned bandwidths: every instance a Gaussian around its mean embedding.
+
+Shape shorthand in this module:
+    B: images   E: embedding channels   h, w: output grid   K: instances of one image
+    P: pixels of one image that count   M: pairs of an instance and a pixel
+"""
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ..segments import at_least_float32, segment_mean
+
+# A pixel whose membership in a foreign instance is below this takes no part in that instance's
+# loss: its hinge error, twice the membership, is as small, and most pairs are of this kind.
+NEGLIGIBLE = 1e-3
+# Distances computed at once when the pairs are chosen.
+CHUNK = 1 << 22
+
+
+def bandwidth_losses(
+    embeddings: Tensor, log_bandwidths: Tensor, seeds: Tensor, *, instance_ids: Tensor
+) -> "dict[str, Tensor]":
+    """Pull, push and size of the instances in one: the Lovasz hinge on their Gaussians.
+
+    Instance k with mean embedding C_k and bandwidth s_k, the geometric mean over its pixels,
+    contains pixel i with membership exp(-||e_i - C_k||^2 / (2 s_k^2)).
+
+    Source: Neven et al. 2019 (Instance Segmentation by Jointly Optimizing Spatial Embeddings and
+    Clustering Bandwidth), Eq. 5 to 11.
+    Deviates: any number of embedding channels; the bandwidth's variance is taken of its logarithm;
+    the seed map is one for all classes and its error a mean over instances, so that small ones
+    count, plus the mean over the background.
+
+    Args:
+        embeddings (Tensor): (B, E, h, w) float.
+        log_bandwidths (Tensor): (B, h, w) float, natural logarithm, in units of the embedding.
+        seeds (Tensor): (B, h, w) float, logits.
+        instance_ids (Tensor): (B, h, w) int64; 0 is background, < 0 does not count.
+
+    Returns:
+        dict[str, Tensor]: ``loss_mask``, ``loss_bandwidth``, ``loss_seed``: unweighted scalars,
+        means over the B images, of which one without instances has mask and bandwidth loss 0.
+    """
+    # Half precision has too few digits for distances between positions far from the origin.
+    with torch.autocast(embeddings.device.type, enabled=False):
+        maps = [at_least_float32(x).flatten(-2) for x in (embeddings, log_bandwidths, seeds)]
+        images = zip(zip(*maps), instance_ids.flatten(1))
+        terms = [_image_losses(*image, instance_ids=ids) for image, ids in images]
+    names = ("loss_mask", "loss_bandwidth", "loss_seed")
+    return {name: torch.stack(values).mean() for name, values in zip(names, zip(*terms))}
+
+
+def _image_losses(
+    embeddings: Tensor, log_bandwidths: Tensor, seeds: Tensor, *, instance_ids: Tensor
+) -> "tuple[Tensor, Tensor, Tensor]":
+    """Mask, bandwidth and seed loss of one image: (E, P), (P,), (P,), (P,) -> three scalars."""
+    counted = (instance_ids >= 0).nonzero().squeeze(1)
+    seeds = torch.sigmoid(seeds[counted])
+    ids, groups = torch.unique(instance_ids[counted], return_inverse=True)
+    has_background = int((ids[:1] == 0).any())
+    groups = groups - has_background  # -1 is background
+    num_instances = len(ids) - has_background
+    background = (seeds[groups < 0] ** 2).sum() / (groups < 0).sum().clamp(min=1)
+    if num_instances == 0:
+        # All parts stay in the graph: distributed training waits for every parameter.
+        zero = 0 * (embeddings.sum() + log_bandwidths.sum())
+        return zero, zero, background + 0 * seeds.sum()
+    points = embeddings[:, counted].T
+    members = (groups >= 0).nonzero().squeeze(1)
+    owners = groups[members]
+    centers = segment_mean(points[members], owners, num_instances)
+    member_logs = log_bandwidths[counted][members]
+    logs = segment_mean(member_logs, owners, num_instances)
+    spread = segment_mean((member_logs - logs[owners]) ** 2, owners, num_instances).mean()
+    mask = _mask_loss(points, groups, centers, log_bandwidths=logs)
+    with torch.no_grad():
+        target = _membership(points[members], centers[owners], logs[owners])
+    error = segment_mean((seeds[members] - target) ** 2, owners, num_instances).mean()
+    return mask, spread, error + background
+
+
+def _membership(points: Tensor, centers: Tensor, log_bandwidths: Tensor) -> Tensor:
+    """exp(-d^2 / (2 s^2)) of paired points and centres: (M, E), (M, E), (M,) -> (M,)."""
+    squared = (points - centers).square().sum(dim=1)
+    return torch.exp(-0.5 * squared * torch.exp(-2 * log_bandwidths))
+
+
+def _mask_loss(
+    points: Tensor, groups: Tensor, centers: Tensor, *, log_bandwidths: Tensor
+) -> Tensor:
+    """Mean over the instances of the Lovasz hinge of their membership maps."""
+    with torch.no_grad():
+        instances, pixels = _relevant_pairs(
+            points, groups, centers, inverse=torch.exp(-2 * log_bandwidths)
+        )
+    # The points of all pairs are gathered again for the backward, not kept: there may be many.
+    membership = checkpoint(
+        lambda x, c, b: _membership(x[pixels], c[instances], b[instances]),
+        *(points, centers, log_bandwidths),
+        use_reentrant=False,
+        preserve_rng_state=False,
+    )
+    labels = groups[pixels] == instances
+    hinges = lovasz_hinge(2 * membership - 1, labels, instances, num_segments=len(centers))
+    return hinges.mean()
+
+
+def _relevant_pairs(
+    points: Tensor, groups: Tensor, centers: Tensor, *, inverse: Tensor
+) -> "tuple[Tensor, Tensor]":
+    """Indices (M,) of instances and of pixels that belong or seem to belong to them.
+
+    Args:
+        inverse (Tensor): (K,) 1 / s^2 of each bandwidth s.
+    """
+    middle = centers.mean(dim=0)  # small numbers, small rounding errors
+    points, centers = points - middle, centers - middle
+    norms = points.square().sum(dim=1)
+    pairs = []
+    step = max(CHUNK // max(len(points), 1), 1)
+    for start in range(0, len(centers), step):
+        chunk = slice(start, start + step)
+        squared = torch.addmm(norms, centers[chunk], points.T, alpha=-2)
+        squared += centers[chunk].square().sum(dim=1, keepdim=True)
+        relevant = torch.exp(-0.5 * squared * inverse[chunk, None]) > NEGLIGIBLE
+        own = torch.arange(start, start + len(relevant), device=groups.device)
+        relevant |= groups == own[:, None]
+        instances, pixels = relevant.nonzero().unbind(dim=1)
+        pairs.append((instances + start, pixels))
+    instances, pixels = (torch.cat(part) for part in zip(*pairs))
+    return instances, pixels
+
+
+def lovasz_hinge(logits: Tensor, labels: Tensor, segments: Tensor, *, num_segments: int) -> Tensor:
+    """Lovasz extension of the Jaccard loss, of many binary problems at once.
+
+    Source: Berman et al. 2018 (The Lovasz-Softmax loss), Eq. 8 and 9, Algorithm 1.
+
+    Args:
+        logits (Tensor): (M,) float, positive means the label is predicted true.
+        labels (Tensor): (M,) bool.
+        segments (Tensor): (M,) int64, the problem an entry belongs to, 0 to num_segments - 1;
+            every problem has at least one true label.
+        num_segments (int)
+
+    Returns:
+        Tensor: (num_segments,) float, each at least 0.
+    """
+    errors = 1 - torch.where(labels, logits, -logits)
+    order = torch.argsort(errors.detach(), descending=True)
+    order = order[torch.argsort(segments[order], stable=True)]
+    weights = _jaccard_steps(labels[order], segments[order], num_segments).to(errors.dtype)
+    terms = torch.relu(errors[order]) * weights
+    return logits.new_zeros(num_segments).scatter_add(0, segments[order], terms)
+
+
+def _jaccard_steps(labels: Tensor, segments: Tensor, num_segments: int) -> Tensor:
+    """By how much each entry, in descending order of error, raises its problem's Jaccard loss."""
+    sizes = torch.bincount(segments, minlength=num_segments)
+    starts = sizes.cumsum(0) - sizes
+    rank = torch.arange(len(segments), device=segments.device) - starts[segments]
+    seen = labels.long().cumsum(0)
+    # Exclusive prefix sums at the problems' first entries, so that each counts from its own start.
+    before = torch.cat([seen.new_zeros(1), seen])[starts]
+    seen = seen - before[segments]
+    total = torch.zeros_like(sizes).scatter_add(0, segments, labels.long())[segments]
+    intersection = total - seen
+    union = total + (rank + 1 - seen)
+    loss = 1 - intersection.double() / union.clamp(min=1)
+    previous = torch.cat([loss.new_zeros(1), loss[:-1]])
+    return loss - torch.where(rank == 0, torch.zeros_like(loss), previous)

@@ -1,0 +1,45 @@
+"""The check of one image file, of any kind of data set."""
+
+from pathlib import Path
+from typing import Optional, Union
+
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+
+from ..errors import UserError
+from .check_report import Report
+from .images import READ_ERRORS, require_8_bit
+
+
+def check_image(
+    path: Union[str, Path], report: Report, size: "Optional[tuple[int, int]]" = None
+) -> "Optional[tuple[int, int]]":
+    """Decode an image as Detectron2 will.
+
+    Args:
+        path: of the file.
+        report: findings are added to it.
+        size: the height and width that the annotations state.
+
+    Returns:
+        Its height and width, None if unreadable.
+    """
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+        height, width = read_image(str(path)).shape[:2]
+    except READ_ERRORS as error:
+        sentence = f"Image {path} cannot be read ({error}); replace the file."
+        report.error("image unreadable", path, sentence)
+        return None
+    try:
+        require_8_bit(path, mode)
+    except UserError as error:
+        report.error("image not 8 bit", path, str(error))
+    if size is not None and (height, width) != tuple(size):
+        sentence = (
+            f"Image {path} is {width}x{height} pixels, but the annotations say "
+            f"{size[1]}x{size[0]}; correct width and height there."
+        )
+        report.error("sizes differ", path, sentence)
+    return height, width

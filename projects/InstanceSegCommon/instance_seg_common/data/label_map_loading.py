@@ -1,0 +1,168 @@
+"""Data sets of label maps as Detectron2's standard dicts.
+
+Annotations are run-length encodings of the whole image, cached by the content of the files they
+come from. size = (height, width) of an image in pixels.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, Optional
+
+from detectron2.structures import BoxMode
+
+from ..errors import UserError
+from .annotation_cache import cached_instances
+from .encoding import EncodedInstance
+from .images import cached_ignore_map, check_ignore_map, image_header, require_8_bit
+from .label_files import SetFiles, one_file
+from .label_images import check_foreground, size_sentence
+from .label_map_source import LabelMapSource
+from .registration import first_few, require_folder
+
+logger = logging.getLogger(__name__)
+
+FEW = 3  # images without a label that are named one by one
+
+
+def load_label_maps(source: LabelMapSource) -> "list[dict[str, Any]]":
+    """Detectron2's standard dicts of a data set of label maps.
+
+    Returns:
+        list[dict]: file_name, height, width, image_id (the stem), annotations,
+        sem_seg_file_name where there is a file in ``ignore_dir`` or an id that is ignored, and
+        foreground_file_name where the source has a ``foreground_dir``; sorted by stem.
+
+    Raises:
+        UserError: names the first files that cannot be used.
+    """
+    for key, folder in source.folders.paths():
+        require_folder(source, key, folder)
+    files = source.files()
+    if not files.images:
+        raise UserError(source.no_image_sentence())
+    _require_labels(source, files)
+    dicts, problems = [], []
+    for stem in files.images:
+        try:
+            dicts.append(_load_image(source, stem, files))
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError(
+            f"Data set {source.name!r} cannot be used: {first_few(problems)} "
+            f"`python tools/check_dataset.py {source.name}` lists everything."
+        )
+    _warn_of_unused(source, files)
+    limit = source.max_instances
+    return dicts if limit is None else [d for d in dicts if len(d["annotations"]) <= limit]
+
+
+def _require_labels(source: LabelMapSource, files: SetFiles) -> None:
+    """Raise a sentence at once, before anything is decoded, if many labels are absent."""
+    missing = [stem for stem in files.images if stem not in files.labels]
+    if len(missing) > FEW:
+        raise UserError(
+            f"Data set {source.name!r} is incomplete: {len(missing)} of the {len(files.images)} "
+            f"images in {source.folders.image_dir.path} have no label in "
+            f"{source.folders.label_dir.path}; the first is for {missing[0]!r}. Complete the "
+            "labels, or remove the images."
+        )
+
+
+def _warn_of_unused(source: LabelMapSource, files: SetFiles) -> None:
+    unused = sorted(set(files.labels) - set(files.images))
+    if unused:
+        logger.warning(
+            f"Data set {source.name!r}: {len(unused)} of the labels in "
+            f"{source.folders.label_dir.path} have no image (first: {unused[0]})."
+        )
+
+
+def _load_image(source: LabelMapSource, stem: str, files: SetFiles) -> "dict[str, Any]":
+    """The standard dict of one image."""
+    image_path, label_path, class_path = _paths_of(source, stem, files)
+    size, records = cached_instances(label_path, class_path, source.id_table)
+    image_size, mode = image_header(image_path)
+    require_8_bit(image_path, mode)
+    if image_size != size:
+        raise UserError(size_sentence("Image", image_path, size=image_size, label_size=size))
+    try:
+        annotations = _annotations(source, records, size)
+    except UserError as error:
+        raise UserError(f"In label {label_path}, {error}.") from error
+    loaded = {
+        "file_name": str(image_path),
+        "height": size[0],
+        "width": size[1],
+        "image_id": stem,
+        "annotations": annotations,
+    }
+    ignored = _ignore_map(source, stem, files, records=records, size=size)
+    if ignored is not None:
+        loaded["sem_seg_file_name"] = str(ignored)
+    if source.folders.foreground_dir is not None:
+        folder = source.folders.foreground_dir.path
+        path = one_file(stem, files.foregrounds, folder=folder, what="foreground")
+        check_foreground(path, size)
+        loaded["foreground_file_name"] = str(path)
+    return loaded
+
+
+def _paths_of(
+    source: LabelMapSource, stem: str, files: SetFiles
+) -> "tuple[Path, Path, Optional[Path]]":
+    """The files of an image: the image, its label, its class image where the set has these."""
+    folders = source.folders
+    if not files.images[stem]:
+        raise UserError(
+            f"{folders.image_dir.path} has no image {stem!r}, which the set's list names; unpack "
+            "the whole archive again."
+        )
+    image = one_file(stem, files.images, folder=folders.image_dir.path, what="image")
+    label = one_file(stem, files.labels, folder=folders.label_dir.path, what="label")
+    if folders.class_dir is None:
+        return image, label, None
+    classes = one_file(stem, files.classes, folder=folders.class_dir.path, what="class image")
+    return image, label, classes
+
+
+def _annotations(
+    source: LabelMapSource, records: "list[EncodedInstance]", size: "tuple[int, int]"
+) -> "list[dict[str, Any]]":
+    """Detectron2's annotations of the records that are instances of the set."""
+    annotations = []
+    for record in records:
+        index = source.class_index(record)
+        if index is not None:
+            annotations.append(
+                {
+                    "bbox": record["bbox"],
+                    "bbox_mode": BoxMode.XYWH_ABS,
+                    "category_id": index,
+                    "iscrowd": 0,
+                    "segmentation": {"size": list(size), "counts": record["counts"]},
+                }
+            )
+    return annotations
+
+
+def _ignore_map(
+    source: LabelMapSource,
+    stem: str,
+    files: SetFiles,
+    *,
+    records: "list[EncodedInstance]",
+    size: "tuple[int, int]",
+) -> Optional[Path]:
+    """The map of ignored regions of an image: its file, else drawn from its ids; None if none."""
+    if source.folders.ignore_dir is not None and stem in files.ignored:
+        folder = source.folders.ignore_dir.path
+        path = one_file(stem, files.ignored, folder=folder, what="ignore map")
+        check_ignore_map(path, size)
+        return path
+    regions = [
+        {"size": list(size), "counts": record["counts"]}
+        for record in records
+        if source.ignores(record["id"])
+    ]
+    return cached_ignore_map(regions, size) if regions else None

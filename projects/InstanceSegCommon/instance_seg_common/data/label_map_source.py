@@ -1,0 +1,124 @@
+"""What a data set of label maps is: its folders, its classes, which images belong to it."""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from ..errors import UserError
+from .class_rules import ClassOfId, IdTable
+from .encoding import EncodedInstance
+from .label_files import FilesByStem, LabelFolders, SetFiles
+from .sbd import ENDING as SBD_ENDING
+from .selection import Selection
+
+
+@dataclass(frozen=True)
+class LabelMapSource:
+    """What one data set of label maps is.
+
+    Args:
+        name: in ``DatasetCatalog``.
+        folders: where the files are.
+        thing_classes: names of the classes.
+        class_of_id: the class of an instance from its id. Without it, class images or a format that
+            has the classes in its labels say which instance is of which class; without these, every
+            id is an instance of the only class.
+        id_table: which ids the format has; None: all are objects.
+        selection: which of the images belong to the set; None: all.
+        max_instances: images with more of them are left out.
+        evaluator_type: of the metadata, what the evaluators are chosen by.
+        hint: what to do about a folder that is missing.
+
+    Raises:
+        UserError: parameters that contradict each other.
+    """
+
+    name: str
+    folders: LabelFolders
+    thing_classes: tuple[str, ...] = ("object",)
+    class_of_id: Optional[ClassOfId] = None
+    id_table: Optional[IdTable] = None
+    selection: Optional[Selection] = None
+    max_instances: Optional[int] = None
+    evaluator_type: str = "coco"
+    hint: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        class_images = self.folders.class_dir is not None
+        if class_images and self.class_of_id is not None:
+            raise UserError(
+                f"Data set {self.name!r} has both class_dir and class_of_id; keep one of them."
+            )
+        in_labels = SBD_ENDING in self.folders.label_dir.endings
+        classes_given = class_images or in_labels or self.class_of_id is not None
+        if not classes_given and len(self.thing_classes) != 1:
+            raise UserError(
+                f"Data set {self.name!r} has {len(self.thing_classes)} classes but nothing says "
+                "which instance is of which: give class_dir or class_of_id, or exactly one class."
+            )
+        limit = self.max_instances
+        if limit is not None and (not isinstance(limit, int) or limit < 0):
+            raise UserError(
+                f"Data set {self.name!r}: max_instances must be a whole number of 0 or more, not "
+                f"{limit!r}."
+            )
+
+    def images(self) -> FilesByStem:
+        """The image files; [] where the selection names an image that is absent."""
+        files = self.folders.image_dir.files()
+        if self.selection is None:
+            return files
+        return {stem: files.get(stem, []) for stem in self.selection.stems(files, self)}
+
+    def labels(self) -> FilesByStem:
+        """The label files; of a selection only those of its images."""
+        files = self.folders.label_dir.files()
+        if self.selection is None:
+            return files
+        return {stem: files[stem] for stem in self.images() if stem in files}
+
+    def files(self) -> SetFiles:
+        """All files.
+
+        Raises:
+            UserError: a list of images is not as it should be.
+        """
+        folders = self.folders
+        return SetFiles(
+            images=self.images(),
+            labels=self.labels(),
+            classes=folders.class_dir.files() if folders.class_dir else {},
+            ignored=folders.ignore_dir.files() if folders.ignore_dir else {},
+            foregrounds=folders.foreground_dir.files() if folders.foreground_dir else {},
+        )
+
+    def ignores(self, value: int) -> bool:
+        """Whether an id or a class is a region to ignore."""
+        return self.id_table is not None and self.id_table.ignores(value)
+
+    def class_index(self, record: EncodedInstance) -> Optional[int]:
+        """The 0-based class of an instance; None if the record is no instance of this set.
+
+        Raises:
+            UserError: a class that the set does not have.
+        """
+        index = self._class_index(record)
+        if index is not None and not 0 <= index < len(self.thing_classes):
+            raise UserError(
+                f"instance {record['id']} gets class {index + 1}, but there are "
+                f"{len(self.thing_classes)} classes: {', '.join(self.thing_classes)}"
+            )
+        return index
+
+    def _class_index(self, record: EncodedInstance) -> Optional[int]:
+        if self.ignores(record["id"]):
+            return None
+        if "classes" in record:
+            class_id = record["classes"][0][0]
+            return None if class_id == 0 or self.ignores(class_id) else class_id - 1
+        return 0 if self.class_of_id is None else self.class_of_id.class_of(record["id"])
+
+    def no_image_sentence(self) -> str:
+        """The sentence for a folder of images that has none."""
+        folder = self.folders.image_dir
+        where = f"Data set {self.name!r}: there is no image {folder.pattern} in {folder.path}."
+        return f"{where} {self.hint}".rstrip()
