@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 D2_06 ?= .venv-d2-06
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format benchmark
+.PHONY: help env demo test test-d2-06 lint format benchmark
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,13 +24,12 @@ lint: $(READY) ## style, and types of the public parts
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
 
-format: $(READY) ## mend what ruff can mend
-	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
-
 test: lint ## lint, then the test suite, a process for each core
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
-.PHONY: test-d2-06
+format: $(READY) ## mend what ruff can mend
+	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
 $(D2_06)/.ready: $(READY) tools/make_env.py requirements/detectron2-0.6.txt
 	@$(VENV)/bin/python tools/make_env.py --detectron2-0.6 $(D2_06)
 	@touch $@
