@@ -118,12 +118,14 @@ def test_oracle_needs_a_method_that_takes_the_truth(write_config):
 
 
 def test_neighbours(write_config, tmp_path, capsys):
-    configs = [write_config("NoTruth"), write_config("TruthTeller"), write_config("NoTruth")]
-    models = [part for config in configs for part in named(config)]
+    weights = tmp_path / "empty.pth"
+    torch.save({"model": {}}, weights)
+    nothing, truth = write_config("NoTruth"), write_config("TruthTeller")
+    models = [*named(nothing), *named(truth), "--model", f"{nothing}:{weights}"]
     arguments = ["neighbours", *models, "--nms-thresholds", "0.9"]
     analyze.main([*arguments, "--output", str(tmp_path / "out")])
     result = json.loads((tmp_path / "out" / "neighbours.json").read_text())
-    names = ["NoTruth", "TruthTeller", "NoTruth ()"]
+    names = ["NoTruth (no weights)", "TruthTeller", f"NoTruth ({weights})"]
     assert [entry["model"] for entry in result["models"]] == names
     assert [entry["predictions"] for entry in result["models"]] == [0, 8, 0]
     assert (tmp_path / "out" / "neighbours.png").stat().st_size > 5000

@@ -86,14 +86,16 @@ def test_encoder_before_training_from_a_file(run, weights):
         run("--before", "absent.pth")
 
 
-@pytest.mark.parametrize(("opts", "weights", "before", "expected"), [
-    ([], ":b.pth", None, ("b.pth", "")),
-    (["MODEL.WEIGHTS", "a.pth"], ":b.pth", None, ("b.pth", "a.pth")),
-    (["MODEL.WEIGHTS", "a.pth"], "", None, ("a.pth", "")),
-    (["MODEL.WEIGHTS", "a.pth"], ":b.pth", "", ("b.pth", "")),
+@pytest.mark.parametrize(("in_config", "named", "before", "expected"), [
+    ("", ":b.pth", None, ("b.pth", "")),
+    ("a.pth", ":b.pth", None, ("b.pth", "a.pth")),
+    ("a.pth", "", None, ("a.pth", "")),
+    ("a.pth", ":b.pth", "", ("b.pth", "")),
 ])  # fmt: skip
-def test_what_training_began_with(config, opts, weights, before, expected):
-    name, opts = config + weights, [*OPTIONS, *opts]
+def test_what_training_began_with(config, tmp_path, in_config, named, before, expected):
+    own = tmp_path / "own.yaml"
+    own.write_text(f"_BASE_: {config}\nMODEL: {{WEIGHTS: '{in_config}'}}\n")
+    name, opts = f"{own}{named}", [*OPTIONS, "OUTPUT_DIR", str(tmp_path)]
     known = order_run.weights_before(name, opts, given=before)
     assert (order_run.order_cfg(name, opts).MODEL.WEIGHTS, known) == expected
 
