@@ -9,6 +9,8 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
@@ -247,7 +249,7 @@ def summarize(scores: Sequence[ImageScores]) -> Results:
 
 def _matching_results(per_image):
     """Pooled and mean figures at one IoU threshold; per_image: a Matching for each image."""
-    pooled = sum(per_image[1:], per_image[0])
+    pooled = reduce(add, per_image)
     percent = f"{100 * pooled.iou_threshold:.6g}"
     results = {key + percent: float(getattr(pooled, key)) for key in ("tp", "fp", "fn")}
     for name, key in _RATIOS.items():

@@ -166,7 +166,7 @@ def detections_of(
     if len(instances) == 0:
         return []
     masks = instances.pred_masks.numpy().transpose(1, 2, 0)
-    predicted = mask_util.encode(np.asfortranarray(masks, dtype=np.uint8))
+    predicted: Any = mask_util.encode(np.asfortranarray(masks, dtype=np.uint8))
     scores, classes = instances.scores.numpy(), instances.pred_classes.numpy()
     detections = []
     for category in np.unique(classes).tolist():
@@ -175,7 +175,7 @@ def detections_of(
         true = [to_rle(segmentation, instances.image_size)[0] for segmentation in same_class]
         iou = np.zeros((len(rows), len(true)))
         if true:
-            iou = mask_util.iou([predicted[i] for i in rows], true, [0] * len(true))
+            iou = np.asarray(mask_util.iou([predicted[i] for i in rows], true, [0] * len(true)))
         right = are_right(iou, scores[rows])
         detections += [
             Detection(category, float(scores[row]), tuple(flags))
