@@ -82,3 +82,50 @@ def test_importing_everything_registers_no_data_set_and_keeps_the_random_state()
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# The rooms of the common package from the ground up: a room imports from those at or below its own.
+ROOMS = [
+    {"errors"},
+    {"masks", "config", "meta_arch"},
+    {"data"},
+    {"evaluation"},
+    {"visualization"},
+    {"engine"},
+]
+COMMON_FILES = sorted((PROJECTS / "InstanceSegCommon" / COMMON).rglob("*.py"))
+
+
+def rooms_imported(file):
+    """Names of modules or sub-packages directly below the common package that a file imports."""
+    package = list(file.relative_to(PROJECTS / "InstanceSegCommon").parts[:-1])
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = [*above, node.module] if node.module else above
+            names |= {".".join([*module, alias.name]) for alias in node.names}
+    parts = [name.split(".") for name in names]
+    return {p[1] for p in parts if p[0] == COMMON and len(p) > 1}
+
+
+@pytest.mark.parametrize("file", COMMON_FILES, ids=lambda f: f.stem)
+def test_rooms_of_the_common_package_import_only_downwards(file):
+    level = {name: height for height, names in enumerate(ROOMS) for name in names}
+    room = Path(file.relative_to(PROJECTS / "InstanceSegCommon" / COMMON).parts[0]).stem
+    if room != "__init__":
+        assert all(level[other] <= level[room] for other in rooms_imported(file))
+
+
+def test_imports_upwards_would_be_seen(tmp_path, monkeypatch):
+    folder = tmp_path / "InstanceSegCommon" / COMMON / "data"
+    folder.mkdir(parents=True)
+    (folder / "a.py").write_text(
+        "from ..engine.setup import load_cfg\nfrom .. import visualization\nfrom . import b\n"
+        f"import {COMMON}.evaluation.matching\nimport torch\n"
+    )
+    monkeypatch.setitem(globals(), "PROJECTS", tmp_path)
+    rooms = {"engine", "visualization", "data", "evaluation"}
+    assert rooms_imported(folder / "a.py") == rooms

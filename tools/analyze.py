@@ -11,25 +11,19 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from detectron2.utils.logger import setup_logger
 
+from instance_seg_analysis.limits import neighbours
 from instance_seg_analysis.limits import plots as limits_plots
 from instance_seg_analysis.limits import run as limits
-from instance_seg_analysis.neighbours import run as neighbours
 from instance_seg_analysis.oracle import ablate_oracle, oracle_table
 from instance_seg_analysis.order import run as order
 from instance_seg_analysis.pooling import run as pooling
 from instance_seg_common.data.registration import get_dataset_dicts
-from instance_seg_common.engine.chosen_images import (
-    class_names_of,
-    dataset_records,
-    file_records,
-    readable_metadata,
-)
+from instance_seg_common.engine.chosen_images import choose_images
 from instance_seg_common.engine.command_line import (
     MODEL_HELP,
     add_model_arguments,
@@ -123,16 +117,9 @@ def analyze_order(args: argparse.Namespace) -> int:
     part_opts_from_images(args)
     model = order.load_order_model(args.model, args.opts, before=args.before, fresh=args.fresh)
     dataset = args.dataset or next(iter(model.cfg.DATASETS.TEST), None)
-    records = file_records(args.images) if args.images else dataset_records(dataset)
-    name = dataset
-    if args.images:
-        name = f"{args.images[0]} and others" if len(args.images) > 1 else args.images[0]
-    result = order.run(
-        model,
-        [record["file_name"] for record in records[: args.max_images]],
-        name=name,
-        class_names=class_names_of(readable_metadata(dataset)),
-    )
+    images = choose_images(args.images, dataset, limit=args.max_images)
+    files = [record["file_name"] for record in images.records]
+    result = order.run(model, files, name=images.name, class_names=images.class_names)
     for sentence in result.failures:
         print(f"error: {sentence}", file=sys.stderr)
     print(order.text(result))
@@ -161,17 +148,15 @@ def analyze_pooling(args: argparse.Namespace) -> int:
     if bool(args.align) != bool(args.pool):
         raise UserError("Give both --align MODEL and --pool MODEL, or neither.")
     folder = Path(args.output)
-    folder.mkdir(parents=True, exist_ok=True)
     offsets = pooling.measure_offsets(folder)
-    for name, offset in offsets.items():
-        print(f"{name}: reads {offset.mean:.1f} +- {offset.std:.1f} pixels beside (stride 16)")
+    print(pooling.text_of_offsets(offsets))
     _print_paths("graph", [folder / "offsets.png"])
     result = None
     if args.align:
         cfgs = [load_model_cfg(text, args.opts) for text in (args.align, args.pool)]
         dataset = args.dataset or common_test_set(cfgs)
         result = pooling.run_models(
-            *cfgs, dataset, folder, objects=args.objects, max_area=args.max_area
+            *cfgs, dataset, folder=folder, objects=args.objects, max_area=args.max_area
         )
         print(pooling.text(result))
     _write_json(pooling.to_json(offsets, result), folder / "comparison.json")
@@ -215,8 +200,9 @@ def analyze_neighbours(args: argparse.Namespace) -> int:
     Recall at mask IoU 0.5: predictions of any class with a score of at least the config's
     TEST.LABEL_MAP_SCORE_THRESHOLD are given to objects one to one, the best score first.
     """
-    cfgs = neighbours.with_nms_thresholds(load_models(args.model, args.opts), args.nms_thresholds)
-    result = neighbours.run(cfgs, args.dataset or common_test_set(cfgs.values()))
+    cfgs = load_models(args.model, args.opts)
+    dataset = args.dataset or common_test_set(cfgs.values())
+    result = neighbours.run(cfgs, dataset, nms_thresholds=args.nms_thresholds)
     print(neighbours.text(result))
     _print_paths("written", neighbours.write(result, Path(args.output)))
     return 0
@@ -224,8 +210,7 @@ def analyze_neighbours(args: argparse.Namespace) -> int:
 
 def _write_json(content: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    plain = lambda value: asdict(value) if is_dataclass(value) else str(value)  # noqa: E731
-    path.write_text(json.dumps(content, indent=1, default=plain) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _print_paths(what: str, paths: Sequence[Path]) -> None:

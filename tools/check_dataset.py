@@ -29,7 +29,7 @@ from instance_seg_common.visualization.panels import annotation_panel
 UNNAMED = "given_on_the_command_line"
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", help="a registered data set")
@@ -46,7 +46,7 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def data_set_name(args):
+def data_set_name(args: argparse.Namespace) -> str:
     """Register what the arguments describe; returns its name."""
     if args.config_file:
         load_cfg(args.config_file)
@@ -66,7 +66,7 @@ def data_set_name(args):
     return UNNAMED
 
 
-def draw(name, folder, max_pictures):
+def draw(name: str, folder: Path, max_pictures: int) -> int:
     """Write annotated pictures of images spread evenly over the set; returns how many."""
     records = get_dataset_dicts(name)
     class_names = MetadataCatalog.get(name).get("thing_classes", ())
@@ -84,7 +84,7 @@ def draw(name, folder, max_pictures):
     return written
 
 
-def main():
+def main() -> int:
     """Check, print, draw."""
     args = parse_arguments()
     name = data_set_name(args)

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,13 +37,13 @@ has_cuda = lambda: False
 '''
 
 
-def can_import(python, module):
+def can_import(python: str, module: str) -> bool:
     """Whether ``module`` imports in the interpreter ``python``."""
     code = f"import {module}"
     return subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def pip(python, *arguments):
+def pip(python: str, arguments: Sequence[str]) -> None:
     """Run pip in the environment; a failure ends the program with what to do."""
     command = [python, "-m", "pip", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -54,7 +55,7 @@ def pip(python, *arguments):
         )
 
 
-def missing(python, file):
+def missing(python: str, file: Path) -> "list[str]":
     """Lines of a requirements file whose module (`# import NAME`) does not import."""
     lines = []
     for line in file.read_text().splitlines():
@@ -66,38 +67,39 @@ def missing(python, file):
     return lines
 
 
-def install(python, file, only_missing):
+def install(python: str, file: str, only_missing: bool) -> None:
     """Install what a requirements file names; where packages are the user's, only what lacks."""
     path = REQUIREMENTS / file
     what = missing(python, path) if only_missing else ["-r", str(path)]
     if what:
         print(f"installing {file}: {', '.join(what) if only_missing else 'all'}", flush=True)
-        pip(python, "install", "--quiet", *what)
+        pip(python, ["install", "--quiet", *what])
 
 
-def download(python, folder, requirement, *options, sha256):
+def download(
+    python: str, folder: str, requirement: str, *, options: Sequence[str], sha256: str
+) -> Path:
     """Download one file into an empty folder; pip refuses another content before it runs any."""
     wanted = Path(folder) / "wanted.txt"
     wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n")
-    pip(python, "download", "--quiet", "--no-deps", *options, "--dest", str(folder),
-        "--requirement", str(wanted))  # fmt: skip
+    where = ["--dest", str(folder), "--requirement", str(wanted)]
+    pip(python, ["download", "--quiet", "--no-deps", *options, *where])
     wanted.unlink()
     return next(Path(folder).iterdir())
 
 
-def install_detectron2(python):
+def install_detectron2(python: str) -> None:
     """Install the Python part of the pinned Detectron2 wheel."""
     print(f"installing {WHEEL} (pure Python)", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        wheel = download(
-            python, folder, WHEEL, "--only-binary=:all:", "--python-version", "3.10",
-            "--implementation", "cp", "--platform", "manylinux2014_x86_64", sha256=WHEEL_SHA256,
-        )  # fmt: skip
+        options = ["--only-binary=:all:", "--python-version", "3.10"]
+        options += ["--implementation", "cp", "--platform", "manylinux2014_x86_64"]
+        wheel = download(python, folder, WHEEL, options=options, sha256=WHEEL_SHA256)
         pure = pure_python_wheel(python, wheel)
-        pip(python, "install", "--quiet", "--no-deps", str(pure))
+        pip(python, ["install", "--quiet", "--no-deps", str(pure)])
 
 
-def make_release(folder):
+def make_release(folder: str) -> None:
     """Make or renew a folder with Detectron2 0.6 and packages of its time.
 
     On the path before an environment's packages it replaces them; torch stays the environment's.
@@ -116,17 +118,22 @@ def make_release(folder):
     shutil.rmtree(Path(folder) / "detectron2", ignore_errors=True)
     with tempfile.TemporaryDirectory() as temporary:
         archive = download(
-            sys.executable, temporary, RELEASE, "--no-build-isolation", sha256=RELEASE_SHA256
+            sys.executable,
+            temporary,
+            RELEASE,
+            options=["--no-build-isolation"],
+            sha256=RELEASE_SHA256,
         )
         shutil.unpack_archive(archive, temporary)
         source = next(Path(temporary).glob("*/detectron2"))
         shutil.copytree(source, Path(folder) / "detectron2")
     (Path(folder) / "detectron2" / "_C.py").write_text(STUB)
-    pip(sys.executable, "install", "--quiet", "--no-deps", "--only-binary=:all:", "--upgrade",
-        "--target", str(folder), "-r", str(REQUIREMENTS / "detectron2-0.6.txt"))  # fmt: skip
+    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--upgrade", "--target", str(folder)]
+    requirements = ["-r", str(REQUIREMENTS / "detectron2-0.6.txt")]
+    pip(sys.executable, ["install", *options, *requirements])
 
 
-def pure_python_wheel(python, wheel):
+def pure_python_wheel(python: str, wheel: Path) -> Path:
     """The wheel without compiled files, tagged for any Python, and without its bound numpy<2."""
     run = [python, "-m", "wheel"]
     subprocess.run([*run, "unpack", "-d", wheel.parent, wheel], check=True, capture_output=True)
@@ -144,7 +151,7 @@ def pure_python_wheel(python, wheel):
     return next(wheel.parent.glob("*.whl"))
 
 
-def check_space(folder):
+def check_space(folder: str) -> None:
     """End the program with a sentence if the disk cannot hold the environment."""
     free = shutil.disk_usage(Path(folder).resolve().parent).free / 1e9
     if free < REQUIRED_GB:
@@ -154,7 +161,7 @@ def check_space(folder):
         )
 
 
-def create(folder):
+def create(folder: str) -> None:
     """Make a virtual environment; a half one is not left behind."""
     try:
         venv.create(folder, with_pip=True)
@@ -166,7 +173,7 @@ def create(folder):
         )
 
 
-def see_packages_of_this_python(python):
+def see_packages_of_this_python(python: str) -> None:
     """Let the environment import what the running interpreter can import, editable installs too.
 
     Unlike ``system_site_packages`` this also works when the interpreter is itself a venv's.
@@ -178,12 +185,12 @@ def see_packages_of_this_python(python):
     (Path(done.stdout.strip()) / "parent_python.pth").write_text("\n".join(lines) + "\n")
 
 
-def edit(file, pattern, replacement):
+def edit(file: Path, pattern: str, replacement: str) -> None:
     """Replace a line of a text file."""
     file.write_text(re.sub(pattern, replacement, file.read_text(), flags=re.MULTILINE))
 
 
-def make(folder):
+def make(folder: str) -> None:
     """Make or complete the environment in ``folder``."""
     own_detectron2 = can_import(sys.executable, "detectron2")
     if sys.version_info < (3, 11) and not own_detectron2:
@@ -201,10 +208,10 @@ def make(folder):
         install(python, file, only_missing=own_detectron2)
     # Their programs belong into this environment, even where the modules are the user's.
     own = ["--ignore-installed"] if own_detectron2 else []
-    pip(python, "install", "--quiet", *own, "-r", str(REQUIREMENTS / "tests.txt"))
+    pip(python, ["install", "--quiet", *own, "-r", str(REQUIREMENTS / "tests.txt")])
     if not can_import(python, "detectron2"):
         install_detectron2(python)
-    pip(python, "install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    pip(python, ["install", "--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
     sys.exit(subprocess.run([python, str(ROOT / "tools" / "check_env.py")], check=False).returncode)
 
 

@@ -14,7 +14,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import torch
 from tabulate import tabulate
@@ -29,13 +29,13 @@ MAX_BYTES = 25_000_000
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 # The table of weights/README.md stands between these lines.
 MARKERS = ("<!-- table: made by tools/publish_weights.py --table -->", "<!-- end of table -->")
-# Column: group and name in the JSON, and how the figure is printed.
+# Column: group and name in the JSON, and decimals.
 FIGURES = {
-    "segm AP": ("segm", "AP", ".1f"),
-    "AP50": ("segm", "AP50", ".1f"),
-    "accuracy at IoU 0.5": ("matching", "accuracy50", ".3f"),
-    "SBD": ("sbd", "SBD", ".3f"),
-    "\\|DiC\\|": ("dic", "DiC", ".2f"),
+    "segm AP": ("segm", "AP", 1),
+    "AP50": ("segm", "AP50", 1),
+    "accuracy at IoU 0.5": ("matching", "accuracy50", 3),
+    "SBD": ("sbd", "SBD", 3),
+    "\\|DiC\\|": ("dic", "DiC", 2),
 }
 
 
@@ -113,8 +113,8 @@ def models_table(folder: Path = WEIGHTS) -> str:
     for file in sorted(folder.glob("*.json")):
         facts = json.loads(file.read_text())
         figures = [
-            format_figure(facts["metrics"], group, name, form)
-            for group, name, form in FIGURES.values()
+            format_figure(facts["metrics"].get(group, {}).get(name), decimals)
+            for group, name, decimals in FIGURES.values()
         ]
         training = facts["training"]
         cost = f"{training['iteration']} in {training['seconds'] / 60:.0f} min"
@@ -125,10 +125,9 @@ def models_table(folder: Path = WEIGHTS) -> str:
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
 
 
-def format_figure(metrics: Mapping[str, Any], group: str, name: str, form: str) -> str:
-    """One figure of the JSON; "-" where it is not defined."""
-    value = metrics.get(group, {}).get(name)
-    return "-" if value is None else f"{value:{form}}"
+def format_figure(value: Optional[float], decimals: int) -> str:
+    """A figure of the JSON; "-" where it is not defined."""
+    return "-" if value is None else f"{value:.{decimals}f}"
 
 
 def with_table(text: str, table: str) -> str:

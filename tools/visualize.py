@@ -6,24 +6,17 @@ With several --model their predictions stand side by side in one picture.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import Metadata, MetadataCatalog
 from torch import nn
 
 from instance_seg_analysis.methods.base import check_drawable, compute_internals, internals_panel
 from instance_seg_common.engine import picture_run
-from instance_seg_common.engine.chosen_images import (
-    Record,
-    class_names_of,
-    dataset_records,
-    file_records,
-    readable_metadata,
-)
+from instance_seg_common.engine.chosen_images import ChosenImages, choose_images
 from instance_seg_common.engine.command_line import (
     check_at_least,
     model_parser,
@@ -82,25 +75,12 @@ def check_args(args: argparse.Namespace) -> None:
     check_at_least(args, {"max_images": 1})
 
 
-def choose_images(
-    cfg: CfgNode, args: argparse.Namespace
-) -> "tuple[list[Record], Optional[Metadata]]":
-    """What to draw: --images, or a data set; as many as --max-images, to sort all of them.
-
-    Args:
-        cfg (CfgNode): names the data set if ``args`` do not.
-        args (Namespace): of :func:`parse_args`.
-
-    Returns:
-        tuple: records; metadata of the data set, or None.
-    """
+def images_to_draw(cfg: CfgNode, args: argparse.Namespace) -> ChosenImages:
+    """--images, or a data set; as many as --max-images, to sort all of them."""
     named = cfg.DATASETS.TRAIN if args.source == "dataloader" else cfg.DATASETS.TEST
-    name = args.dataset or next(iter(named), None)
-    if args.images:
-        return file_records(args.images, args.max_images), readable_metadata(name)
-    records = dataset_records(name)
-    limit = None if args.sort else args.max_images or DEFAULT_IMAGES
-    return records[:limit], MetadataCatalog.get(name)
+    limit = args.max_images or (None if args.images else DEFAULT_IMAGES)
+    dataset = args.dataset or next(iter(named), None)
+    return choose_images(args.images, dataset, limit=None if args.sort else limit)
 
 
 def model_titles(models: "Sequence[tuple[str, str]]") -> "list[str]":
@@ -112,34 +92,32 @@ def model_titles(models: "Sequence[tuple[str, str]]") -> "list[str]":
     ]
 
 
-def draw_internals(cfg: CfgNode, model: nn.Module, image: np.ndarray, record: Any) -> np.ndarray:
-    """What happens in the model on one image (H, W, 3) uint8 RGB, as a picture of that kind."""
+def internals_drawer(cfg: CfgNode, model: nn.Module) -> picture_run.DrawInternals:
+    """What draws the insides of the model: from an image (H, W, 3) uint8 RGB to such a picture."""
     architecture = cfg.MODEL.META_ARCHITECTURE
-    internals = compute_internals(architecture, model, [model_input(cfg, image)])[0]
-    name = Path(record["file_name"]).name
-    return internals_panel(architecture, image, internals, dataset_dict=record, name=name)
+
+    def draw(image: np.ndarray, record: Mapping[str, Any]) -> np.ndarray:
+        internals = compute_internals(architecture, model, [model_input(cfg, image)])[0]
+        name = Path(record["file_name"]).name
+        return internals_panel(architecture, image, internals, dataset_dict=dict(record), name=name)
+
+    return draw
 
 
 def draw_predictions(cfg: CfgNode, args: argparse.Namespace, writer: PictureWriter) -> None:
     """--source prediction of one model, on a data set or on image files."""
-    records, metadata = choose_images(cfg, args)
+    images = images_to_draw(cfg, args)
     if args.internals:
         check_drawable(cfg.MODEL.META_ARCHITECTURE)
     model = build_predictor(cfg)
+    draw_internals = internals_drawer(cfg, model) if args.internals else None
     pictures = PredictionPictures(
-        cfg,
-        model,
-        writer,
-        metadata=metadata,
-        save=args.save or "",
-        draw_internals=(lambda *rest: draw_internals(cfg, model, *rest))
-        if args.internals
-        else None,
+        cfg, model, images, writer=writer, save=args.save or "", draw_internals=draw_internals
     )
     if args.sort:
-        pictures.draw_worst(records, args.max_images or DEFAULT_IMAGES)
+        pictures.draw_worst(args.max_images or DEFAULT_IMAGES)
     else:
-        pictures.draw_all(records)
+        pictures.draw_all()
     if args.save == "coco-json":
         path = save_coco_results(pictures.detections, writer.folder / picture_run.DETECTIONS)
         print(f"detections ({len(pictures.detections)}): {path}")
@@ -150,18 +128,15 @@ def draw(cfgs: "list[CfgNode]", args: argparse.Namespace, writer: PictureWriter)
     if args.source == "prediction" and len(cfgs) == 1:
         draw_predictions(cfgs[0], args, writer)
         return
-    records, metadata = choose_images(cfgs[0], args)
-    class_names = class_names_of(metadata)
+    images = images_to_draw(cfgs[0], args)
     if args.source == "prediction":
         named = [(parse_model(text).name, c.MODEL.WEIGHTS) for text, c in zip(args.model, cfgs)]
         models = [TitledModel(*pair) for pair in zip(cfgs, model_titles(named))]
-        picture_run.draw_side_by_side(models, records, writer, class_names=class_names)
+        picture_run.draw_side_by_side(models, images, writer)
     elif args.source == "dataloader":
-        picture_run.draw_training_images(cfgs[0], records, writer, class_names=class_names)
+        picture_run.draw_training_images(cfgs[0], images, writer)
     else:
-        picture_run.draw_annotations(
-            records, writer, class_names=class_names, save_label_maps=bool(args.save)
-        )
+        picture_run.draw_annotations(images, writer, save_label_maps=bool(args.save))
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

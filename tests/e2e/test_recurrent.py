@@ -1,4 +1,4 @@
-"""The recurrent way by the commands of a user: two processes, mistakes, its README's keys."""
+"""The recurrent method by the commands of a user: two processes, mistakes, its pages' keys."""
 
 import json
 import re
@@ -10,15 +10,27 @@ from test_train_net import run
 from recurrent_instance_seg.config import DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "projects" / "RecurrentInstanceSeg" / "README.md").read_text()
+PAGES = {
+    "projects/RecurrentInstanceSeg/README.md": "## Keys",
+    "docs/recurrent.md": "## Options",
+}
 NODE = "MODEL.RECURRENT_INSTANCE_SEG"
 
 
-def test_the_readme_names_no_key_that_does_not_exist():
-    table = README.split("## Options")[1]
-    named = set(re.findall(r"`([A-Z][A-Z_]+)[`: ]", table)) - {"TEST", "SOLVER"}
-    assert len(named) > 30
-    assert named <= set(DEFAULTS)
+def dotted(keys, prefix=""):
+    """Every key, those of a sub-node with its name before."""
+    names = set()
+    for key, value in keys.items():
+        names |= dotted(value, f"{key}.") if isinstance(value, dict) else {prefix + key}
+    return names
+
+
+@pytest.mark.parametrize(("page", "section"), PAGES.items())
+def test_a_page_names_every_key_and_none_that_does_not_exist(page, section):
+    text = (ROOT / page).read_text().split(section)[1].split("\n## ")[0]
+    named = set(re.findall(r"`((?:[A-Z]+\.)?[A-Z][A-Z_]+)[`: ]", text)) - {NODE}
+    assert named <= dotted(DEFAULTS)
+    assert dotted(DEFAULTS) - named <= {"NUM_CLASSES"}
 
 
 def test_two_processes_without_a_gpu(tmp_path):

@@ -17,28 +17,27 @@ from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 
 NODE = "MODEL.RECURRENT_INSTANCE_SEG."
-# What a small data set of small images needs, whatever the leaf says.
+# What a small data set of small images needs, whatever the config says.
 NETWORK = {
     "MODEL.BACKBONE.NAME": "build_resnet_backbone",
     "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3", "res4"],
     "IN_FEATURES": ["res2", "res3", "res4"], "HIDDEN_CHANNELS": [32, 32, 16], "MAX_STEPS": 5,
-    "FEEDBACK": True, "COORDINATES": True, "MASK_POOLING": False, "LOSS_STRIDE": 1,
-    "CLASS_WEIGHT": 0.5, "STOP_WEIGHT": 0.5, "TEACHER": "greedy", "TEACHER_UNTIL": 1000,
-    "RANDOM_PREFIX": False, "CURRICULUM_START": 0, "CLASS_LOSS_AFTER": 0, "STOP_LOSS_AFTER": 0,
+    "LOSS_STRIDE": 1, "CLASS_WEIGHT": 0.5, "STOP_WEIGHT": 0.5, "GUIDED.TEACHER_UNTIL": 1000,
+    "CURRICULUM_START": 0, "CLASS_LOSS_AFTER": 0, "STOP_LOSS_AFTER": 0,
 }  # fmt: skip
 # A network that trains in a moment, and schedules that move at every few iterations.
 SCHEDULED = {
     **NETWORK,
     "MODEL.BACKBONE.NAME": "build_tiny_pyramid", "IN_FEATURES": ["p2", "p3"],
-    "HIDDEN_CHANNELS": [8, 8], "RANDOM_PREFIX": True, "TEACHER_UNTIL": 5,
-    "CURRICULUM_START": 1, "CURRICULUM_LOSS": 2.0, "CURRICULUM_MIN_ITERATIONS": 2,
+    "HIDDEN_CHANNELS": [8, 8], "GUIDED.TEACHER_UNTIL": 5,
+    "CURRICULUM_START": 1, "CURRICULUM_LOSS": 2.0, "PATIENCE": 2,
     "CLASS_LOSS_AFTER": 2, "STOP_LOSS_AFTER": 5,
 }  # fmt: skip
 
 
 @pytest.fixture
 def shapes_cfg(repository_root, tmp_path):
-    """shapes_cfg(settings) -> the leaf on two images of 64 pixels with a few large shapes."""
+    """shapes_cfg(settings) -> the config on two images of 64 pixels with a few large shapes."""
     if "recurrent_overfit" not in DatasetCatalog.list():
         register_synthetic_dataset(
             "recurrent_overfit", kind="shapes", num_images=2, image_size=64, seed=7,
@@ -49,7 +48,7 @@ def shapes_cfg(repository_root, tmp_path):
         opts = [
             part
             for key, value in settings.items()
-            for part in (key if "." in key else NODE + key, value)
+            for part in (key if key.startswith("MODEL.") else NODE + key, value)
         ]
         cfg = load_cfg(repository_root / "configs/Synthetic/recurrent_R18_shapes.yaml", opts)
         cfg.MODEL.DEVICE = "cpu"

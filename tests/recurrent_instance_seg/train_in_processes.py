@@ -23,7 +23,7 @@ from tiny_recurrent import EVERY_PART, RIS, TEACHING, build_tiny  # noqa: E402
 ONSETS = {"CLASS_LOSS_AFTER": 2, "STOP_LOSS_AFTER": 3, "CURRICULUM_LOSS": 2.0}
 KINDS = {
     "rsis": {},
-    "every part": {**EVERY_PART, **TEACHING, **ONSETS, "CHECKPOINTING": False},
+    "guided": {**EVERY_PART, **TEACHING, **ONSETS, "CHECKPOINTING": False},
     "ris": {**RIS, **ONSETS, "CURRICULUM_START": 1},
 }
 

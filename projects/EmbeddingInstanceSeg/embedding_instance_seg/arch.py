@@ -44,6 +44,9 @@ class EmbeddingInstanceSeg(nn.Module):
         pixel_mean, pixel_std (list[float]): by channel, in the input's order and range.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self,
@@ -62,6 +65,7 @@ class EmbeddingInstanceSeg(nn.Module):
         self.head = head
         self.criterion = criterion
         self.inference = inference
+        self.num_classes = criterion.num_classes
         self.register_buffer("pixel_mean", as_buffer(pixel_mean), False)
         self.register_buffer("pixel_std", as_buffer(pixel_std), False)
         # Few channels on large maps: convolutions are a fifth faster where these lie together.
@@ -72,7 +76,7 @@ class EmbeddingInstanceSeg(nn.Module):
         """The constructor's arguments from ``MODEL.EMBEDDING_INSTANCE_SEG``."""
         node = cfg.MODEL.EMBEDDING_INSTANCE_SEG
         backbone = build_backbone(cfg)
-        shapes = backbone.output_shape()
+        shapes: dict[str, Any] = backbone.output_shape()
         check_node(node, shapes)
         in_features = sorted(node.IN_FEATURES, key=lambda name: shapes[name].stride)
         return {
@@ -89,11 +93,6 @@ class EmbeddingInstanceSeg(nn.Module):
     def device(self) -> torch.device:
         """Where the model is."""
         return self.pixel_mean.device
-
-    @property
-    def num_classes(self) -> int:
-        """Without background, whose number this is."""
-        return self.criterion.num_classes
 
     def forward(self, batched_inputs: Inputs) -> "dict[str, Tensor] | list[dict[str, Instances]]":
         """Detectron2's contract: see ``GeneralizedRCNN``.

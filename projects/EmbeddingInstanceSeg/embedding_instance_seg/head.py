@@ -5,6 +5,7 @@ Shape shorthand in this module:
     H, W: padded network input   s: output stride   h, w: H / s, W / s
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Optional
@@ -75,7 +76,8 @@ class PyramidDecoder(nn.Module):
             Tensor: (B, out_channels, h, w) float.
         """
         height, width = features[0].shape[-2:]
-        fused = sum(_resize(conv(x), (height, width)) for conv, x in zip(self.levels, features))
+        levels = (_resize(conv(x), (height, width)) for conv, x in zip(self.levels, features))
+        fused = functools.reduce(torch.add, levels)
         if self.coordinates:
             stride = images.shape[-1] // width
             grid = relative_positions(
@@ -210,18 +212,19 @@ def _conv(in_channels: int, out_channels: int, norm: str, *, stride: int = 1) ->
 def _branch(channels: int, out_channels: int, norm: str) -> nn.Sequential:
     """One more convolution, then a linear layer for each pixel."""
     last = nn.Conv2d(channels, out_channels, kernel_size=1)
-    nn.init.normal_(last.weight, std=channels**-0.5)
-    nn.init.zeros_(last.bias)
+    weight, bias = last.parameters()
+    nn.init.normal_(weight, std=channels**-0.5)
+    nn.init.zeros_(bias)
     return nn.Sequential(_conv(channels, channels, norm), last)
 
 
 def _seed_branch(channels: int, norm: str) -> nn.Sequential:
     """Logit of the seed and logarithm of the bandwidth; all bandwidths start equal."""
     branch = _branch(channels, 2, norm)
-    last = branch[-1]  # which starts near its bias
-    nn.init.normal_(last.weight, std=0.001)
+    weight, bias = branch[-1].parameters()
+    nn.init.normal_(weight, std=0.001)  # the layer starts near its bias
     with torch.no_grad():
-        last.bias.copy_(torch.tensor([0.0, math.log(INITIAL_BANDWIDTH)]))
+        bias.copy_(torch.tensor([0.0, math.log(INITIAL_BANDWIDTH)]))
     return branch
 
 

@@ -214,7 +214,7 @@ def _figures(
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints each table
         for evaluator in evaluators:
             chosen = {"img_ids": image_ids} if isinstance(evaluator, COCOEvaluator) else {}
-            results.update(evaluator.evaluate(**chosen))
+            results.update(evaluator.evaluate(**chosen) or {})
     return {name: float(results[group][key]) for name, (group, key) in FIGURES.items()}
 
 

@@ -28,7 +28,7 @@ def get_cfg_with_plugins() -> CfgNode:
     """Detectron2's defaults with the shared keys and those of every installed method.
 
     Returns:
-        CfgNode: not frozen.
+        Not frozen.
 
     Raises:
         UserError: an installed method cannot be imported.
@@ -44,38 +44,38 @@ def announced(group: str) -> dict[str, Any]:
     """What installed packages announce under a group of entry points.
 
     Args:
-        group (str): such as ``METHODS``.
+        group: such as ``METHODS``.
 
     Returns:
-        dict: name -> the object; by name, so that the order is the same on every machine.
+        The objects by their names, in the order of the names, which is the same everywhere.
 
     Raises:
         UserError: an object cannot be imported.
     """
-    everything = entry_points()
-    # Python 3.9 has a plain dict.
-    entries = (
-        everything.select(group=group)
-        if hasattr(everything, "select")
-        else everything.get(group, ())
-    )
-    found = {}
-    for entry in sorted(entries, key=lambda entry: entry.name):
+    objects = {}
+    for entry in sorted(_entries(group), key=lambda entry: entry.name):
         try:
-            found[entry.name] = entry.load()
-        except (ImportError, AttributeError) as error:
+            objects[entry.name] = entry.load()
+        except Exception as error:  # whatever a foreign package raises while it is imported
             raise UserError(
                 f"The package of {entry.name} announces {entry.value} as {group}, which cannot be "
-                f"imported: {error}. Mend or uninstall that package."
+                f"imported: {type(error).__name__}: {error}. Mend or uninstall that package."
             ) from error
-    return found
+    return objects
+
+
+def _entries(group):
+    everything = entry_points()
+    if hasattr(everything, "select"):
+        return everything.select(group=group)
+    return everything.get(group, ())  # Python 3.9 has a plain dict
 
 
 def add_common_config(cfg: CfgNode) -> None:
     """Register the shared keys on ``cfg``; a second call changes nothing.
 
     Args:
-        cfg (detectron2.config.CfgNode): not frozen.
+        cfg: not frozen.
     """
     _add_defaults(
         cfg.DATASETS,
@@ -99,7 +99,7 @@ def add_common_config(cfg: CfgNode) -> None:
         PICTURES=4,  # images of DATASETS.TEST[0] drawn into TensorBoard at each evaluation
         LABEL_MAP_SCORE_THRESHOLD=0.5,  # least score of an instance in a label map, 0 to 1
         LABEL_MAP_MIN_AREA=0,  # least area of an instance in a label map, pixels
-        FOREGROUND_GIVEN=False,  # cut predictions to the foreground that the data set supplies
+        FOREGROUND_GIVEN=False,  # restrict predictions to the foreground that the data set supplies
     )
 
 

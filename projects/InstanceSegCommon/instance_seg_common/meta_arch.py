@@ -5,7 +5,7 @@ Shape shorthand in this module:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from detectron2.modeling import Backbone
@@ -25,13 +25,13 @@ def padded_batch(
     """Normalise the images of a batch and pad them to one size.
 
     Args:
-        batched_inputs (list[dict]): B inputs with ``image`` (C, h, w), any dtype.
-        pixel_mean, pixel_std (Tensor): (C, 1, 1) float, on the device of the model.
-        backbone (Backbone): whose own needs of the size are met, too.
-        divisibility (int): of H and W.
+        batched_inputs: B inputs with ``image`` (C, h, w), any dtype.
+        pixel_mean, pixel_std: (C, 1, 1) float, on the device of the model.
+        backbone: whose own needs of the size are met, too.
+        divisibility: of H and W.
 
     Returns:
-        ImageList: ``tensor`` (B, C, H, W) float, ``image_sizes`` (h, w) of each image.
+        ``tensor`` (B, C, H, W) float, ``image_sizes`` (h, w) of each image.
     """
     images = [(x["image"].to(pixel_mean.device) - pixel_mean) / pixel_std for x in batched_inputs]
     size = max(backbone.size_divisibility, divisibility)
@@ -45,14 +45,14 @@ def read_levels(backbone: Backbone, images: Tensor, names: Sequence[str]) -> "li
     """The backbone's features that a model reads.
 
     Args:
-        backbone (Backbone)
-        images (Tensor): (B, C, H, W) float.
-        names (sequence[str]): of the levels, in the order of the result.
+        backbone: of the model.
+        images: (B, C, H, W) float.
+        names: of the levels, in the order of the result.
 
     Returns:
-        list[Tensor]: (B, C_l, H_l, W_l) float each. While gradients flow, the first one has all
-        other outputs of the backbone in its graph, with weight 0: distributed training waits for
-        the parameters of levels that nothing reads.
+        (B, C_l, H_l, W_l) float of each level. In training, the first one has all other outputs of
+        the backbone in its graph, with weight 0: distributed training waits for the parameters of
+        levels that nothing reads.
     """
     features = backbone(images)
     levels = [features.pop(name) for name in names]
@@ -65,7 +65,7 @@ def put_scalars(scalars: Mapping[str, float], **options: Any) -> None:
     """Hand figures to Detectron2's event storage; without a trainer nothing happens.
 
     Args:
-        scalars (dict[str, float]): by name.
+        scalars: by name.
         **options: of ``EventStorage.put_scalar``.
     """
     iteration = current_iteration()
@@ -74,7 +74,7 @@ def put_scalars(scalars: Mapping[str, float], **options: Any) -> None:
             get_event_storage().put_scalar(name, value, **options)
 
 
-def current_iteration() -> "int | None":
+def current_iteration() -> Optional[int]:
     """The trainer's iteration; None outside of one."""
     try:
         return get_event_storage().iter

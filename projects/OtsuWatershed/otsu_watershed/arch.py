@@ -171,10 +171,10 @@ def _foreground(smooth: np.ndarray, threshold: float) -> np.ndarray:
 
 def _split(foreground: np.ndarray, min_distance: int) -> np.ndarray:
     """Watershed on the distance to the background, one marker for each of its maxima."""
-    from scipy import ndimage
     from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
 
+    _, ndimage = _import_tools()
     # Smoothed: a plain distance transform has plateaus and ridges, each with several maxima.
     distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(foreground), 1.0)
     components = ndimage.label(foreground)[0]
@@ -210,13 +210,13 @@ def _contrast_scores(smooth: np.ndarray, labels: np.ndarray, threshold: float) -
 def _to_instances(labels: np.ndarray, scores: np.ndarray, size: "tuple[int, int]") -> Instances:
     """Instances (Ho, Wo) from labels (H, W); ids that vanish when shrunk are dropped."""
     resized = torch.from_numpy(labels)
-    if resized.shape != tuple(size):
+    if resized.shape != size:
         resized = F.interpolate(resized[None, None].double(), size, mode="nearest-exact")[0, 0]
     ids = torch.unique(resized)
     ids = ids[ids > 0].long()
     masks = resized.long()[None] == ids[:, None, None]
     return Instances(
-        tuple(size),
+        size,
         pred_masks=masks,
         pred_boxes=Boxes(BitMasks(masks).get_bounding_boxes().tensor),
         scores=torch.from_numpy(scores)[ids - 1].float(),

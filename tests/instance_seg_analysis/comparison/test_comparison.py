@@ -1,13 +1,18 @@
-"""What is measured of several ways, against values known beforehand."""
+"""What is measured of several models, against values known beforehand."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
+from detectron2.structures import Instances
 
-from instance_seg_analysis.comparison import comparison
+from instance_seg_analysis.comparison import components, objects, timing
+from instance_seg_analysis.comparison.models import ComparedModel
+from instance_seg_analysis.comparison.run import Failures
+from instance_seg_analysis.methods import analysis_of
 from instance_seg_common.config import add_common_config
 from instance_seg_common.errors import UserError
 
@@ -16,7 +21,7 @@ def test_components_of_each_class_alone():
     semantic = np.full((4, 7), 2)
     semantic[0, 0] = semantic[1, 1] = 0  # touch at a corner only
     semantic[3, :3], semantic[3, 3:5] = 0, 1  # touch, but are of two classes
-    labels, classes = comparison.connected_components(semantic, background=2)
+    labels, classes = components.connected_components(semantic, background=2)
     assert classes.tolist() == [0, 0, 0, 1]
     expected = np.zeros((4, 7), int)
     expected[0, 0], expected[1, 1], expected[3, :3], expected[3, 3:5] = 1, 2, 3, 4
@@ -24,7 +29,7 @@ def test_components_of_each_class_alone():
 
 
 def test_nothing_but_background_has_no_components():
-    labels, classes = comparison.connected_components(np.ones((3, 3), int), background=1)
+    labels, classes = components.connected_components(np.ones((3, 3), int), background=1)
     assert not labels.any() and len(classes) == 0
 
 
@@ -35,7 +40,7 @@ def test_semantic_components_join_what_touches():
     semantic[4, 6] = 0
     foreground = torch.where(semantic == 0, 0.75, 0.1)
     model.internals = lambda _: [{"semantic": semantic, "foreground": foreground}]
-    output = comparison.SemanticComponents(model, 1)([{"height": 12, "width": 16}])
+    output = components.SemanticComponents(model, 1)([{"height": 12, "width": 16}])
     instances = output[0]["instances"]
     assert instances.pred_masks.sum(dim=(1, 2)).tolist() == [32, 4]
     assert instances.scores.tolist() == [0.75, 0.75]
@@ -47,18 +52,18 @@ def test_what_objects_are_like():
     labels[2:6, 6:10] = 5
     labels[8:10, 2:6] = 7  # two pixels below 3: it touches by distance, not by outline
     labels[15:18, 20:23] = 9  # alone
-    areas, crowding, occlusion = comparison.describe_objects(labels)
+    areas, crowding, occlusion = objects.describe_objects(labels)
     assert areas.tolist() == [16, 16, 8, 9]
     assert crowding.tolist() == [1, 1, 0, 0]
     labels[7:10, 2:6] = 7
-    areas, crowding, occlusion = comparison.describe_objects(labels)
+    areas, crowding, occlusion = objects.describe_objects(labels)
     assert crowding.tolist() == [2, 2, 2, 0]  # 5 and 7 are two pixels apart across the corner
     # The outline of 4 x 4 has 12 pixels, a side of 4 of them next to the neighbour.
     assert occlusion.tolist() == [4 / 12, 4 / 12, 0, 0]
 
 
 def test_objects_of_an_empty_map():
-    areas, crowding, occlusion = comparison.describe_objects(np.zeros((4, 4), int))
+    areas, crowding, occlusion = objects.describe_objects(np.zeros((4, 4), int))
     assert len(areas) == len(crowding) == len(occlusion) == 0
 
 
@@ -66,33 +71,38 @@ def test_bins_count_every_object_once():
     values = np.array([0, 1, 1, 3, 4, 9])
     found = {"a": np.array([True, True, False, False, True, True])}
     precisions = {"a": [10.0, 20.0, None, 40.0]}
-    edges, names = comparison.CROWDING_EDGES, comparison.CROWDING_NAMES
-    bins = comparison.bins_of(values, edges, names, found, precisions)
+    bins = objects.bins_of(values, objects.CROWDING, found=found, precisions=precisions)
     assert [(b.name, b.objects, b.found["a"], b.AP["a"]) for b in bins] == [
         ("0", 1, 1, 10), ("1", 2, 1, 20), ("2 or 3", 1, 0, None), ("4 or more", 2, 2, 40),
     ]  # fmt: skip
 
 
 def test_no_occlusion_has_a_bin_of_its_own():
-    bins = comparison.bins_of(
-        np.array([0, 0.05, 0.1, 0.3]),
-        comparison.OCCLUSION_EDGES,
-        comparison.OCCLUSION_NAMES,
-        {},
-        {},
-    )
+    values = np.array([0, 0.05, 0.1, 0.3])
+    bins = objects.bins_of(values, objects.OCCLUSION, found={}, precisions={})
     assert [b.objects for b in bins] == [1, 1, 1, 1]
 
 
 def test_bins_of_size_hold_about_as_many_objects():
     areas = np.arange(1, 101)
-    edges = comparison.size_edges(areas)
-    names = comparison.size_names(edges)
-    bins = comparison.bins_of(areas, edges, names, {}, {})
+    bounds = objects.size_bins(areas)
+    bins = objects.bins_of(areas, bounds, found={}, precisions={})
     assert [b.objects for b in bins] == pytest.approx([20] * 5, abs=1)
-    assert names[0] == "below 21" and len(names) == 5
-    assert comparison.size_names(comparison.size_edges(np.full(7, 5))) == ("all",)
-    assert comparison.size_names(comparison.size_edges(np.zeros(0))) == ("all",)
+    assert bounds.names[0] == "below 21" and len(bounds.names) == 5
+    assert objects.size_names(objects.size_edges(np.full(7, 5))) == ("all",)
+    assert objects.size_names(objects.size_edges(np.zeros(0))) == ("all",)
+
+
+class Sleeps(torch.nn.Module):
+    """Sleeps so many seconds, then calls a part."""
+
+    def __init__(self, seconds, part=None):
+        super().__init__()
+        self.seconds, self.part = seconds, part
+
+    def forward(self, x):
+        time.sleep(self.seconds)
+        return self.part(x) if self.part else x
 
 
 class Slow(torch.nn.Module):
@@ -100,46 +110,70 @@ class Slow(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.part = torch.nn.Identity()
-        self.part.forward = lambda x: time.sleep(0.01) or x
-
-    def network(self, x):
-        time.sleep(0.01)
-        return self.part(x)
+        self.network = Sleeps(0.01, part=Sleeps(0.01))
+        self.rest = Sleeps(0.03)
 
     def forward(self, x):
-        x = self.network(x)
-        time.sleep(0.03)
-        return x
+        return self.rest(self.network(x))
 
 
-def test_clock_counts_nested_parts_once_and_leaves_the_model_as_it_was():
+def hooks(model):
+    return [h for m in model.modules() for h in (*m._forward_hooks, *m._forward_pre_hooks)]
+
+
+@pytest.mark.parametrize("names", [("network",), ("network", "network.part"), ("network.part",)])
+def test_clock_counts_nested_parts_once_and_leaves_the_model_as_it_was(names):
     model = Slow()
-    with comparison.NetworkClock(model, ("network",)) as clock:
+    with timing.NetworkClock(model, names) as clock:
         model(torch.zeros(1))
-    assert 0.02 <= clock.seconds < 0.045
-    assert "network" not in model.__dict__
+    least = 0.02 if "network" in names else 0.01
+    assert least <= clock.seconds < least + 0.025
+    assert not hooks(model)
     once = clock.seconds
     model(torch.zeros(1))
     assert clock.seconds == once
-    del model.part.__dict__["forward"]
-    with comparison.NetworkClock(model, ("network", "part.forward")) as clock:
-        model.part.register_forward_hook(lambda *_: time.sleep(0.01))
-        model(torch.zeros(1))
-    assert 0.02 <= clock.seconds < 0.045
 
 
-def way_of(model, architecture="GeneralizedRCNN"):
+def compared(model, architecture="GeneralizedRCNN"):
     cfg = get_cfg()
     add_common_config(cfg)
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.DEVICE = architecture, "cpu"
-    return comparison.Way("a", cfg, model)
+    return ComparedModel("a", cfg, model)
 
 
 def test_seconds_are_not_split_where_the_network_is_not_known():
-    assert comparison.network_parts(way_of(Slow())) is None  # it has no backbone
-    assert comparison.network_parts(way_of(Slow(), "Unknown")) is None
-    assert comparison.network_parts(way_of(Slow(), "OtsuWatershed")) == ()
+    def modules(architecture):
+        return timing.network_modules(Slow(), analysis_of(architecture))
+
+    assert modules("GeneralizedRCNN") is None  # it has no backbone
+    assert modules("EmbeddingInstanceSeg") is None
+    assert modules("Unknown") is None
+    assert modules("OtsuWatershed") == ()
+
+
+def test_network_of_mask_rcnn_is_a_part_of_the_whole(stock_cfg, stock_model):
+    item = {"image": torch.zeros(3, 64, 64, dtype=torch.uint8), "height": 64, "width": 64}
+    timed = timing.timed_call(compared(stock_model), item)
+    assert 0 < timed.network_seconds < timed.seconds and not hooks(stock_model)
+    assert timed.instances.image_size == (64, 64)
+
+
+class TwoHalves(torch.nn.Module):
+    """Sleeps 20 ms in its steps, and 10 in what is made of them."""
+
+    def run_steps(self, inputs):
+        time.sleep(0.02)
+        return [SimpleNamespace(masks=torch.zeros(1, 8, 9)) for _ in inputs]
+
+    def make_instances(self, sequence, output_size):
+        time.sleep(0.01)
+        return Instances(output_size)
+
+
+def test_a_model_is_timed_by_its_halves():
+    timed = timing.timed_call(compared(TwoHalves(), "RecurrentInstanceSeg"), {"height": 20})
+    assert 0.02 <= timed.network_seconds < 0.03 <= timed.seconds < 0.06
+    assert timed.instances.image_size == (20, 9)
 
 
 def test_peak_memory_is_what_a_call_adds():
@@ -147,7 +181,7 @@ def test_peak_memory_is_what_a_call_adds():
         def forward(self, items):
             return torch.ones(32 * 2**18)  # 32 MiB of float32
 
-    peak = comparison.peak_of(way_of(Allocates()), {})
+    peak = timing.peak_of(compared(Allocates()), {})
     if peak is None:
         pytest.skip("peak memory cannot be measured on this machine")
     assert 31 * 2**20 < peak < 40 * 2**20
@@ -157,6 +191,6 @@ def test_failures_keep_the_sentence_and_go_on():
     def fail():
         raise UserError("This is wrong.")
 
-    failures = comparison.Failures()
+    failures = Failures()
     assert failures.attempt(fail) is None and failures.attempt(lambda: 3) == 3
     assert failures.sentences == ["This is wrong."]

@@ -1,4 +1,4 @@
-"""The page of several ways: its pictures, and the page itself in a browser without network."""
+"""The page of several models: its pictures, and the page itself in a browser without network."""
 
 import shutil
 
@@ -10,7 +10,9 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 from scipy import ndimage
 
-from instance_seg_analysis.comparison import comparison, page
+from instance_seg_analysis.comparison import cards as page_cards
+from instance_seg_analysis.comparison import layers, page, run, table
+from instance_seg_analysis.comparison.models import ComparedModel
 from instance_seg_analysis.comparison.static import (
     decoded,
     laid_over,
@@ -20,7 +22,7 @@ from instance_seg_common.config import add_common_config
 from instance_seg_common.data import register_label_map_dataset
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.error_kinds import classify_errors
-from instance_seg_common.evaluation.image_report import Prediction, Truth
+from instance_seg_common.evaluation.image_report import ImageReport, Prediction, Truth
 from instance_seg_common.masks import instances_from_masks
 from instance_seg_common.visualization.colors import instance_colors
 from instance_seg_common.visualization.errors_overlay import errors_overlay
@@ -60,7 +62,7 @@ class Nothing(torch.nn.Module):
 
 
 def small_cfg():
-    """What the ways of these tests need of a config."""
+    """What the models of these tests need of a config."""
     cfg = get_cfg()
     add_common_config(cfg)
     cfg.INPUT.MIN_SIZE_TEST, cfg.MODEL.DEVICE = 64, "cpu"
@@ -68,8 +70,8 @@ def small_cfg():
 
 
 @pytest.fixture(scope="module")
-def contest_and_cards(tmp_path_factory):
-    """Two ways on images of two, four, one and three squares; the second loses some."""
+def compared_squares(tmp_path_factory):
+    """Two models on images of two, four, one and three squares; the second loses some."""
     root = tmp_path_factory.mktemp("page_data")
     for folder in ("images", "labels"):
         (root / folder).mkdir()
@@ -82,47 +84,50 @@ def contest_and_cards(tmp_path_factory):
         Image.fromarray(image).save(root / "images" / f"cell{index}.png")
     register_label_map_dataset(NAME, root / "images", root / "labels", thing_classes=("cell",))
     cfg = small_cfg()
-    ways = [comparison.Way("all <of> them", cfg, Bright()), comparison.Way("few", cfg, Bright(2))]
-    contest = comparison.Contest(ways, NAME)
-    cards = [page.image_card(contest.add(r), ways) for r in DatasetCatalog.get(NAME)]
-    cards[0]["internals"] = [
-        page.internals_layer(np.zeros((50, 5200, 3), np.uint8), ways[1], "a.png")
+    models = [ComparedModel("all <of> them", cfg, Bright()), ComparedModel("few", cfg, Bright(2))]
+    comparison = run.Comparison(models, NAME)
+    cards = [page_cards.image_card(comparison.add(r), models) for r in DatasetCatalog.get(NAME)]
+    cards[0].internals = [
+        page_cards.internals_layer(np.zeros((50, 5200, 3), np.uint8), models[1], "a.png")
     ]
-    return contest, cards
+    return comparison, cards
 
 
 @pytest.fixture(scope="module")
-def page_file(contest_and_cards, tmp_path_factory):
+def page_file(compared_squares, tmp_path_factory):
     """The page on disk."""
-    contest, cards = contest_and_cards
-    summaries = [contest.summary(way, memory=False) for way in contest.ways]
-    context = page.context("Squares", cards, summaries, contest.bins(), [], "this machine")
+    comparison, cards = compared_squares
+    summaries = [comparison.summary(model, memory=False) for model in comparison.models]
+    html = page.render(
+        "Squares", cards, summaries=summaries, bins=comparison.bins(), failures=[],
+        machine="this machine",
+    )  # fmt: skip
     path = tmp_path_factory.mktemp("page") / "index.html"
-    path.write_text(page.render(context))
+    path.write_text(html)
     return path
 
 
-def test_figures_of_the_ways(contest_and_cards):
-    contest, _ = contest_and_cards
-    whole, few = (contest.summary(way, memory=False) for way in contest.ways)
+def test_figures_of_the_models(compared_squares):
+    comparison, _ = compared_squares
+    whole, few = (comparison.summary(model, memory=False) for model in comparison.models)
     assert whole.metrics["AP"] == pytest.approx(100) and whole.metrics["accuracy"] == 1
     # Of 10 objects it loses two in each of two images.
     assert few.metrics["accuracy"] == pytest.approx(0.6)
     assert few.metrics["DiC"] == 1 and whole.metrics["DiC"] == 0
-    rows = page.table_rows([whole, few])
-    assert rows[0]["cells"][0] == ("100.0", True) and rows[1]["cells"][3] == ("0.600", False)
-    assert rows[0]["cells"][8] == ("–", False)  # seconds of an unknown network
-    assert "0.600" in page.text_table([whole, few])
+    rows = table.table_rows([whole, few])
+    assert rows[0].cells[0] == ("100.0", True) and rows[1].cells[3] == ("0.600", False)
+    assert rows[0].cells[8] == ("–", False)  # seconds of an unknown network
+    assert "0.600" in table.text_table([whole, few])
 
 
-def test_bins_hold_what_was_found_and_its_precision(contest_and_cards):
-    contest, _ = contest_and_cards
-    for way in contest.ways:
-        contest.summary(way, memory=False)
-    bins = contest.bins()
+def test_bins_hold_what_was_found_and_its_precision(compared_squares):
+    comparison, _ = compared_squares
+    for model in comparison.models:
+        comparison.summary(model, memory=False)
+    bins = comparison.bins()
     size = [b for b in bins["size"] if b.objects]
     assert sum(b.objects for b in size) == sum(OBJECTS)
-    whole, few = (way.name for way in contest.ways)
+    whole, few = (model.name for model in comparison.models)
     for entry in [b for kind in bins.values() for b in kind]:
         assert entry.AP[whole] == (pytest.approx(100) if entry.objects else None)
     # Squares two pixels apart: those in the middle of a row have two neighbours.
@@ -130,14 +135,14 @@ def test_bins_hold_what_was_found_and_its_precision(contest_and_cards):
     assert all(0 <= b.AP[few] < 100 for b in crowding.values() if b.found[few] < b.objects)
 
 
-def test_scores_of_the_first_images_are_of_these_alone(contest_and_cards):
-    ways = contest_and_cards[0].ways
-    contest = comparison.Contest(ways, NAME)
-    contest.add(DatasetCatalog.get(NAME)[0])
-    assert contest.summary(ways[1], memory=False).metrics["AP"] == pytest.approx(100)
+def test_scores_of_the_first_images_are_of_these_alone(compared_squares):
+    models = compared_squares[0].models
+    comparison = run.Comparison(models, NAME)
+    comparison.add(DatasetCatalog.get(NAME)[0])
+    assert comparison.summary(models[1], memory=False).metrics["AP"] == pytest.approx(100)
 
 
-def test_an_image_that_one_way_fails_on_counts_for_none(contest_and_cards):
+def test_an_image_that_one_model_fails_on_counts_for_none(compared_squares):
     class WrongClass(Bright):
         def forward(self, items):
             (output,) = super().forward(items)
@@ -145,33 +150,33 @@ def test_an_image_that_one_way_fails_on_counts_for_none(contest_and_cards):
             return [output]
 
     cfg = small_cfg()
-    ways = [comparison.Way("few", cfg, Bright(2)), comparison.Way("wrong", cfg, WrongClass())]
-    contest = comparison.Contest(ways, NAME)
+    models = [ComparedModel("few", cfg, Bright(2)), ComparedModel("wrong", cfg, WrongClass())]
+    comparison = run.Comparison(models, NAME)
     two_objects, four_objects = DatasetCatalog.get(NAME)[:2]
     with pytest.raises(UserError, match="class 1, but the data set has 1"):
-        contest.add(four_objects)  # of which the first way loses two
-    ways[1].model.forward = Bright().forward
-    contest.add(two_objects)
-    assert contest.summary(ways[0], memory=False).metrics["accuracy"] == 1
+        comparison.add(four_objects)  # of which the first model loses two
+    models[1].model.forward = Bright().forward
+    comparison.add(two_objects)
+    assert comparison.summary(models[0], memory=False).metrics["accuracy"] == 1
 
 
-def test_cards_say_what_they_show(contest_and_cards):
-    _, cards = contest_and_cards
-    assert [card["objects"] for card in cards] == list(OBJECTS)
-    assert cards[1]["spread"] == pytest.approx(0.5) and cards[0]["spread"] == 0
-    few = cards[1]["ways"][1]
-    assert few["mask"].alt == "few on cell1.png: 2 objects predicted, 2 of 4 found"
-    assert few["errors"].alt == "Errors of few on cell1.png: 2 missed"
-    assert cards[1]["ways"][0]["errors"].alt.endswith("cell1.png: none")
+def test_cards_say_what_they_show(compared_squares):
+    _, cards = compared_squares
+    assert [card.objects for card in cards] == list(OBJECTS)
+    assert cards[1].spread == pytest.approx(0.5) and cards[0].spread == 0
+    few = cards[1].models[1]
+    assert few.mask.alt == "few on cell1.png: 2 objects predicted, 2 of 4 found"
+    assert few.errors.alt == "Errors of few on cell1.png: 2 missed"
+    assert cards[1].models[0].errors.alt.endswith("cell1.png: none")
 
 
 def test_instances_have_their_colour_and_the_rest_is_transparent():
     labels = np.zeros((20, 20), int)
     labels[5:15, 5:15] = 1
-    layer = page.instance_layer(labels, instance_colors(1), 2)
+    layer = layers.instance_layer(labels, instance_colors(1), 2)
     assert layer.shape == (40, 40, 4)
     assert layer[0, 0, 3] == 0 and layer[10, 10, 3] == 255
-    assert layer[20, 20, 3] == round(255 * page.TINT)
+    assert layer[20, 20, 3] == round(255 * layers.TINT)
     assert layer[20, 20, :3].tolist() == instance_colors(1)[1].tolist()
 
 
@@ -181,7 +186,8 @@ def test_errors_laid_over_an_image_are_those_of_the_panels():
     pred[2:12, 2:12], pred[5:15, 20:35] = 1, 2
     truth = Truth(labels, np.zeros(labels.shape, bool), {1: 0, 2: 0})
     errors = classify_errors(labels, pred)
-    layer = page.error_layer(truth, Prediction(pred, {}, {}), errors, 1)
+    prediction = Prediction(pred, {}, {})
+    layer = layers.error_layer(ImageReport(truth, prediction, prediction, errors), 1)
     image = np.full((30, 40, 3), 100, np.uint8)
     expected = errors_overlay(image, labels, pred, errors=errors).astype(int)
     found = laid_over((image * 0.6).astype(np.uint8), layer).astype(int)
@@ -190,26 +196,26 @@ def test_errors_laid_over_an_image_are_those_of_the_panels():
 
 
 def test_small_images_grow_and_large_ones_shrink():
-    assert page.stored_scale(64, 96) == 3
-    assert page.stored_scale(300, 256) == 1
-    assert page.stored_scale(960, 1920) == pytest.approx(0.25)
+    assert layers.stored_scale(64, 96) == 3
+    assert layers.stored_scale(300, 256) == 1
+    assert layers.stored_scale(960, 1920) == pytest.approx(0.25)
 
 
 def test_pictures_survive_as_data_uris():
     layer = np.random.default_rng(0).integers(0, 255, (20, 30, 4), dtype=np.uint8)
     layer[..., 3] = 255
-    assert (decoded(page.webp(layer, lossless=True)) == layer).all()
+    assert (decoded(layers.webp(layer, lossless=True)) == layer).all()
     layer[:5, :, 3] = 0  # what cannot be seen has no colour to keep
-    found = decoded(page.webp(layer, lossless=True))
+    found = decoded(layers.webp(layer, lossless=True))
     assert (found[5:] == layer[5:]).all() and not found[:5, :, 3].any()
 
 
-def test_cards_that_do_not_fit_are_those_on_which_the_ways_differ_least(contest_and_cards):
-    _, cards = contest_and_cards
-    sizes = [page.card_bytes(card) for card in cards]
-    chosen = page.choose_cards(cards, limit=sizes[1] + sizes[3])
-    assert [card["name"] for card in chosen] == ["cell1.png", "cell3.png"]
-    assert page.choose_cards(cards) == cards
+def test_cards_that_do_not_fit_are_those_on_which_the_models_differ_least(compared_squares):
+    _, cards = compared_squares
+    sizes = [page_cards.card_bytes(card) for card in cards]
+    chosen = page_cards.choose_cards(cards, limit=sizes[1] + sizes[3])
+    assert [card.name for card in chosen] == ["cell1.png", "cell3.png"]
+    assert page_cards.choose_cards(cards) == cards
 
 
 def test_images_without_objects_make_a_page(tmp_path):
@@ -220,14 +226,16 @@ def test_images_without_objects_make_a_page(tmp_path):
     register_label_map_dataset(
         "test_page_empty", tmp_path / "images", tmp_path / "labels", thing_classes=("a",)
     )
-    way = comparison.Way("none", small_cfg(), Nothing())
-    contest = comparison.Contest([way], "test_page_empty")
-    card = page.image_card(contest.add(DatasetCatalog.get("test_page_empty")[0]), [way])
-    summaries = [contest.summary(way, memory=False)]
-    assert page.figures_of(summaries[0])["AP"] is None and page.table_rows(summaries)
-    context = page.context("Empty", [card], summaries, contest.bins(), [], "this machine")
-    assert "Ground truth of empty.png: 0 objects" in page.render(context)
-    static_comparison([card], summaries, tmp_path / "a.png", "Empty")
+    model = ComparedModel("none", small_cfg(), Nothing())
+    comparison = run.Comparison([model], "test_page_empty")
+    card = page_cards.image_card(comparison.add(DatasetCatalog.get("test_page_empty")[0]), [model])
+    summaries = [comparison.summary(model, memory=False)]
+    assert table.figures_of(summaries[0])["AP"] is None and table.table_rows(summaries)
+    html = page.render(
+        "Empty", [card], summaries=summaries, bins=comparison.bins(), failures=[], machine="this",
+    )  # fmt: skip
+    assert "Ground truth of empty.png: 0 objects" in html
+    static_comparison([card], summaries, tmp_path / "a.png", title="Empty")
     assert (tmp_path / "a.png").is_file()
 
 
@@ -300,7 +308,7 @@ def test_sorting(opened):
     assert names(opened) == [f"cell{i}.png" for i in range(4)]
     change(opened, "sort", "spread")
     assert names(opened) == ["cell3.png", "cell1.png", "cell0.png", "cell2.png"]
-    change(opened, "sort", "1")  # worst of the second way
+    change(opened, "sort", "1")  # worst of the second model
     assert names(opened)[:2] == ["cell3.png", "cell1.png"]
     change(opened, "sort", "index")
     assert names(opened)[0] == "cell0.png"
@@ -333,7 +341,7 @@ def test_overlay_by_keyboard(opened):
     article = opened.find_elements("css selector", "article")[1]
     opened.execute_script("arguments[0].focus()", article)
     assert stage(opened) == [False, False, "input"]
-    article.send_keys("4")  # truth, then mask and errors of each way
+    article.send_keys("4")  # truth, then mask and errors of each model
     assert stage(opened) == [
         True,
         True,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from instance_seg_analysis.internals import embedding
+from instance_seg_analysis.internals import embedding, pictures
 from instance_seg_analysis.methods.base import compute_internals, internals_panel
 from instance_seg_common.visualization import drawing
 from instance_seg_common.visualization.colors import instance_color
@@ -96,16 +96,16 @@ def test_semantics_are_as_bright_as_they_are_sure():
 
 
 def test_heat_map_rises_in_brightness():
-    rgb = embedding.heat_map(torch.linspace(-1, 2, 31)[None], 0, 1)
+    rgb = pictures.heat_map(torch.linspace(-1, 2, 31)[None], 0, 1)
     luma = rgb[0].astype(float).sum(axis=1)
-    assert (np.diff(luma) >= 0).all() and (rgb[0, 0] == embedding.RAMP[0]).all()
-    assert (rgb[0, -1] == embedding.RAMP[-1]).all()
-    assert embedding.heat_map(torch.zeros(2, 2), 0, 0).shape == (2, 2, 3)
+    assert (np.diff(luma) >= 0).all() and (rgb[0, 0] == pictures.RAMP[0]).all()
+    assert (rgb[0, -1] == pictures.RAMP[-1]).all()
+    assert pictures.heat_map(torch.zeros(2, 2), 0, 0).shape == (2, 2, 3)
 
 
 def test_scatter_keeps_distances_and_names_clusters():
     points = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 1.0]])
-    picture = embedding.scatter(points, np.array([1, 2, 0]), points[:2], (200, 300))
+    picture = embedding.scatter(points, np.array([1, 2, 0]), points[:2], size=(200, 300))
     places = [np.argwhere((picture == instance_color(k)).all(axis=2)).mean(axis=0) for k in (1, 2)]
     grey = np.argwhere((picture == embedding.PLAIN).all(axis=2)).mean(axis=0)
     right, up = places[1] - places[0], grey - places[0]
@@ -118,7 +118,7 @@ def test_scatter_keeps_distances_and_names_clusters():
 def test_scatter_of_hardly_anything(count, size):
     points = np.zeros((count, 2))
     labels = np.ones(count, dtype=np.int64)
-    picture = embedding.scatter(points, labels, points[:1], size)
+    picture = embedding.scatter(points, labels, points[:1], size=size)
     assert picture.shape == (*size, 3)
     assert (picture != drawing.BACKGROUND).any() == (count > 0)
 
@@ -126,7 +126,9 @@ def test_scatter_of_hardly_anything(count, size):
 def test_scatter_draws_some_of_many_and_always_the_same():
     points = np.random.default_rng(1).normal(size=(50_000, 2))
     labels = np.ones(50_000, dtype=np.int64)
-    first, second = (embedding.scatter(points, labels, points[:1], (400, 400)) for _ in range(2))
+    first, second = (
+        embedding.scatter(points, labels, points[:1], size=(400, 400)) for _ in range(2)
+    )
     np.testing.assert_array_equal(first, second)
     drawn = (first == instance_color(1)).all(axis=2).sum()
     assert 1000 < drawn <= 4 * embedding.MAX_POINTS + 100

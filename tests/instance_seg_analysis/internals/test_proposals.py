@@ -3,8 +3,8 @@ import pytest
 import torch
 from detectron2.structures import Boxes, pairwise_iou
 
-from instance_seg_analysis.internals import proposals_drawing as drawers
-from instance_seg_analysis.internals.proposals import (
+from instance_seg_analysis.internals import proposals as drawers
+from instance_seg_analysis.internals.detections import (
     lost_to_nms,
     nms_record,
     proposal_internals,
@@ -94,7 +94,7 @@ def test_lost_objects_are_drawn(squares):
     image = np.zeros((64, 96, 3), dtype=np.uint8)
     for annotation, box in zip(squares["annotations"], CROSS):
         annotation.update(bbox=box, bbox_mode=0)
-    picture = drawers.draw_proposals(image, result, squares, "a.png")
+    picture = drawers.draw_proposals(image, result, squares, name="a.png")
     body = picture[45:-30]
     assert (body == drawers.LOST).all(axis=2).sum() > 20
 

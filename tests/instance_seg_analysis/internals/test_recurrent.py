@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from instance_seg_analysis.internals import recurrent
+from instance_seg_analysis.internals import pictures, recurrent
 from instance_seg_analysis.methods.base import compute_internals, internals_panel
 from instance_seg_common.visualization import drawing
 from instance_seg_common.visualization.colors import instance_color
@@ -86,7 +86,7 @@ def test_fitted_masks_are_smooth_and_keep_their_share():
 
 def test_places_that_hide_each_other_are_moved_apart():
     places = {1: (10.0, 10.0), 2: (50.0, 10.0), 3: (12.0, 11.0), 4: (11.0, 10.0)}
-    moved = recurrent.apart(places, 20.0)
+    moved = pictures.apart(places, 20.0)
     assert moved[1] == places[1] and moved[2] == places[2]
     assert moved[3][1] == 11.0 and moved[3][0] > 12.0
     points = np.array(list(moved.values()))
@@ -165,7 +165,7 @@ def test_tiny_masks_are_framed_even_if_they_vanish(place, side):
 @pytest.mark.parametrize("count", [1, 5, 6, 20, 21, 60, 300])
 def test_rows_hold_all_tiles_in_order(count):
     tiles = [np.full((100, 90, 3), index % 251 + 1, dtype=np.uint8) for index in range(count)]
-    picture = recurrent.in_rows(tiles, 512)
+    picture = pictures.in_rows(tiles, 512)
     height, width = picture.shape[:2]
     seen = [
         int(picture[top + 50, left + 45, 0])

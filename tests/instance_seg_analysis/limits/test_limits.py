@@ -7,9 +7,21 @@ from square_sets import make_instances, make_record
 from torchvision.ops import nms
 
 from instance_seg_analysis.limits import findings as limits_findings
-from instance_seg_analysis.limits import measure as limits
-from instance_seg_analysis.limits.measure import Claims, Outcome
+from instance_seg_analysis.limits.figures import (
+    best_of,
+    capacity_curve,
+    claim_figures,
+    count_error,
+    lost_by_one_value,
+    middle,
+    neighbour_curve,
+    spread,
+)
+from instance_seg_analysis.limits.images import describe_images, evenly_spread, terciles
+from instance_seg_analysis.limits.matching import found_boxes
+from instance_seg_analysis.limits.measure import capacity_values
 from instance_seg_analysis.limits.nms import among_equals, box_iou, greedy_nms, soft_nms
+from instance_seg_analysis.limits.scoring import Claims, Counts, pixel_claims, stands_for
 from instance_seg_common.evaluation.intervals import wilson_interval
 
 
@@ -55,19 +67,19 @@ def test_soft_nms():
 
 
 def test_terciles_keep_equal_values_together():
-    assert limits.terciles([5, 1, 3, 2, 6, 4]).tolist() == [2, 0, 1, 0, 2, 1]
-    assert limits.terciles([1, 1, 1, 1, 9]).tolist() == [0, 0, 0, 0, 2]
-    assert limits.terciles([]).tolist() == []
+    assert terciles([5, 1, 3, 2, 6, 4]).tolist() == [2, 0, 1, 0, 2, 1]
+    assert terciles([1, 1, 1, 1, 9]).tolist() == [0, 0, 0, 0, 2]
+    assert terciles([]).tolist() == []
 
 
 def test_capacities_lie_on_both_sides_of_the_number_of_objects():
-    assert limits.capacity_values(8, 100) == [1, 2, 4, 6, 8, 16, 32, 100]
-    assert limits.capacity_values(8, 5) == [1, 2, 4, 5]
-    assert limits.capacity_values(1, 1) == [1]
+    assert capacity_values(8, 100) == [1, 2, 4, 6, 8, 16, 32, 100]
+    assert capacity_values(8, 5) == [1, 2, 4, 5]
+    assert capacity_values(1, 1) == [1]
 
 
 def test_neighbour_curve():
-    curve = limits.neighbour_curve([0, 0.1, 0.69, 0.7, 1.0], [True, False, True, True, False])
+    curve = neighbour_curve([0, 0.1, 0.69, 0.7, 1.0], [True, False, True, True, False])
     assert [b["objects"] for b in curve] == [1, 1, 0, 1, 2]
     assert [b["recall"] for b in curve] == [1, 0, None, 1, 0.5] and curve[2]["interval"] is None
     # The bounds solve |share - p| = z sqrt(p (1 - p) / n).
@@ -82,18 +94,18 @@ def test_pixels_claimed_for_different_objects():
     masks = np.zeros((4, 1, 8), dtype=bool)
     masks[0, 0, :4] = masks[1, 0, 2:6] = masks[2, 0, 3:5] = masks[3, 0, 7] = True
     # Claims by pixel: 0 0 01 012 12 1 - 3.
-    assert limits.pixel_claims(masks, np.array([0, 0, 0, 1])) == Claims(7, 3, 0)
-    assert limits.pixel_claims(masks, np.array([0, 0, 1, 1])) == Claims(7, 3, 2)
-    assert limits.pixel_claims(masks, np.array([0, -1, -1, 1])) == Claims(7, 3, 2)
-    assert limits.pixel_claims(masks[:0], np.zeros(0)) == Claims(0, 0, 0)
-    figures = limits.claim_figures(Claims(8, 4, 2) + Claims(2, 0, 0))
+    assert pixel_claims(masks, np.array([0, 0, 0, 1])) == Claims(7, 3, 0)
+    assert pixel_claims(masks, np.array([0, 0, 1, 1])) == Claims(7, 3, 2)
+    assert pixel_claims(masks, np.array([0, -1, -1, 1])) == Claims(7, 3, 2)
+    assert pixel_claims(masks[:0], np.zeros(0)) == Claims(0, 0, 0)
+    figures = claim_figures(Claims(8, 4, 2) + Claims(2, 0, 0))
     assert figures["share_twice"] == 0.4 and figures["share_disputed"] == 0.2
-    assert limits.claim_figures(Claims(0, 0, 0))["share_twice"] is None
+    assert claim_figures(Claims(0, 0, 0))["share_twice"] is None
 
 
 def test_what_an_instance_stands_for():
-    assert limits.stands_for(np.array([[0.1, 0.2], [0, 0]])).tolist() == [1, -1]
-    assert limits.stands_for(np.zeros((2, 0))).tolist() == [-1, -1]
+    assert stands_for(np.array([[0.1, 0.2], [0, 0]])).tolist() == [1, -1]
+    assert stands_for(np.zeros((2, 0))).tolist() == [-1, -1]
 
 
 def test_objects_found_by_their_boxes():
@@ -101,20 +113,20 @@ def test_objects_found_by_their_boxes():
     masks[0, :10, :10] = masks[1, 10:, 10:] = True
     instances = make_instances(masks, scores=[0.9, 0.2])
     boxes = torch.tensor([[0, 0, 10, 9], [0, 0, 10, 10], [10, 10, 20, 20]])
-    assert limits.found_boxes(instances, boxes, 0.1).tolist() == [False, True, True]
-    assert limits.found_boxes(instances, boxes, 0.5).tolist() == [False, True, False]
-    assert limits.found_boxes(instances[:0], boxes, 0.5).tolist() == [False] * 3
+    assert found_boxes(instances, boxes, score_threshold=0.1).tolist() == [False, True, True]
+    assert found_boxes(instances, boxes, score_threshold=0.5).tolist() == [False, True, False]
+    assert found_boxes(instances[:0], boxes, score_threshold=0.5).tolist() == [False] * 3
 
 
-def outcome(found, objects, count=None):
+def counts(found, objects, count=None):
     """An image with so many objects, of which some are found."""
     hits = np.arange(objects) < found
-    return Outcome(hits, hits, found, found if count is None else count, objects)
+    return Counts(hits, hits, found, found if count is None else count, objects)
 
 
 def test_capacity_curve():
-    some = {2: [outcome(2, 4), outcome(1, 2)], 8: [outcome(4, 4, count=5), outcome(0, 0)]}
-    curve = limits.capacity_curve(some)
+    some = {2: [counts(2, 4), counts(1, 2)], 8: [counts(4, 4, count=5), counts(0, 0)]}
+    curve = capacity_curve(some)
     by_edges = {(b["low"], b["high"]): b for b in curve}
     assert by_edges[1, 2]["recall"] == by_edges[1, 2]["bound"] == 0.5
     assert by_edges[0.5, 1]["recall"] == 0.5 and by_edges[0.5, 1]["bound"] == 1
@@ -124,26 +136,26 @@ def test_capacity_curve():
 
 
 def test_sensitivity():
-    assert limits.middle(list(range(9))) == [2, 3, 4, 5, 6] and limits.middle([1]) == [1]
-    assert limits.spread([None, 3, 1]) == 2 and limits.spread([None]) is None
-    assert limits.best_of((0.1, 0.2, 0.3), [1, None, 1]) == 0.1
-    assert limits.best_of((0.1,), [None]) is None
+    assert middle(list(range(9))) == [2, 3, 4, 5, 6] and middle([1]) == [1]
+    assert spread([None, 3, 1]) == 2 and spread([None]) is None
+    assert best_of((0.1, 0.2, 0.3), [1, None, 1]) == 0.1
+    assert best_of((0.1,), [None]) is None
     ap = {"all": [10, 12, 11], "few": [20, 15, 10], "many": [5, 9, 9.5], "none": [None] * 3}
-    assert limits.lost_by_one_value(ap) == {"few": 5, "many": 0.5}
-    assert limits.count_error([outcome(2, 5), outcome(1, 1, count=3)]) == 2.5
+    assert lost_by_one_value(ap) == {"few": 5, "many": 0.5}
+    assert count_error([counts(2, 5), counts(1, 1, count=3)]) == 2.5
 
 
-def test_scene():
+def test_facts_about_the_images():
     masks = np.zeros((3, 40, 40), dtype=bool)
     masks[0, :10, :10] = masks[1, :10, :5] = masks[2, 30:, 30:] = True
     records = [make_record(0, masks), make_record(1, masks[:1]), make_record(2, masks[:2])]
-    by_number = limits.scene_of(records)
+    by_number = describe_images(records)
     assert by_number.objects.tolist() == [3, 1, 2] and by_number.groups.tolist() == [2, 0, 1]
     assert by_number.group_names == ("few (1)", "middle (2)", "many (3)")
-    by_overlap = limits.scene_of(records, "overlap")
+    by_overlap = describe_images(records, crowding="overlap")
     assert by_overlap.groups.tolist() == [1, 0, 2]
     np.testing.assert_allclose(by_overlap.neighbour_iou[0], [0.5, 0.5, 0])
-    assert limits.evenly_spread(list(range(10)), 3) == [0, 4, 9]
+    assert evenly_spread(list(range(10)), 3) == [0, 4, 9]
 
 
 # ---- findings -----------------------------------------------------------------------------------
@@ -155,16 +167,16 @@ def rule_figures(apart, together, box_apart=None, box_together=None):
     def bins(low, high):
         iou = [0.0] * 100 + [0.9] * 100
         hits = [n < low for n in range(100)] + [n < high for n in range(100)]
-        return limits.neighbour_curve(iou, hits)
+        return neighbour_curve(iou, hits)
 
     boxes = bins(box_apart or apart, together if box_together is None else box_together)
     return {"bins": bins(apart, together), "box_bins": boxes}
 
 
-def way_figures(architecture, neighbours, ap_spread, twice, recall_over, middle_spread=0.5):
-    """Figures of one way that say what the arguments say."""
+def model_figures(proposal_based, neighbours, ap_spread, twice, recall_over, middle_spread=0.5):
+    """Figures of one model that say what the arguments say."""
     key = "MODEL.RPN.POST_NMS_TOPK_TEST" if "no NMS" in neighbours else "STEPS"
-    curve = limits.capacity_curve({1: [outcome(recall_over, 4)] * 5, 16: [outcome(4, 4)]})
+    curve = capacity_curve({1: [counts(recall_over, 4)] * 5, 16: [counts(4, 4)]})
     sweep = {
         "name": "knob", "values": [0.1, 0.9], "AP": {"all": [30.0, 30.0 - ap_spread]},
         "AP_spread": {"all": ap_spread},
@@ -173,7 +185,8 @@ def way_figures(architecture, neighbours, ap_spread, twice, recall_over, middle_
         "lost_by_one_value": {"few": 0.5},
     }  # fmt: skip
     return {
-        "architecture": architecture, "neighbours": neighbours, "sweep": sweep,
+        "proposal_based": proposal_based, "neighbours": neighbours, "sweep": sweep,
+        "proposal_limit": key if proposal_based else None,
         "claims": {"share_twice": twice, "share_disputed": 0.0},
         "capacity": {key: {"config": 16, "images_above_config": 0, "curve": curve}},
     }  # fmt: skip
@@ -181,8 +194,8 @@ def way_figures(architecture, neighbours, ap_spread, twice, recall_over, middle_
 
 def verdicts(detector, ap_spread=10.0, twice=0.1, recall_over=1, other_spread=2.0):
     figures = {
-        "detector": way_figures("GeneralizedRCNN", detector, ap_spread, twice, recall_over, 3.0),
-        "other": way_figures("Other", {"": rule_figures(90, 90)}, other_spread, 0.0, 1),
+        "detector": model_figures(True, detector, ap_spread, twice, recall_over, 3.0),
+        "other": model_figures(False, {"": rule_figures(90, 90)}, other_spread, 0.0, 1),
     }
     return limits_findings.findings(figures)
 
@@ -215,7 +228,7 @@ def test_sensitive_at_the_ends_only():
     assert limits_findings.most_sensitive({"a": sweeps["a"]}, "a") is None
     sweeps["a"]["AP_spread_middle"]["all"] = 3.0
     assert limits_findings.most_sensitive(sweeps, "a") is True
-    # A way that finds nothing has nothing to lose; a difference of less than 1 AP is none.
+    # A model that finds nothing has nothing to lose; a difference of less than 1 AP is none.
     assert (
         limits_findings.most_sensitive(sweeps | {"b": {**sweeps["b"], "AP": {"all": [0.1]}}}, "a")
         is None
@@ -229,9 +242,9 @@ def test_duplicates_of_one_object_are_not_its_neighbour():
     masks = np.zeros((3, 20, 20), dtype=bool)
     masks[0, :10, :10] = masks[1, :10, 1:10] = masks[2, 1:10, :10] = True
     twice = make_instances(masks, scores=[0.9, 0.8, 0.7])
-    assert limits.found_boxes(twice, boxes, 0.1).tolist() == [True, False]
+    assert found_boxes(twice, boxes, score_threshold=0.1).tolist() == [True, False]
     same_box = boxes[[0, 0]]
-    assert limits.found_boxes(twice, same_box, 0.1).tolist() == [True, True]
+    assert found_boxes(twice, same_box, score_threshold=0.1).tolist() == [True, True]
     # What NMS removes everywhere is no matter of shared boxes.
     everywhere = {"box NMS": rule_figures(70, 40), "no NMS": rule_figures(95, 65)}
     assert verdicts(everywhere)[0].holds is False
@@ -244,10 +257,10 @@ def test_masks_that_are_lost_anyway():
 
 
 def test_what_cannot_be_told():
-    few = limits.neighbour_curve([0.0] * 50 + [0.9] * 3, [True] * 53)
+    few = neighbour_curve([0.0] * 50 + [0.9] * 3, [True] * 53)
     rules = {name: {"bins": few, "box_bins": few} for name in ("box NMS", "no NMS")}
     assert verdicts(rules)[0].holds is None
     weak = verdicts(rules, ap_spread=1.0)
     assert weak[1].holds is False
-    other = {"other": way_figures("Other", {"": rule_figures(9, 9)}, 1.0, 0.0, 1)}
+    other = {"other": model_figures(False, {"": rule_figures(9, 9)}, 1.0, 0.0, 1)}
     assert [f.holds for f in limits_findings.findings(other)] == [None] * 4

@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from instance_seg_analysis.order import measure as order
-from instance_seg_analysis.order import plots as order_plots
-from instance_seg_analysis.order.measure import FoundObjects
+from instance_seg_analysis.order import objects as measured
+from instance_seg_analysis.order import pairs as order_pairs
+from instance_seg_analysis.order import places, plots, sentences, tables, tau
+from instance_seg_analysis.order.activations import BlockTaus
+from instance_seg_analysis.order.objects import FoundObjects
 
 
 def objects(centers, classes=None, areas=None):
@@ -37,11 +39,11 @@ def test_places_and_sizes_of_masks():
     masks = torch.zeros(2, 10, 20, dtype=torch.bool)
     masks[0, 0:2, 0:4] = True
     masks[1, 9, 19] = True
-    found = order.describe_masks(masks, torch.tensor([2, 0]))
+    found = measured.describe_masks(masks, torch.tensor([2, 0]))
     np.testing.assert_allclose(found.centers, [[0.1, 0.1], [0.975, 0.95]])
     np.testing.assert_allclose(found.areas, [8 / 200, 1 / 200])
     assert found.classes.tolist() == [2, 0]
-    nothing = order.describe_masks(masks[:0], torch.zeros(0, dtype=torch.int64))
+    nothing = measured.describe_masks(masks[:0], torch.zeros(0, dtype=torch.int64))
     assert nothing.centers.shape == (0, 2) and nothing.areas.shape == (0,)
 
 
@@ -52,9 +54,9 @@ def test_activation_is_the_mean_over_mask_and_channels():
     masks[0, :4, :4] = True  # one cell
     masks[1, :, 4:] = True  # all of one cell and half of that below it
     masks[2, 5, 7] = True  # a pixel
-    shares = order.covered_shares(masks, (8, 8), (2, 2))
+    shares = measured.covered_shares(masks, (8, 8), (2, 2))
     np.testing.assert_allclose(shares[1], [[0, 1], [0, 0.5]])
-    found = order.mask_activations(features, shares)
+    found = measured.mask_activations(features, shares)
     np.testing.assert_allclose(found, [2, (16 * 3 + 8 * 10) / 24, 10])
 
 
@@ -64,35 +66,35 @@ def test_activation_is_the_mean_over_mask_and_channels():
     ("l2s", [(0.5, 0.1), (0.9, 0.5), (0.1, 0.3)], [3, 2, 1]),
 ])  # fmt: skip
 def test_tau_is_1_in_an_order_and_minus_1_in_its_opposite(name, centers, areas):
-    keys = order.order_keys(objects(centers, areas=areas))
-    assert order.order_tau(keys[name]) == 1
-    assert order.order_tau(keys[name][::-1]) == -1
-    assert all(abs(order.order_tau(keys[other])) < 1 for other in set(keys) - {name})
+    keys = tau.order_keys(objects(centers, areas=areas))
+    assert tau.order_tau(keys[name]) == 1
+    assert tau.order_tau(keys[name][::-1]) == -1
+    assert all(abs(tau.order_tau(keys[other])) < 1 for other in set(keys) - {name})
 
 
 @pytest.mark.parametrize("key", [[3, 1, 2], [1, 1, 2, 0], [5, 5, 1, 1, 3], [2, 2, 2, 1, 1, 0]])
 def test_tau_b_and_its_variance_over_all_orders(key):
     key = np.array(key, dtype=float)
-    assert order.order_tau(key) == pytest.approx(slow_tau(key))
+    assert tau.order_tau(key) == pytest.approx(slow_tau(key))
     taus = [slow_tau(np.array(p)) for p in itertools.permutations(key)]
-    assert order.random_order_variance(key) == pytest.approx(np.mean(np.square(taus)))
+    assert tau.random_order_variance(key) == pytest.approx(np.mean(np.square(taus)))
 
 
 @pytest.mark.parametrize("key", [[], [1.0], [2.0, 2.0]])
 def test_no_tau_without_two_objects_that_differ(key):
-    assert np.isnan(order.order_tau(np.array(key)))
-    assert np.isnan(order.random_order_variance(np.array(key)))
+    assert np.isnan(tau.order_tau(np.array(key)))
+    assert np.isnan(tau.random_order_variance(np.array(key)))
 
 
 def test_summary_counts_images_that_have_a_tau():
     keys = [np.arange(3.0), np.zeros(2), np.zeros(0), np.array([0.0, 2.0, 1.0])]
-    summary = order.summarize_taus(keys)
+    summary = tau.summarize_taus(keys)
     assert summary.images == 2 and summary.mean == pytest.approx((1 + 1 / 3) / 2)
     assert summary.low == pytest.approx(1 / 3) and summary.high == 1
     variance = 2 * (2 * 3 + 5) / (9 * 3 * 2)
     assert summary.null == pytest.approx(2.5758 * np.sqrt(2 * variance) / 2, rel=1e-4)
     assert summary.spread == pytest.approx((1 + 1 / 9) / 2 / variance)
-    nothing = order.summarize_taus(keys[1:3])
+    nothing = tau.summarize_taus(keys[1:3])
     assert nothing.images == 0 and np.isnan(nothing.mean) and not nothing.is_pattern
 
 
@@ -100,9 +102,9 @@ def test_random_orders_are_no_pattern_and_have_no_spread():
     rng = np.random.default_rng(3)
     beyond, spreads, high = 0, [], 0
     for trial in range(300):
-        summary = order.summarize_taus([rng.random(n) for n in (2, 3, 5, 8, 12)], seed=trial)
+        summary = tau.summarize_taus([rng.random(n) for n in (2, 3, 5, 8, 12)], seed=trial)
         beyond += summary.is_pattern
-        high += order.has_spread(summary)
+        high += tau.has_spread(summary)
         spreads.append(summary.spread)
     assert beyond <= 10 and high <= 10  # 1 % of 300 is 3
     assert np.mean(spreads) == pytest.approx(1, abs=0.1)
@@ -110,14 +112,14 @@ def test_random_orders_are_no_pattern_and_have_no_spread():
 
 def test_images_with_opposite_orders_have_spread_but_no_pattern():
     ascending = np.arange(8.0)
-    summary = order.summarize_taus([ascending, -ascending] * 5)
-    assert summary.mean == 0 and not summary.is_pattern and order.has_spread(summary)
+    summary = tau.summarize_taus([ascending, -ascending] * 5)
+    assert summary.mean == 0 and not summary.is_pattern and tau.has_spread(summary)
     # Random orders never have such a mean, but other images of the kind could have the opposite.
-    ways = np.array([1, 1, 1, 1, 1, 1, 1, -1, -1, -1.0])
-    uneven = order.summarize_taus([way * ascending for way in ways])
+    signs = np.array([1, 1, 1, 1, 1, 1, 1, -1, -1, -1.0])
+    uneven = tau.summarize_taus([sign * ascending for sign in signs])
     assert uneven.mean == pytest.approx(0.4) and uneven.mean > uneven.null
     assert uneven.low < 0 < uneven.high and not uneven.is_pattern
-    sentence = order_plots.order_sentence("r2l", summary)
+    sentence = sentences.order_sentence("r2l", summary)
     assert "neither right to left nor left to right" in sentence and "of their own" in sentence
 
 
@@ -137,7 +139,7 @@ def test_pairs_by_class_against_a_loop():
     for found in images:
         for pair, row in slow_pairs(found, 0.2).items():
             total[pair] = total.get(pair, 0) + row
-    every, *rows = order.pair_shares(images, 3, extent=0.2, min_pairs=3)
+    every, *rows = order_pairs.pair_shares(images, 3, extent=0.2, min_pairs=3)
     assert every.pairs == every.expected == 11 + 8 + 1 + 14
     assert {(r.first, r.second) for r in rows} == {p for p, row in total.items() if row[4] >= 3}
     assert [r.pairs for r in rows] == sorted((r.pairs for r in rows), reverse=True)
@@ -153,9 +155,9 @@ def test_expected_pairs_are_those_of_all_orders():
     total = {}
     for chosen in map(list, itertools.permutations(range(5))):
         shuffled = FoundObjects(*(part[chosen] for part in found))
-        for pair, row in slow_pairs(shuffled, order.PAIR_EXTENT).items():
+        for pair, row in slow_pairs(shuffled, order_pairs.PAIR_EXTENT).items():
             total[pair] = total.get(pair, 0) + row / 120
-    _, *rows = order.pair_shares([found], 2, min_pairs=1)
+    _, *rows = order_pairs.pair_shares([found], 2, min_pairs=1)
     assert rows
     for row in rows:
         counts = total[row.first, row.second]
@@ -165,35 +167,36 @@ def test_expected_pairs_are_those_of_all_orders():
 
 def test_pairs_need_more_than_the_extent_and_one_class_has_no_rows_of_its_own():
     images = [objects([(0.1, 0.5), (0.24, 0.5), (0.4, 0.3)])]
-    (row,) = order.pair_shares(images, 4, min_pairs=1)
+    (row,) = order_pairs.pair_shares(images, 4, min_pairs=1)
     assert row.first is None and row.pairs == 2
     assert row.shares == {"left": 0, "right": 0.5, "up": 0.5, "down": 0}
-    (row,) = order.pair_shares([objects([])], 4)
+    (row,) = order_pairs.pair_shares([objects([])], 4)
     assert row.pairs == 0 and np.isnan(row.shares["left"])
 
 
 def test_discoveries_and_where_they_lie_in_all_orders():
     images = random_objects(np.random.default_rng(2), [3, 1, 2, 0])
-    assert [len(order.discovery_centers(images, r)) for r in (None, 0, 1, 2, 3)] == [6, 3, 2, 1, 0]
-    places = order.discovery_places(images)
-    assert [p.objects for p in places] == [3, 2, 1]
+    counts = [len(places.discovery_centers(images, r)) for r in (None, 0, 1, 2, 3)]
+    assert counts == [6, 3, 2, 1, 0]
+    found = places.discovery_places(images)
+    assert [p.objects for p in found] == [3, 2, 1]
     means = [
         np.mean([images[0].centers[i], images[2].centers[j]], axis=0)
         for i, j in itertools.product(range(3), range(2))
     ]
-    np.testing.assert_allclose(places[1].expected, np.mean(means, axis=0))
-    np.testing.assert_allclose(places[1].null, 2.5758 * np.std(means, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(found[1].expected, np.mean(means, axis=0))
+    np.testing.assert_allclose(found[1].null, 2.5758 * np.std(means, axis=0), rtol=1e-4)
     second = (images[0].centers[1] + images[2].centers[1]) / 2
-    np.testing.assert_allclose(places[1].mean, second)
-    assert order.discovery_places([objects([])]) == []
+    np.testing.assert_allclose(found[1].mean, second)
+    assert places.discovery_places([objects([])]) == []
 
 
 def test_density_is_highest_at_the_points_and_one_on_average():
-    density = order.density_map(np.array([[0.2, 0.7], [1.0, 0.0]]), size=50, sigma=0.07)
+    density = places.density_map(np.array([[0.2, 0.7], [1.0, 0.0]]), size=50, sigma=0.07)
     assert density.mean() == pytest.approx(1)
     inner = density[20:, :30]  # away from the corner
     assert np.unravel_index(inner.argmax(), inner.shape) in {(14, 9), (15, 10), (14, 10), (15, 9)}
-    assert density[0, -1] > density[0, 0] and (order.density_map(np.zeros((0, 2))) == 0).all()
+    assert density[0, -1] > density[0, 0] and (places.density_map(np.zeros((0, 2))) == 0).all()
 
 
 def swept(rng, count=30):
@@ -206,13 +209,13 @@ def swept(rng, count=30):
 
 
 def summaries(images, rng):
-    keys = [order.order_keys(found) for found in images]
-    orders = {name: order.summarize_taus([k[name] for k in keys]) for name in order.ORDERS}
-    noise = [order.summarize_taus([rng.random(6) for _ in images]) for _ in range(3)]
-    learned = order.summarize_taus([-found.centers[:, 0] for found in images])
+    keys = [tau.order_keys(found) for found in images]
+    orders = {name: tau.summarize_taus([k[name] for k in keys]) for name in tau.ORDERS}
+    noise = [tau.summarize_taus([rng.random(6) for _ in images]) for _ in range(3)]
+    learned = tau.summarize_taus([-found.centers[:, 0] for found in images])
     return orders, {
-        "f0 res5": {"after": learned, "before": noise[:2]},
-        "f1 res4": {"after": noise[2], "before": []},
+        "f0 res5": BlockTaus(learned, noise[:2]),
+        "f1 res4": BlockTaus(noise[2], []),
     }
 
 
@@ -220,22 +223,26 @@ def test_sentences_say_what_holds():
     rng = np.random.default_rng(5)
     images = swept(rng)
     orders, activations = summaries(images, rng)
-    pairs = order.pair_shares(images, 2)
-    text = "\n".join(order_plots.sentences(orders, activations, pairs, images, ("cell",)))
+    pairs = order_pairs.pair_shares(images, 2)
+    text = "\n".join(
+        sentences.sentences(orders, activations, pairs, images=images, class_names=("cell",))
+    )
     assert "found strongly left to right: tau -1.000 over 30 images" in text
     assert "neither bottom to top nor top to bottom" in text
     assert "0 % left" in text and "Of 16 shares of directions, of 4 pairs of classes, 4 lie" in text
     assert "most with the activations of f0 res5: tau -1.000" in text
     assert "the least active first" in text and "so it came with training" in text
     assert "30 objects found first lie further left than random orders" in text
-    dead = {"f0 res5": {"after": order.summarize_taus([]), "before": []}}
-    assert order_plots.activation_sentences(dead) == []
+    dead = {"f0 res5": BlockTaus(tau.summarize_taus([]), [])}
+    assert sentences.activation_sentences(dead) == []
     assert (
-        "f0 res4"
-        in order_plots.activation_sentences({**dead, "f0 res4": activations["f0 res5"]})[0]
+        "f0 res4" in sentences.activation_sentences({**dead, "f0 res4": activations["f0 res5"]})[0]
     )
-    nothing = order_plots.sentences(
-        {"r2l": order.summarize_taus([])}, {}, order.pair_shares([objects([])], 1), [objects([])]
+    nothing = sentences.sentences(
+        {"r2l": tau.summarize_taus([])},
+        {},
+        order_pairs.pair_shares([objects([])], 1),
+        images=[objects([])],
     )
     assert nothing == [
         "r2l: no image has two objects that this order tells apart.", "No object is found."
@@ -246,15 +253,15 @@ def test_tables_and_plots(tmp_path):
     rng = np.random.default_rng(6)
     images = swept(rng)
     orders, activations = summaries(images, rng)
-    pairs = order.pair_shares(images, 2)
-    assert "| r2l, right to left  | -1.000 |" in order_plots.order_table(orders)
-    table = order_plots.pair_table(pairs, ("cell",))
+    pairs = order_pairs.pair_shares(images, 2)
+    assert "| r2l, right to left  | -1.000 |" in tables.order_table(orders)
+    table = tables.pair_table(pairs, ("cell",))
     assert "all pairs" in table and "cell -> class 1" in table and "0 (" in table and ")*" in table
     assert table.splitlines()[2].split("|")[2].strip() == "150"
-    assert "| f1 res4 | -        | -" in order_plots.activation_table(activations)
-    order_plots.tau_figure(orders, activations, tmp_path / "tau.png", "a")
-    order_plots.pair_figure(pairs, ("cell",), tmp_path / "pairs.png", "a")
-    order_plots.discovery_figure(images, tmp_path / "discoveries.png", "a")
+    assert "| f1 res4 | -        | -" in tables.activation_table(activations)
+    plots.tau_figure(orders, activations, tmp_path / "tau.png", title="a")
+    plots.pair_figure(pairs, ("cell",), tmp_path / "pairs.png", title="a")
+    plots.discovery_figure(images, tmp_path / "discoveries.png", title="a")
     for name in ("tau", "pairs", "discoveries"):
         picture = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
         assert picture.std() > 10 and picture.shape[1] > 900

@@ -21,8 +21,8 @@ class Criterion:
 
     Attributes:
         num_classes (int): without background.
-        weights (dict[str, float]): by the loss's name, exactly those that are wanted; one of
-            ``loss_class`` makes instances of all classes push each other apart.
+        weights (dict[str, float]): by the loss's name; a loss without a weight is left out. With
+            one for ``loss_class``, instances of all classes push each other apart.
         delta_var, delta_dist (float): margins of ``discriminative_loss``.
     """
 

@@ -7,13 +7,16 @@ Shape shorthand in this module:
     K: clusters   H', W': the picture   n: principal components
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 from torch.nn import functional as F
 
+from instance_seg_analysis.internals.pictures import SMALLEST_RANGE, heat_map
 from instance_seg_common.visualization import drawing
 from instance_seg_common.visualization.colors import instance_color, instance_colors
 from instance_seg_common.visualization.drawing import CROWDED
@@ -25,25 +28,21 @@ PLAIN = (150, 150, 150)
 DARKEST = 56
 # A minor component may be mere noise: it is stretched no more than this against the largest.
 MOST_STRETCH = 4.0
-# What a range of the embedding must exceed to be one.
-SMALLEST_RANGE = 1e-6
-# From low to high; brightness rises, for readers who do not tell red from green.
-RAMP = np.array([(30, 24, 70), (70, 50, 140), (170, 60, 120), (240, 120, 60), (255, 235, 130)])
 
 
 class PrincipalComponents(NamedTuple):
     """mean (E,) and axes (E, n) float64; share: of the variance that the axes hold, in [0, 1]."""
 
-    mean: torch.Tensor
-    axes: torch.Tensor
+    mean: Tensor
+    axes: Tensor
     share: float
 
-    def project(self, points):
+    def project(self, points: Tensor) -> Tensor:
         """(P, E) float to (P, n) float64."""
         return (points.double() - self.mean) @ self.axes
 
 
-def principal_components(points, count):
+def principal_components(points: Tensor, count: int) -> PrincipalComponents:
     """The directions along which points vary most.
 
     Args:
@@ -67,7 +66,7 @@ def principal_components(points, count):
     return PrincipalComponents(mean, F.pad(axes, (0, count - axes.shape[1])), share)
 
 
-def pca_to_rgb(embedding, foreground_mask):
+def pca_to_rgb(embedding: Tensor, foreground_mask: Tensor) -> np.ndarray:
     """The first three principal components of the foreground's embedding as red, green and blue.
 
     All components have one scale, except that a minor one is stretched up to fourfold.
@@ -93,7 +92,7 @@ def pca_to_rgb(embedding, foreground_mask):
     return rgb
 
 
-def semantic_to_rgb(semantic, foreground, foreground_mask):
+def semantic_to_rgb(semantic: Tensor, foreground: Tensor, foreground_mask: Tensor) -> np.ndarray:
     """Classes in their colours, as bright as the network is sure of the foreground.
 
     Args:
@@ -113,23 +112,9 @@ def semantic_to_rgb(semantic, foreground, foreground_mask):
     return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
 
-def heat_map(values, low, high):
-    """A map of numbers in colours.
-
-    Args:
-        values (Tensor): (h, w) float.
-        low, high (float): ends of the scale; what is beyond them has the colour of the end.
-
-    Returns:
-        ndarray: (h, w, 3) uint8, from dark to bright.
-    """
-    unit = (values.float().cpu().numpy() - low) / max(high - low, SMALLEST_RANGE)
-    positions = np.linspace(0, 1, len(RAMP))
-    channels = [np.interp(unit, positions, RAMP[:, c]) for c in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
-
-
-def scatter(points, labels, centers, size):
+def scatter(
+    points: np.ndarray, labels: np.ndarray, centers: np.ndarray, *, size: "tuple[int, int]"
+) -> np.ndarray:
     """Pixels of the foreground in the plane of their first two components, and the centres.
 
     Both axes have one scale, so that distances can be compared.
@@ -155,10 +140,10 @@ def scatter(points, labels, centers, size):
     rows, columns = places[: len(chosen)].T
     for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
         picture[rows + down, columns + right] = colors[labels[chosen]]
-    return _draw_discs(picture, places[len(chosen) :], colors[1:], radius)
+    return _draw_discs(picture, places[len(chosen) :], colors[1:], radius=radius)
 
 
-def _fit(points, size, margin):
+def _fit(points: np.ndarray, size: "tuple[int, int]", margin: int) -> np.ndarray:
     """(P, 2) coordinates, x to the right and y up, as (P, 2) rows and columns of a picture."""
     low, high = points.min(axis=0), points.max(axis=0)
     room = np.maximum(np.array([size[1], size[0]]) - 2 * margin - 1, 1)
@@ -168,7 +153,9 @@ def _fit(points, size, margin):
     return np.stack([y, x], axis=1).round().astype(np.int64).clip(0, np.array(size) - 2)
 
 
-def _draw_discs(picture, places, colors, radius):
+def _draw_discs(
+    picture: np.ndarray, places: np.ndarray, colors: np.ndarray, *, radius: int
+) -> np.ndarray:
     """Discs with a white rim at (K, 2) rows and columns."""
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
@@ -178,7 +165,13 @@ def _draw_discs(picture, places, colors, radius):
     return np.asarray(canvas)
 
 
-def draw_embedding(image, internals, dataset_dict=None, name=""):
+def draw_embedding(
+    image: np.ndarray,
+    internals: Mapping[str, Tensor],
+    dataset_dict: Optional[Mapping[str, Any]] = None,
+    *,
+    name: str = "",
+) -> np.ndarray:
     """Semantics | embedding | its plane | clusters, and seeds | bandwidths where there are any.
 
     Args:
@@ -208,7 +201,7 @@ def draw_embedding(image, internals, dataset_dict=None, name=""):
     return drawing.side_by_side(panels, f"{name}   inside EmbeddingInstanceSeg", legend)
 
 
-def _embedding_title(embedding, mask):
+def _embedding_title(embedding: Tensor, mask: Tensor) -> str:
     channels = len(embedding)
     if not mask.any():
         return f"embedding: {channels} channels, no foreground"
@@ -217,17 +210,21 @@ def _embedding_title(embedding, mask):
     return f"embedding: {shown} components of {channels} channels, {share:.0%} of the variance"
 
 
-def _plane_panel(parts, mask, scale):
+def _plane_panel(
+    parts: Mapping[str, Tensor], mask: Tensor, scale: float
+) -> "tuple[str, np.ndarray]":
     points = parts["embedding"][:, mask].T
     components = principal_components(points, 2)
     centers = components.project(parts["centers"]).numpy()
     size = drawing.resize_labels(parts["clusters"].numpy(), scale).shape
     labels = parts["clusters"][mask].numpy()
-    picture = scatter(components.project(points).numpy(), labels, centers, size)
+    picture = scatter(components.project(points).numpy(), labels, centers, size=size)
     return f"pixels along 2 components, {components.share:.0%} of the variance", picture
 
 
-def _clusters_panel(image, parts, scale):
+def _clusters_panel(
+    image: np.ndarray, parts: Mapping[str, Tensor], scale: float
+) -> "tuple[str, np.ndarray]":
     labels = drawing.resize_labels(parts["clusters"].numpy(), scale)
     bright, changed = drawing.brighten(image)
     size = labels.shape[::-1]
@@ -239,7 +236,7 @@ def _clusters_panel(image, parts, scale):
     return f"clusters: {count}" + (" (shown brighter than it is)" if changed else ""), picture
 
 
-def _learned_panels(parts, mask):
+def _learned_panels(parts: Mapping[str, Tensor], mask: Tensor) -> "list[tuple[str, np.ndarray]]":
     """Seeds and bandwidths as panels at network size; none for a model with a fixed bandwidth."""
     panels = []
     if "seeds" in parts:
@@ -253,7 +250,7 @@ def _learned_panels(parts, mask):
     return panels
 
 
-def _class_legend(classes):
+def _class_legend(classes: Tensor) -> "list[tuple[str, tuple[int, int, int]]]":
     """The classes present, named where there is more than one."""
     present = classes.unique().tolist()
     return [(f"class {c}", instance_color(c + 1)) for c in present] if len(present) > 1 else []

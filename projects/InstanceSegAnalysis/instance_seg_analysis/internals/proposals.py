@@ -1,176 +1,118 @@
-"""The insides of a stock Mask R-CNN: proposals, detections before NMS, and what NMS removed.
+"""Pictures of what happens inside a Mask R-CNN: proposals, and what NMS removed.
 
 Shape shorthand in this module:
-    P: proposals of the RPN   N: detections above the score threshold, before NMS
-    G: ground-truth objects
+    H, W: image   H', W': the picture
 """
 
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import numpy as np
 import torch
-from detectron2.layers import cat
-from detectron2.modeling.roi_heads import StandardROIHeads
-from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
-from detectron2.structures import Boxes, pairwise_iou
+from torch import Tensor
 
-from instance_seg_common.errors import UserError
-from instance_seg_common.evaluation.matching import match_pairs
+from instance_seg_analysis.annotations import ground_truth_boxes
+from instance_seg_analysis.internals.detections import lost_to_nms
+from instance_seg_common.evaluation.image_report import truth_of
+from instance_seg_common.visualization import drawing
 
-# No IoU exceeds it: NMS with this threshold removes nothing.
-NO_NMS = 2.0
-
-
-@torch.no_grad()
-def proposal_internals(model, batched_inputs):
-    """Run Mask R-CNN up to its boxes and keep what is normally thrown away.
-
-    The candidates and the kept boxes both come from Detectron2's own inference function, called
-    without and with NMS, so that ``kept`` is exactly what the model returns.
-
-    Args:
-        model (GeneralizedRCNN): in evaluation mode, with ``StandardROIHeads``.
-        batched_inputs (list[dict]): what the model takes; ``height`` and ``width`` are optional.
-
-    Returns:
-        list[dict[str, Tensor]]: one an image, boxes XYXY in pixels of the output size:
-        ``proposals`` (P, 4) and ``objectness`` (P,) logits, best first;
-        ``boxes`` (N, 4), ``scores`` (N,), ``classes`` (N,) int64, best first;
-        ``kept`` (N,) bool, what the model returns; ``removed`` (N,) bool, what NMS removed
-        (the rest fell to TEST.DETECTIONS_PER_IMAGE); ``removed_by`` (N,) int64, row of the
-        detection that stood in the way or -1; ``removed_iou`` (N,) their IoU, 0 without one.
-
-    Raises:
-        UserError: the model has other RoI heads.
-    """
-    heads = getattr(model, "roi_heads", None)
-    if type(heads) is not StandardROIHeads:
-        raise UserError(
-            f"--internals needs MODEL.ROI_HEADS.NAME StandardROIHeads, but this model has "
-            f"{type(heads).__name__}. Leave out --internals."
-        )
-    images = model.preprocess_image(batched_inputs)
-    features = model.backbone(images.tensor)
-    proposals, _ = model.proposal_generator(images, features, None)
-    pooled = heads.box_pooler(
-        [features[f] for f in heads.box_in_features], [x.proposal_boxes for x in proposals]
-    )
-    predictions = heads.box_predictor(heads.box_head(pooled))
-    boxes = heads.box_predictor.predict_boxes(predictions, proposals)
-    scores = heads.box_predictor.predict_probs(predictions, proposals)
-    return [
-        _one_image(heads.box_predictor, *parts)
-        for parts in zip(batched_inputs, proposals, boxes, scores)
-    ]
+MAX_PROPOSALS = 60
+MAX_REMOVED = 300
+KEPT = (80, 220, 100)
+REMOVED = (255, 80, 80)
+PLAIN = (150, 150, 150)
+LOST = (255, 220, 40)
 
 
-def _one_image(predictor, inputs, proposals, boxes, scores):
-    height, width = proposals.image_size
-    detections = nms_record(
-        boxes,
-        scores,
-        proposals.image_size,
-        predictor.test_score_thresh,
-        predictor.test_nms_thresh,
-        predictor.test_topk_per_image,
-    )
-    zoom = (inputs.get("width", width) / width, inputs.get("height", height) / height)
-    factors = boxes.new_tensor(zoom * 2)
-    detections["boxes"] = detections["boxes"] * factors
-    result = {
-        "proposals": proposals.proposal_boxes.tensor * factors,
-        "objectness": proposals.objectness_logits,
-        **detections,
-    }
-    return {name: tensor.cpu() for name, tensor in result.items()}
-
-
-def nms_record(boxes, scores, image_size, score_threshold, nms_threshold, limit):
-    """What one image's box head output becomes, and why the rest does not.
+def draw_proposals(
+    image: np.ndarray,
+    internals: Mapping[str, Tensor],
+    dataset_dict: Optional[Mapping[str, Any]] = None,
+    *,
+    name: str = "",
+) -> np.ndarray:
+    """Best proposals | kept and removed by NMS | objects lost to NMS (with ground truth).
 
     Args:
-        boxes (Tensor): (R, 4) or (R, classes * 4), XYXY of each proposal.
-        scores (Tensor): (R, classes + 1), the last column is background.
-        image_size (tuple[int, int]): height, width; boxes are clipped to it.
-        score_threshold, nms_threshold (float): of the detector.
-        limit (int): detections kept per image; negative for all.
+        image (ndarray): (H, W, 3) uint8 RGB.
+        internals (dict[str, Tensor]): of ``detections.proposal_internals``.
+        dataset_dict (dict or None): its annotations are the ground truth.
+        name (str): for the header.
 
     Returns:
-        dict[str, Tensor]: ``boxes``, ``scores``, ``classes``, ``kept``, ``removed``, ``removed_by``
-        and ``removed_iou`` of :func:`proposal_internals`, boxes in pixels of ``image_size``.
+        ndarray: (H', W', 3) uint8 RGB.
     """
-
-    def run(threshold, limit):
-        return fast_rcnn_inference_single_image(
-            boxes, scores, image_size, score_threshold, threshold, limit
-        )
-
-    candidates, candidate_rows = run(NO_NMS, -1)
-    survivors, survivor_rows = run(nms_threshold, -1)
-    survived = _is_among(
-        candidate_rows, candidates.pred_classes, survivor_rows, survivors.pred_classes
-    )
-    kept = survived.clone()
-    if limit >= 0:
-        # Both runs sort by score, but equal scores may change places: the limit is the detector's.
-        final, final_rows = run(nms_threshold, limit)
-        kept = _is_among(candidate_rows, candidates.pred_classes, final_rows, final.pred_classes)
-    removed_by, removed_iou = _removers(candidates, survived)
-    return {
-        "boxes": candidates.pred_boxes.tensor,
-        "scores": candidates.scores,
-        "classes": candidates.pred_classes,
-        "kept": kept,
-        "removed": ~survived,
-        "removed_by": removed_by,
-        "removed_iou": removed_iou,
-    }
+    scale = drawing.display_scale(*image.shape[:2])
+    bright, _ = drawing.brighten(image)
+    canvas = drawing.resize_image(bright, scale)
+    panels = [_proposal_panel(canvas, internals, scale), _nms_panel(canvas, internals, scale)]
+    legend = [("kept by NMS", KEPT), ("removed by NMS", REMOVED)]
+    if dataset_dict is not None and dataset_dict.get("annotations"):
+        panels.append(_lost_panel(canvas, internals, dataset_dict, scale=scale))
+        legend.append(("object whose detection NMS removed for another object's", LOST))
+        legend.append(("other objects", PLAIN))
+    return drawing.side_by_side(panels, f"{name}   inside Mask R-CNN", legend)
 
 
-def _is_among(rows, classes, chosen_rows, chosen_classes):
-    """A detection is named by its proposal and its class: (N,) bool."""
-    stride = int(cat([classes, chosen_classes]).max()) + 1 if len(classes) else 1
-    return torch.isin(rows * stride + classes, chosen_rows * stride + chosen_classes)
+def _proposal_panel(
+    canvas: np.ndarray, internals: Mapping[str, Tensor], scale: float
+) -> "tuple[str, np.ndarray]":
+    boxes = internals["proposals"][:MAX_PROPOSALS].numpy() * scale
+    objectness = torch.sigmoid(internals["objectness"][:MAX_PROPOSALS]).numpy()
+    # The best last, on top; faint where the network is less sure.
+    low = np.array((70, 80, 160))
+    span = np.array((120, 220, 255)) - low
+    rank = np.linspace(1, 0, len(boxes)) if len(boxes) else []
+    colors = [tuple(int(c) for c in low + span * r) for r in rank]
+    title = f"proposals: best {len(boxes)} of {len(internals['proposals'])}"
+    if len(boxes):
+        title += f", objectness {objectness[0]:.2f} to {objectness[-1]:.2f}"
+    return title, drawing.draw_boxes(canvas, boxes[::-1], colors[::-1])
 
 
-def _removers(candidates, survived):
-    """(N,) row of the survivor of the same class that overlaps most, (N,) IoU; -1 and 0 if none."""
-    removed_by = torch.full_like(candidates.pred_classes, -1)
-    removed_iou = torch.zeros_like(candidates.scores)
-    survivors, removed = survived.nonzero()[:, 0], (~survived).nonzero()[:, 0]
-    if len(removed) == 0:
-        return removed_by, removed_iou
-    boxes, classes, scores = candidates.pred_boxes, candidates.pred_classes, candidates.scores
-    iou = pairwise_iou(boxes[removed], boxes[survivors])
-    rival = classes[removed][:, None] == classes[survivors][None]
-    rival &= scores[removed][:, None] <= scores[survivors][None]
-    best, column = iou.masked_fill(~rival, -1).max(dim=1)
-    removed_by[removed] = torch.where(best >= 0, survivors[column], -1)
-    removed_iou[removed] = best.clamp(min=0)
-    return removed_by, removed_iou
+def _nms_panel(
+    canvas: np.ndarray, internals: Mapping[str, Tensor], scale: float
+) -> "tuple[str, np.ndarray]":
+    kept, removed = internals["kept"], internals["removed"]
+    boxes = internals["boxes"] * scale
+    shown = boxes[removed][:MAX_REMOVED].numpy()
+    picture = drawing.draw_boxes(canvas, shown, [REMOVED] * len(shown))
+    best = boxes[kept].numpy()
+    picture = drawing.draw_boxes(picture, best, [KEPT] * len(best), width=2)
+    over_limit = int((~kept & ~removed).sum())
+    title = f"detections: {int(kept.sum())} kept, {int(removed.sum())} removed by NMS"
+    if len(shown) < int(removed.sum()):
+        title += f" (best {len(shown)} drawn)"
+    return title + (f", {over_limit} over the limit" if over_limit else ""), picture
 
 
-def lost_to_nms(internals, gt_boxes, iou_threshold=0.5):
-    """Objects that were detected and then removed by the detection of another object.
+def _lost_panel(
+    canvas: np.ndarray,
+    internals: Mapping[str, Tensor],
+    dataset_dict: Mapping[str, Any],
+    *,
+    scale: float,
+) -> "tuple[str, np.ndarray]":
+    gt = torch.as_tensor(ground_truth_boxes(dataset_dict))
+    lost = lost_to_nms(internals, gt)
+    picture = _tint_objects(canvas, dataset_dict, {g + 1 for g, _ in lost}, scale=scale)
+    tags = []
+    for g, row in lost:
+        winner = int(internals["removed_by"][row])
+        pair = internals["boxes"][[winner, row]].numpy() * scale
+        picture = drawing.draw_boxes(picture, pair, [KEPT, REMOVED])
+        text = f"removed at IoU {float(internals['removed_iou'][row]):.2f}"
+        tags.append((int(gt[g, 0] * scale), int(gt[g, 1] * scale), text, LOST))
+    title = f"lost to NMS: {len(lost)} of {len(gt)} objects"
+    return title, drawing.draw_tags(picture, tags)
 
-    Kept detections are given to objects one to one, as many as fit; an object without
-    one is lost if a removed detection fits it better than any other object. This is what happens to
-    crossing sticks whose boxes nearly coincide.
 
-    Args:
-        internals (dict[str, Tensor]): one image of :func:`proposal_internals`.
-        gt_boxes (Tensor): (G, 4) XYXY in the same pixels.
-        iou_threshold (float): from this box IoU on, a detection shows an object.
-
-    Returns:
-        list[tuple[int, int]]: (object, row of its best removed detection), objects ascending.
-    """
-    if len(gt_boxes) == 0 or len(internals["boxes"]) == 0:
-        return []
-    iou = pairwise_iou(Boxes(gt_boxes.float()), Boxes(internals["boxes"].float()))
-    found, _ = match_pairs(iou[:, internals["kept"]].numpy(), iou_threshold)
-    best_iou, best_gt = iou.max(dim=0)
-    usable = internals["removed"] & (best_iou >= iou_threshold)
-    lost = []
-    for g in range(len(gt_boxes)):
-        rows = (usable & (best_gt == g)).nonzero()[:, 0]
-        if g not in found and len(rows):
-            lost.append((g, int(rows[internals["scores"][rows].argmax()])))
-    return lost
+def _tint_objects(
+    canvas: np.ndarray, dataset_dict: Mapping[str, Any], lost_ids: "set[int]", *, scale: float
+) -> np.ndarray:
+    """Lost objects in their colour, all others grey."""
+    truth = truth_of(dataset_dict)
+    colors = np.full((len(truth.classes) + 1, 3), PLAIN, dtype=np.uint8)
+    colors[sorted(lost_ids)] = LOST
+    labels = drawing.resize_labels(truth.labels, scale)
+    return drawing.overlay_labels(canvas, labels, colors, alpha=0.5)

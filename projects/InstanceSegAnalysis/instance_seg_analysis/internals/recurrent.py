@@ -7,13 +7,16 @@ Shape shorthand in this module:
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 from torch.nn import functional as F
 
-from instance_seg_analysis.internals.embedding import heat_map
+from instance_seg_analysis.internals.pictures import apart, heat_map, in_rows, padded
 from instance_seg_common.visualization import drawing
 from instance_seg_common.visualization.colors import instance_color
 from instance_seg_common.visualization.drawing import CROWDED
@@ -31,8 +34,6 @@ LEGEND = [
 SHORT = 8
 LARGE_TILE, SMALL_TILE = 204, 140
 NARROWEST = 134  # pixels that the text above a tile needs
-# Of all tiles, in pixels; those of a long sequence are wider, as many times their height.
-MOST_WIDTH, ASPECT = 1180, 1.7
 CAPTION_SIZE = 12
 # Up to so many objects, the lines between them are thick.
 FEW = 12
@@ -43,7 +44,13 @@ CROSS = 4  # half the size of the cross at a point, in pixels of the tile
 DIMMED, HEAT_OPACITY = 0.6, 0.85
 
 
-def draw_recurrent(image, internals, dataset_dict=None, name=""):
+def draw_recurrent(
+    image: np.ndarray,
+    internals: Mapping[str, Tensor],
+    dataset_dict: Optional[Mapping[str, Any]] = None,
+    *,
+    name: str = "",
+) -> np.ndarray:
     """All objects, numbered in the order in which they are found | step after step.
 
     Args:
@@ -69,32 +76,32 @@ def draw_recurrent(image, internals, dataset_dict=None, name=""):
         grid = in_rows(_tiles(bright, parts, class_names), len(canvas))
         panels.append(("step after step", grid))
     height = max(len(panel) for _, panel in panels)
-    panels = [(title, _padded(panel, height, panel.shape[1])) for title, panel in panels]
+    panels = [(title, padded(panel, height, panel.shape[1])) for title, panel in panels]
     legend = LEGEND if "points" in parts else [line for line in LEGEND if line is not CROSS_LINE]
     return drawing.side_by_side(panels, f"{name}   inside RecurrentInstanceSeg", legend)
 
 
-def _fitted_image(image, masks, scale):
+def _fitted_image(image: np.ndarray, masks: Tensor, scale: float) -> np.ndarray:
     """(H, W, 3) uint8 on the masks' grid, enlarged by a factor."""
     height, width = (max(1, round(n * scale)) for n in masks.shape[1:])
     contiguous = Image.fromarray(np.ascontiguousarray(image))
     return np.asarray(contiguous.resize((width, height), Image.BICUBIC))
 
 
-def _overview_scale(masks, count):
+def _overview_scale(masks: Tensor, count: int) -> float:
     """As of other panels; twice that, where there is room, if numbers would be crowded."""
     scale = drawing.display_scale(*masks.shape[1:])
     room = drawing.MAX_SIDE / max(masks.shape[1:])
     return max(scale, min(2 * scale, room)) if count > CROWDED else scale
 
 
-def _overview_title(count, steps):
+def _overview_title(count: int, steps: int) -> str:
     found = {0: "nothing found", 1: "1 object"}.get(count, f"{count} objects, numbered in order")
     end = f"stop at step {count + 1}" if count < steps else f"no stop in {steps} steps"
     return f"{found}; {end}"
 
 
-def overview(canvas, masks):
+def overview(canvas: np.ndarray, masks: Tensor) -> np.ndarray:
     """All masks in the colours of their steps, numbered, and linked in the order of the steps.
 
     Args:
@@ -118,7 +125,7 @@ def overview(canvas, masks):
     return _draw_route(canvas, places)
 
 
-def mask_centers(masks):
+def mask_centers(masks: Tensor) -> "list[Optional[tuple[float, float]]]":
     """Where the masks are.
 
     Args:
@@ -142,7 +149,7 @@ def mask_centers(masks):
     return centers
 
 
-def fitted_mask(mask, size):
+def fitted_mask(mask: Tensor, size: "tuple[int, int]") -> np.ndarray:
     """A mask at the size of a picture, smoothly.
 
     Args:
@@ -158,7 +165,7 @@ def fitted_mask(mask, size):
     return resized[0, 0].clamp(0, 1).numpy()
 
 
-def _draw_route(canvas, places):
+def _draw_route(canvas: np.ndarray, places: Mapping[int, "tuple[float, float]"]) -> np.ndarray:
     """Numbers at {number: (x, y)}, linked in their order."""
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture, "RGBA")
@@ -176,25 +183,9 @@ def _draw_route(canvas, places):
     return drawing.draw_tags(np.asarray(picture), tags, size)
 
 
-def apart(places, distance):
-    """Move places to the right until none hides another, as of a step that repeats an object.
-
-    Args:
-        places (dict[int, tuple[float, float]]): x and y by number, in pixels.
-        distance (float): that two places keep, in pixels.
-
-    Returns:
-        dict[int, tuple[float, float]]
-    """
-    moved = {}
-    for number, (x, y) in places.items():
-        while any(math.dist((x, y), other) < distance for other in moved.values()):
-            x += distance
-        moved[number] = (x, y)
-    return moved
-
-
-def _tiles(image, parts, class_names):
+def _tiles(
+    image: np.ndarray, parts: Mapping[str, Tensor], class_names: Sequence[str]
+) -> "list[np.ndarray]":
     """A picture for each step, all of one size, the last perhaps that of the stop."""
     masks, count = parts["masks"], int(parts["count"])
     side = LARGE_TILE if len(masks) <= SHORT else SMALL_TILE
@@ -207,14 +198,17 @@ def _tiles(image, parts, class_names):
         picture = _framed(grey, mask) if stops else heat_tile(grey, mask, color)
         if "points" in parts and not stops:
             picture = _crossed(picture, parts["points"][step].tolist(), mask.shape)
-        picture = _padded(picture, len(picture), max(NARROWEST, picture.shape[1]))
-        lines = zip(_caption(parts, step, stops, class_names), (color, None))
+        picture = padded(picture, len(picture), max(NARROWEST, picture.shape[1]))
+        captions = _caption(parts, step, stops=stops, class_names=class_names)
+        lines = zip(captions, (color, None))
         strips = [drawing.text_strip([line], picture.shape[1], CAPTION_SIZE) for line in lines]
         tiles.append(np.concatenate([*strips, picture]))
     return tiles
 
 
-def _caption(parts, step, stops, class_names):
+def _caption(
+    parts: Mapping[str, Tensor], step: int, *, stops: bool, class_names: Sequence[str]
+) -> "tuple[str, str]":
     """Two lines: a step's number and class, or that it stops; its objectness."""
     objectness = f"objectness {float(parts['objectness'][step]):.0%}"
     probabilities = parts["class_probabilities"][step]
@@ -229,7 +223,9 @@ def _caption(parts, step, stops, class_names):
     return f"{step + 1}: {name} {float(probabilities[best]):.0%}", objectness
 
 
-def heat_tile(grey, mask, color=None):
+def heat_tile(
+    grey: np.ndarray, mask: Tensor, color: "Optional[tuple[int, int, int]]" = None
+) -> np.ndarray:
     """A mask's probabilities over an image, its outline, and a frame around a tiny one.
 
     Args:
@@ -260,7 +256,7 @@ def heat_tile(grey, mask, color=None):
     return drawing.draw_boxes(picture, [box], [color])
 
 
-def _crossed(picture, point, size):
+def _crossed(picture: np.ndarray, point: Sequence[float], size: Sequence[int]) -> np.ndarray:
     """The tile of a mask of this size with a cross at x, y."""
     x, y = point[0] * picture.shape[1] / size[1], point[1] * picture.shape[0] / size[0]
     canvas = Image.fromarray(picture)
@@ -271,39 +267,8 @@ def _crossed(picture, point, size):
     return np.asarray(canvas)
 
 
-def _framed(grey, mask):
+def _framed(grey: np.ndarray, mask: Tensor) -> np.ndarray:
     """The tile of the stop: its mask is none, whatever it shows."""
     picture = heat_tile(grey, mask)
     height, width = picture.shape[:2]
     return drawing.draw_boxes(picture, [(0, 0, width, height)], [STOP], width=3)
-
-
-def in_rows(tiles, height):
-    """Tiles in rows that are together about as high as the panel beside them.
-
-    Args:
-        tiles (list[ndarray]): at least one, (h', w', 3) uint8 RGB each.
-        height (int): of the panel in pixels; a long sequence takes more.
-
-    Returns:
-        ndarray: (H', W', 3) uint8 RGB.
-    """
-    gap = drawing.GAP
-    high, wide = (n + gap for n in tiles[0].shape[:2])
-    rows = max(round((height + gap) / high), 1)
-    most = max(MOST_WIDTH // wide, math.ceil(math.sqrt(ASPECT * len(tiles) * high / wide)))
-    columns = min(math.ceil(len(tiles) / rows), most)
-    rows = math.ceil(len(tiles) / columns)
-    size = rows * high - gap, columns * wide - gap
-    picture = np.full((*size, 3), drawing.BACKGROUND, dtype=np.uint8)
-    for index, tile in enumerate(tiles):
-        top, left = index // columns * high, index % columns * wide
-        picture[top : top + high - gap, left : left + wide - gap] = tile
-    return picture
-
-
-def _padded(picture, height, width):
-    """The picture at the left top of one of this size."""
-    result = np.full((height, width, 3), drawing.BACKGROUND, dtype=np.uint8)
-    result[: picture.shape[0], : picture.shape[1]] = picture
-    return result

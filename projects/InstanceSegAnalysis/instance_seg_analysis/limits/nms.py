@@ -4,12 +4,18 @@ Shape shorthand in this module:
     N: detections of one image
 """
 
+from collections.abc import Sequence
+from typing import Union
+
 import numpy as np
 import torch
 from detectron2.structures import Boxes, pairwise_iou
+from torch import Tensor
+
+Numbers = Union[np.ndarray, Sequence[float]]
 
 
-def box_iou(boxes):
+def box_iou(boxes: Union[Tensor, np.ndarray]) -> np.ndarray:
     """IoU of every box with every other.
 
     Args:
@@ -22,7 +28,7 @@ def box_iou(boxes):
     return pairwise_iou(boxes, boxes).numpy()
 
 
-def among_equals(iou, classes):
+def among_equals(iou: np.ndarray, classes: Union[np.ndarray, Sequence[int]]) -> np.ndarray:
     """Overlaps that count: those of detections of the same class.
 
     Args:
@@ -36,7 +42,7 @@ def among_equals(iou, classes):
     return np.where(classes[:, None] == classes[None], iou, 0.0)
 
 
-def greedy_nms(iou, scores, threshold):
+def greedy_nms(iou: np.ndarray, scores: Numbers, threshold: float) -> np.ndarray:
     """Keep the best detection, remove what overlaps it more than allowed, and so on.
 
     Args:
@@ -56,7 +62,7 @@ def greedy_nms(iou, scores, threshold):
     return np.array(kept, dtype=np.int64)
 
 
-def soft_nms(iou, scores, sigma=0.5):
+def soft_nms(iou: np.ndarray, scores: Numbers, sigma: float = 0.5) -> np.ndarray:
     """Lower the scores of detections that overlap a better one, and remove none.
 
     Args:

@@ -1,46 +1,67 @@
-"""Plots of the four limits, from the figures of ``limits.figures_of``.
+"""Plots of the four limits, from the figures of ``figures.figures_of``.
 
-All take {way: figures}, a path for the PNG and a title that names the data set.
+All take the figures by the name of the model, a path for the PNG and a title that names the data
+set, and return whether there was something to draw.
 """
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
+from instance_seg_analysis.limits.figures import Figures
 from instance_seg_common.visualization.figures import LINE_COLORS, MARKERS, new_figure
 
 GROUP_STYLES = (("-", "#000000"), ("-", "#56B4E9"), ("--", "#009E73"), (":", "#D55E00"))
 DPI = 110
+FiguresByModel = Mapping[str, Figures]
+
+if TYPE_CHECKING:  # matplotlib is optional
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def _figure(size, rows=1, columns=1, **options):
+def _figure(
+    size: "tuple[float, float]", rows: int = 1, columns: int = 1, **options: Any
+) -> "tuple[Figure, np.ndarray]":
     """A figure without a display and its axes, (rows, columns)."""
     figure = new_figure(*size)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _numbers(values):
+def _numbers(values: "Sequence[Optional[float]]") -> np.ndarray:
     """List of float or None as floats, nan for None."""
     return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 
-def _finish(figure, path, title, handles=None, columns=2):
+def _finish(figure: "Figure", path: Path, *, title: str, axes: "Axes", columns: int = 2) -> None:
+    """Title, the legend of one of the axes, and the file."""
     figure.suptitle(title)
-    if handles:
-        lines, names = handles
-        figure.legend(lines, names, loc="outside lower center", ncols=columns, frameon=False)
+    lines, names = axes.get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=columns, frameon=False)
     figure.savefig(path, dpi=DPI)
 
 
-def neighbours_plot(figures, path, title=""):
-    """Recall by box IoU with the nearest neighbour, of masks and of boxes, a line for each way."""
+def _style(index: int) -> "dict[str, str]":
+    """Marker and colour of the line of this index."""
+    return {
+        "marker": MARKERS[index % len(MARKERS)], "color": LINE_COLORS[index % len(LINE_COLORS)]
+    }  # fmt: skip
+
+
+def neighbours_plot(figures: FiguresByModel, path: Path, title: str = "") -> bool:
+    """Recall of masks and of boxes by box IoU with the nearest neighbour, a line for each model."""
     figure, (axes,) = _figure((12, 5.5), 1, 2, sharey=True)
     rules = {
-        f"{way}, {rule}" if rule else way: found
-        for way, f in figures.items()
-        for rule, found in f["neighbours"].items()
+        f"{model}, {rule}" if rule else model: curves
+        for model, f in figures.items()
+        for rule, curves in f["neighbours"].items()
     }
     for axis, kind, name in zip(axes, ("bins", "box_bins"), ("masks", "boxes")):
-        for index, (label, found) in enumerate(rules.items()):
-            _recall_line(axis, _occupied(found[kind]), index, len(rules), label)
+        for index, (label, curves) in enumerate(rules.items()):
+            shift = 0.07 * (index - (len(rules) - 1) / 2)
+            _recall_line(axis, _occupied(curves[kind]), label=label, index=index, shift=shift)
         bins = _occupied(next(iter(rules.values()))[kind])
         ticks = [f"{b['low']:g} to {b['high']:g}\n{b['objects']} objects" for b in bins]
         axis.set_xticks(range(len(ticks)), ticks, fontsize=9)
@@ -49,37 +70,37 @@ def neighbours_plot(figures, path, title=""):
         axis.set_ylabel(f"recall of {name} at IoU 0.5 (bars: 95 % interval)")
         axis.set_ylim(0, 1.05)
         axis.grid(alpha=0.3, axis="y")
-    _finish(figure, path, title, axes[0].get_legend_handles_labels(), columns=3)
+    _finish(figure, path, title=title, axes=axes[0], columns=3)
+    return True
 
 
-def _occupied(bins):
+def _occupied(bins: Sequence[Figures]) -> "list[Figures]":
     """The bins that have objects."""
     return [b for b in bins if b["objects"]]
 
 
-def _recall_line(axis, bins, index, number, label):
-    """One of a number of lines with its intervals."""
+def _recall_line(
+    axis: "Axes", bins: Sequence[Figures], *, label: str, index: int, shift: float
+) -> None:
+    """One line with its intervals, shifted so that they do not hide those of other lines."""
     recall = _numbers([b["recall"] for b in bins])
     bounds = _numbers([x for b in bins for x in b["interval"] or (None, None)]).reshape(-1, 2)
-    # Side by side, so that the bars of the intervals do not hide each other.
-    places = np.arange(len(bins)) + 0.07 * (index - (number - 1) / 2)
     axis.errorbar(
-        places, recall, np.maximum(np.abs(bounds.T - recall), 0), label=label,
-        marker=MARKERS[index % len(MARKERS)], color=LINE_COLORS[index % len(LINE_COLORS)],
-        capsize=2, linewidth=1.5, elinewidth=0.8, markersize=5,
-        linestyle="-" if index < len(LINE_COLORS) else "--",
+        np.arange(len(bins)) + shift, recall, np.maximum(np.abs(bounds.T - recall), 0),
+        label=label, capsize=2, linewidth=1.5, elinewidth=0.8, markersize=5,
+        linestyle="-" if index < len(LINE_COLORS) else "--", **_style(index),
     )  # fmt: skip
 
 
-def sweep_plot(figures, path, title=""):
-    """AP and count error by knob value, a column for each way, a line for each crowding."""
-    sweeps = {way: f["sweep"] for way, f in figures.items() if f["sweep"]}
+def sweep_plot(figures: FiguresByModel, path: Path, title: str = "") -> bool:
+    """AP and count error by knob value, a column for each model, a line for each crowding."""
+    sweeps = {model: f["sweep"] for model, f in figures.items() if f["sweep"]}
     if not sweeps:
         return False
     columns = len(sweeps)
     figure, axes = _figure((1.5 + 3.6 * columns, 6.5), 2, columns, sharey="row", sharex="col")
-    for column, (way, sweep) in zip(axes.T, sweeps.items()):
-        _sweep_column(column, way, sweep)
+    for column, (model, sweep) in zip(axes.T, sweeps.items()):
+        _sweep_column(column, model, sweep)
     axes[0, 0].set_ylabel("mask AP in percent")
     axes[1, 0].set_ylabel("mean |difference in count|")
     axes[0, 0].set_ylim(bottom=0)
@@ -87,12 +108,12 @@ def sweep_plot(figures, path, title=""):
     axes[1, 0].set_yscale("symlog", linthresh=1)
     axes[1, 0].set_ylim(bottom=0)
     axes[1, 0].yaxis.set_major_formatter("{x:g}")
-    _finish(figure, path, title, axes[0, 0].get_legend_handles_labels(), columns=4)
+    _finish(figure, path, title=title, axes=axes[0, 0], columns=4)
     return True
 
 
-def _sweep_column(column, way, sweep):
-    """One way's two axes."""
+def _sweep_column(column: "Sequence[Axes]", model: str, sweep: Figures) -> None:
+    """One model's two axes."""
     for axis, key in zip(column, ("AP", "count_error")):
         for (style, color), (name, values) in zip(GROUP_STYLES, sweep[key].items()):
             label = "all images" if name == "all" else name
@@ -104,12 +125,14 @@ def _sweep_column(column, way, sweep):
         axis.axvline(sweep["config"], color="#777777", linewidth=1, linestyle="-.")
         axis.grid(alpha=0.3)
     spread = sweep["AP_spread"]["all"]
-    column[0].set_title(way + ("" if spread is None else f"\nAP spread {spread:.1f}"), fontsize=10)
+    column[0].set_title(
+        model + ("" if spread is None else f"\nAP spread {spread:.1f}"), fontsize=10
+    )
     column[1].set_xlabel(f"{sweep['name']}\n(dash-dotted: config)")
 
 
-def claims_plot(figures, path, title=""):
-    """Share of the pixels claimed twice or more and for different objects, bars by way."""
+def claims_plot(figures: FiguresByModel, path: Path, title: str = "") -> bool:
+    """Share of the pixels claimed twice or more and for different objects, bars by model."""
     figure, ((axes,),) = _figure((7, 4.5))
     names = ("claimed by two or more instances", "claimed for different objects")
     places = np.arange(len(figures))
@@ -119,55 +142,65 @@ def claims_plot(figures, path, title=""):
             places + 0.4 * index - 0.2, shares, 0.38, label=name, color=LINE_COLORS[index]
         )
         axes.bar_label(bars, fmt="%.2f", fontsize=9)
-    axes.set_xticks(places, [way.replace("_", "_\u200b") for way in figures])
+    axes.set_xticks(places, [model.replace("_", "_\u200b") for model in figures])
     axes.set_ylabel("percent of the claimed pixels")
     axes.margins(y=0.12)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
-    _finish(figure, path, title, axes.get_legend_handles_labels())
+    _finish(figure, path, title=title, axes=axes)
+    return True
 
 
-def capacity_plot(figures, path, title=""):
+def capacity_plot(figures: FiguresByModel, path: Path, title: str = "") -> bool:
     """Recall and relative count error by the number of objects over what a limit allows."""
     figure, ((recall, error),) = _figure((11, 5), 1, 2)
-    curves = [
-        (f"{way}, {key.rsplit('.', 1)[-1]}", found["curve"])
-        for way, f in figures.items()
-        for key, found in f["capacity"].items()
-    ]
+    curves = {
+        f"{model}, {key.rsplit('.', 1)[-1]}": limit["curve"]
+        for model, f in figures.items()
+        for key, limit in f["capacity"].items()
+    }
     if not curves:
         return False
-    for index, (name, curve) in enumerate(curves):
-        style = {
-            "label": name, "marker": MARKERS[index % len(MARKERS)], "markersize": 5,
-            "color": LINE_COLORS[index % len(LINE_COLORS)], "alpha": 0.9,
-        }  # fmt: skip
-        places = np.arange(len(curve))
-        recall.plot(places, _numbers([b["recall"] for b in curve]), **style)
-        error.plot(places, _numbers([b["relative_count_error"] for b in curve]), **style)
-    bounds = dict.fromkeys(tuple(b["bound"] for b in curve) for _, curve in curves)
-    for index, bound in enumerate(bounds):
-        label = "most that can be found" if index == 0 else None
-        recall.plot(range(len(bound)), _numbers(bound), "k--", linewidth=1, label=label)
+    _capacity_lines(recall, curves, "recall")
+    _capacity_lines(error, curves, "relative_count_error")
+    _bounds(recall, curves)
     for axes in (recall, error):
-        axes.set_xticks(range(len(curves[0][1])), [_ratio_name(b) for b in curves[0][1]])
+        bins = next(iter(curves.values()))
+        axes.set_xticks(range(len(bins)), [_ratio_name(b) for b in bins])
         axes.set_xlabel("objects in the image / limit")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     recall.set_ylabel("recall at mask IoU 0.5")
     error.set_ylabel("|difference in count| / objects")
-    _finish(figure, path, title, recall.get_legend_handles_labels(), columns=2)
+    _finish(figure, path, title=title, axes=recall)
     return True
 
 
-def _ratio_name(found):
+def _capacity_lines(axes: "Axes", curves: "Mapping[str, list[Figures]]", key: str) -> None:
+    """A line for each curve."""
+    for index, (name, curve) in enumerate(curves.items()):
+        values = _numbers([b[key] for b in curve])
+        axes.plot(
+            np.arange(len(curve)), values, label=name, markersize=5, alpha=0.9, **_style(index)
+        )
+
+
+def _bounds(axes: "Axes", curves: "Mapping[str, list[Figures]]") -> None:
+    """The most that can be found, once where curves have it in common."""
+    label: Optional[str] = "most that can be found"
+    for bound in dict.fromkeys(tuple(b["bound"] for b in curve) for curve in curves.values()):
+        axes.plot(range(len(bound)), _numbers(bound), "k--", linewidth=1, label=label)
+        label = None
+
+
+def _ratio_name(bin_: Figures) -> str:
     """Name of a bin of the capacity curve."""
-    if found["high"] is None:
-        return f"> {found['low']:g}"
-    return f"\u2264 {found['high']:g}" if found["low"] == 0 else (
-        f"{found['low']:g} to\n{found['high']:g}"
-    )  # fmt: skip
+    if bin_["high"] is None:
+        return f"> {bin_['low']:g}"
+    if bin_["low"] == 0:
+        return f"\u2264 {bin_['high']:g}"
+    return f"{bin_['low']:g} to\n{bin_['high']:g}"
 
 
 # Name of the file -> function that draws it.
@@ -179,11 +212,11 @@ PLOTS = {
 }
 
 
-def write_plots(figures, folder, title=""):
+def write_plots(figures: FiguresByModel, folder: Path, title: str = "") -> "list[Path]":
     """Write all plots.
 
     Args:
-        figures (dict[str, dict]): way -> figures.
+        figures (dict[str, dict]): by the name of the model.
         folder (Path): exists.
         title (str): names the data set and the number of images.
 
@@ -191,4 +224,4 @@ def write_plots(figures, folder, title=""):
         list[Path]: those that there was something to draw for.
     """
     paths = {folder / f"{name}.png": draw for name, draw in PLOTS.items()}
-    return [path for path, draw in paths.items() if draw(figures, path, title) is not False]
+    return [path for path, draw in paths.items() if draw(figures, path, title)]

@@ -1,5 +1,19 @@
 """What analysis needs to know of a method, found by entry points of ``instance_seg.analysis``."""
 
-from .base import MethodAnalysis, analysis_of
+from .base import (
+    MethodAnalysis,
+    adapt,
+    analysis_of,
+    check_drawable,
+    compute_internals,
+    internals_panel,
+)
 
-__all__ = ["MethodAnalysis", "analysis_of"]
+__all__ = [
+    "MethodAnalysis",
+    "adapt",
+    "analysis_of",
+    "check_drawable",
+    "compute_internals",
+    "internals_panel",
+]

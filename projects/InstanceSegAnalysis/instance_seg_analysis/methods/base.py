@@ -2,20 +2,40 @@
 
 An entry point of the group ``instance_seg.analysis``: its name is the meta-architecture, its value
 a :class:`MethodAnalysis`. A method without one is compared by what it predicts alone.
+
+Shape shorthand in this module:
+    H, W: image   H', W': picture   h, w: network input without padding
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
+from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from instance_seg_analysis.limits.adapters import MethodAdapter
 from instance_seg_common.config import announced
 from instance_seg_common.errors import UserError
 
 ANALYSIS = "instance_seg.analysis"
+Inputs = Sequence[Mapping[str, Any]]
 Internals = dict[str, Tensor]
+# drawer(image, internals, dataset_dict, name=name)
+Drawer = Callable[..., np.ndarray]
+
+
+class Split(NamedTuple):
+    """A model's call in two: run_network: from its inputs to what the last map is part of; finish:
+    from the inputs and that to what the model returns, a list of dicts with ``instances``."""
+
+    run_network: Callable[[Inputs], Any]
+    finish: "Callable[[Inputs, Any], list[dict[str, Any]]]"
+
+
+def _always(model: nn.Module) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -24,26 +44,35 @@ class MethodAnalysis:
 
     Attributes:
         draw_internals: from the image (H, W, 3) uint8 RGB, the internals of that image, the data
-            set dict (None for plain files) and a name for the header to a picture (H', W', 3) uint8
-            RGB.
+            set dict (None for plain files) and the keyword ``name``, for the header, to a picture
+            (H', W', 3) uint8 RGB.
         compute_internals: from the model and a list of inputs to the internals of each image; None:
             the model's own method ``internals``.
         shows: what the picture of the internals shows, for readers who cannot see it.
-        network_parts: functions of the model, such as "backbone.forward", in which its network
-            runs, up to the last map; one that is called within another counts once. None: the
-            seconds of network and post-processing cannot be told apart.
-        adapter: the class that tries settings on what the network gave, of ``limits.adapters``.
+        fits: whether a model of the meta-architecture has the parts that ``network_modules``,
+            ``split`` and ``adapter`` need; others are analysed by what they predict alone.
+        network_modules: names of the model's parts (``nn.Module``) in which its network runs, up to
+            the last map; one that runs within another counts once. An empty tuple: no network.
+        split: from the model to its two halves, where the network is more than calls of modules;
+            ``network_modules`` are not read then. With neither, the seconds of network and
+            post-processing cannot be told apart.
+        adapter: the class that tries settings on what the network gave.
+        proposal_based: boxes are proposed, and duplicates among them removed by NMS with the
+            threshold ``MODEL.ROI_HEADS.NMS_THRESH_TEST``.
+        trained: it has weights; False for a classical baseline.
         semantic_output: the internals have ``semantic`` (h, w) int64 and ``foreground`` (h, w),
             and ``model.num_classes`` stands for background.
     """
 
-    draw_internals: Optional[Callable[[np.ndarray, Internals, Optional[dict], str], np.ndarray]] = (
-        None
-    )
-    compute_internals: Optional[Callable[[nn.Module, Sequence[Mapping]], list[Internals]]] = None
+    draw_internals: Optional[Drawer] = None
+    compute_internals: "Optional[Callable[[nn.Module, Inputs], list[Internals]]]" = None
     shows: str = "what its internals hold"
-    network_parts: Optional[tuple[str, ...]] = None
-    adapter: Optional[type[Any]] = None
+    fits: Callable[[nn.Module], bool] = _always
+    network_modules: Optional[tuple[str, ...]] = None
+    split: Optional[Callable[[nn.Module], Split]] = None
+    adapter: type[MethodAdapter] = MethodAdapter
+    proposal_based: bool = False
+    trained: bool = True
     semantic_output: bool = False
 
 
@@ -59,6 +88,18 @@ def analysis_of(architecture: str) -> MethodAnalysis:
     return announced(ANALYSIS).get(architecture, MethodAnalysis())
 
 
+def adapt(cfg: CfgNode, model: nn.Module) -> MethodAdapter:
+    """The adapter of a model, by which settings are tried after its network has run.
+
+    Args:
+        cfg (CfgNode): its META_ARCHITECTURE decides.
+        model (nn.Module): in evaluation mode.
+    """
+    analysis = analysis_of(cfg.MODEL.META_ARCHITECTURE)
+    kind = analysis.adapter if analysis.fits(model) else MethodAdapter
+    return kind(cfg, model)
+
+
 def check_drawable(architecture: str) -> None:
     """Raise a UserError if nothing draws the internals of this MODEL.META_ARCHITECTURE."""
     known = sorted(name for name, entry in announced(ANALYSIS).items() if entry.draw_internals)
@@ -69,7 +110,7 @@ def check_drawable(architecture: str) -> None:
 
 
 def compute_internals(
-    architecture: str, model: nn.Module, batched_inputs: Sequence[Mapping]
+    architecture: str, model: nn.Module, batched_inputs: Inputs
 ) -> "list[Internals]":
     """The internals of each image: the model's own, or what its analysis computes.
 
@@ -90,7 +131,7 @@ def internals_panel(
     image: np.ndarray,
     internals: Internals,
     *,
-    dataset_dict: "dict | None" = None,
+    dataset_dict: "Optional[dict[str, Any]]" = None,
     name: str = "",
 ) -> np.ndarray:
     """Draw the internals of one image.
@@ -111,4 +152,4 @@ def internals_panel(
     check_drawable(architecture)
     draw = analysis_of(architecture).draw_internals
     assert draw is not None
-    return draw(image, internals, dataset_dict, name)
+    return draw(image, internals, dataset_dict, name=name)

@@ -2,4 +2,4 @@
 
 from .base import MethodAnalysis
 
-ANALYSIS = MethodAnalysis(network_parts=())
+ANALYSIS = MethodAnalysis(network_modules=(), trained=False)

@@ -154,7 +154,7 @@ def _ignore_map(
     records: "list[EncodedInstance]",
     size: "tuple[int, int]",
 ) -> Optional[Path]:
-    """The map of ignored regions of an image, if it has any: its file, else from its ids."""
+    """The map of ignored regions of an image: its file, else drawn from its ids; None if none."""
     if source.folders.ignore_dir is not None and stem in files.ignored:
         folder = source.folders.ignore_dir.path
         path = one_file(stem, files.ignored, folder=folder, what="ignore map")

@@ -49,8 +49,8 @@ class LabelMapSource:
                 f"Data set {self.name!r} has both class_dir and class_of_id; keep one of them."
             )
         in_labels = SBD_ENDING in self.folders.label_dir.endings
-        told = class_images or in_labels or self.class_of_id is not None
-        if not told and len(self.thing_classes) != 1:
+        classes_given = class_images or in_labels or self.class_of_id is not None
+        if not classes_given and len(self.thing_classes) != 1:
             raise UserError(
                 f"Data set {self.name!r} has {len(self.thing_classes)} classes but nothing says "
                 "which instance is of which: give class_dir or class_of_id, or exactly one class."

@@ -1,4 +1,4 @@
-"""Entering a data set into Detectron2's catalogs: lazily, and as often as one likes.
+"""Data sets in Detectron2's catalogs: registered without reading a file, and as often as one likes.
 
 A *source* is a frozen dataclass with a field ``name`` and the parameters of one data set. It is
 kept in the set's metadata, so that a second registration can be compared with the first, and the

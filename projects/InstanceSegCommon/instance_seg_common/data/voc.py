@@ -5,11 +5,11 @@
     benchmark_RELEASE/dataset/  img/*.jpg  inst/*.mat  train.txt  val.txt
 
 VOC's label images have a palette: 0 = background, 1.. = instances (classes in SegmentationClass),
-255 = void, which is neither an object nor background and is handed on as a region to ignore.
+255 = void, which is neither an object nor background and is treated as a region to ignore.
 
 Convention of ``voc_sbd_train``, often called "trainaug": the images of VOC's train list with VOC's
-labels, and those of SBD's train and val lists with SBD's labels, without all images of VOC's val
-list. ``voc_sbd_val`` is VOC's val list with VOC's labels, as RSIS and its peers report on it.
+labels, and those of SBD's train and val lists with SBD's labels, both without the images of
+VOC's val list. ``voc_sbd_val`` is VOC's val list with VOC's labels; RSIS and others report on it.
 """
 
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ ID_TABLE = IdTable(known=((0, VOID),), kept=((1, VOID),), ignored=((VOID, VOID),
 VOC_FOLDERS = ("VOCdevkit/VOC2012", "VOC2012")  # the second is where Detectron2 looks
 SBD_FOLDER = "benchmark_RELEASE/dataset"
 SPLITS = ("train", "val")
-WHOLE = ", and unpack the whole archive there"  # to a hint
+WHOLE = ", and unpack the whole archive there"  # added to a hint
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from tqdm import tqdm
@@ -16,23 +16,48 @@ from ..errors import UserError
 Record = dict[str, Any]
 
 
-def dataset_records(name: Optional[str]) -> list[Record]:
-    """The dicts of a registered data set.
+class ChosenImages(NamedTuple):
+    """records: ``file_name`` and ``image_id`` of each image, of a data set with its annotations;
+    name: of the data set, or the first of the files; metadata: of the data set, None where it is
+    not needed and not readable."""
+
+    records: list[Record]
+    name: str
+    metadata: Optional[Metadata]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """``thing_classes`` of the data set; () where they are not known."""
+        return tuple(self.metadata.get("thing_classes", ())) if self.metadata else ()
+
+
+def choose_images(
+    files: Optional[Sequence[str]], dataset: Optional[str], *, limit: Optional[int] = None
+) -> ChosenImages:
+    """The images that a user names, or those of a data set.
+
+    Args:
+        files (list[str] or None): files and folders, of :func:`image_paths`.
+        dataset (str or None): without files, the images; with files, it names their classes.
+        limit (int or None): the first so many.
 
     Raises:
-        UserError: there is none of this name, or the config names none.
+        UserError: no such data set, none at all, or a folder without images.
     """
-    if name is None:
+    if files:
+        name = f"{files[0]} and others" if len(files) > 1 else files[0]
+        return ChosenImages(file_records(files)[:limit], name, readable_metadata(dataset))
+    if dataset is None:
         raise UserError("The config names no data set. Give --dataset NAME or DATASETS.TEST.")
-    return get_dataset_dicts(name)
+    records = get_dataset_dicts(dataset)[:limit]
+    return ChosenImages(records, dataset, MetadataCatalog.get(dataset))
 
 
-def file_records(paths: Sequence[str], limit: Optional[int] = None) -> list[Record]:
+def file_records(paths: Sequence[str]) -> list[Record]:
     """Image files as the dicts of a data set without annotations.
 
     Args:
         paths (list[str]): files and folders, of :func:`image_paths`.
-        limit (int or None): the first so many.
 
     Returns:
         list[dict]: ``file_name``; ``image_id``, for saved detections: the file's name, and its path
@@ -41,7 +66,7 @@ def file_records(paths: Sequence[str], limit: Optional[int] = None) -> list[Reco
     Raises:
         UserError: a folder without images.
     """
-    files = image_paths(paths)[:limit]
+    files = image_paths(paths)
     names = Counter(path.name for path in files)
     return [
         {"file_name": str(p), "image_id": p.name if names[p.name] == 1 else str(p)} for p in files
@@ -109,11 +134,6 @@ def readable_metadata(name: Optional[str]) -> Optional[Metadata]:
         print(f"Going on without names of classes: {error}", file=sys.stderr)
         return None
     return metadata
-
-
-def class_names_of(metadata: Optional[Metadata]) -> tuple[str, ...]:
-    """``thing_classes``; () where there are none."""
-    return tuple(metadata.get("thing_classes", ())) if metadata else ()
 
 
 def progress(items: Iterable, what: str = "images") -> Iterable:

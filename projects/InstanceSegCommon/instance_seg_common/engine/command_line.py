@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Optional
 
 from ..config import get_cfg_with_plugins
 from ..errors import UserError
@@ -15,15 +16,15 @@ def model_parser(doc: str, *, several: bool = False) -> argparse.ArgumentParser:
     """Arguments of every tool that takes a model, or several.
 
     Args:
-        doc (str): of the tool: the first line of its help, and what follows it.
-        several (bool): ``--model`` may be given more than once, and ``args.model`` is a list;
-            with it comes ``--dataset``.
+        doc: of the tool; its first line is the description, the rest comes last in the help.
+        several: ``--model`` may be given more than once, and ``args.model`` is a list; with it
+            comes ``--dataset``.
 
     Returns:
-        argparse.ArgumentParser: with ``--model`` and trailing ``opts``.
+        With ``--model`` and trailing ``opts``.
     """
-    first, _, *rest = doc.splitlines() + [""]
-    parser = argparse.ArgumentParser(description=first, epilog=" ".join(rest[:-1]))
+    first, _, rest = doc.partition("\n")
+    parser = argparse.ArgumentParser(description=first, epilog=" ".join(rest.split()))
     add_model_arguments(parser, several=several)
     return parser
 
@@ -45,8 +46,8 @@ def check_at_least(args: argparse.Namespace, least_by_name: Mapping[str, int]) -
     """Check numbers of the command line.
 
     Args:
-        args (argparse.Namespace)
-        least_by_name (dict[str, int]): by the argument's name; arguments that are None pass.
+        args: parsed.
+        least_by_name: by the argument's name; arguments that are None pass.
 
     Raises:
         UserError: a number is smaller.
@@ -61,7 +62,7 @@ def part_opts_from_images(args: argparse.Namespace) -> None:
     """Tell ``KEY VALUE`` pairs from the files before them, of which ``--images`` takes all.
 
     Args:
-        args (argparse.Namespace): with ``images`` and ``opts``; changed in place.
+        args: with ``images`` and ``opts``; changed in place.
     """
     if args.images:
         keys = get_cfg_with_plugins()
@@ -70,11 +71,11 @@ def part_opts_from_images(args: argparse.Namespace) -> None:
         args.images, args.opts = args.images[:count], args.images[count:] + args.opts
 
 
-def run_tool(main: "Callable[[], int | None]") -> None:
+def run_tool(main: Callable[[], Optional[int]]) -> None:
     """Run a tool's main function; an error that the user can mend is one sentence, exit status 1.
 
     Args:
-        main (callable): no arguments; its int or None is the exit status.
+        main: what it returns is the exit status.
     """
     try:
         status = main()

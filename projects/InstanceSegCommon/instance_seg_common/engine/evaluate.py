@@ -6,7 +6,8 @@ from detectron2.utils import comm
 from ..evaluation.published import comparisons
 from .checks import check_config
 from .predictor import build_predictor
-from .trainer import InstanceSegTrainer, write_results
+from .results import write_results
+from .trainer import InstanceSegTrainer
 
 
 def evaluate(cfg: CfgNode) -> "dict[str, dict[str, float]]":

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import Metadata
 from detectron2.structures import Instances
 from PIL import Image
 from torch import nn
@@ -23,7 +22,7 @@ from ..errors import UserError
 from ..evaluation.image_report import prediction_of, truth_of
 from ..evaluation.label_map import predicted_label_map, score_label_maps
 from ..visualization import panels, saving
-from .chosen_images import Record, class_names_of, progress
+from .chosen_images import ChosenImages, Record, progress
 from .predictor import build_predictor, predict
 
 DETECTIONS = "coco_instances_results.json"
@@ -78,8 +77,8 @@ class PredictionPictures:
     Args:
         cfg (CfgNode): of the model.
         model (nn.Module): of ``build_predictor``.
+        images (ChosenImages): what to draw.
         writer (PictureWriter)
-        metadata (Metadata or None): class names and category ids.
         save (str): "label-map" or "coco-json" for predictions as files, "" for none.
         draw_internals (callable or None): draws a second picture.
     """
@@ -88,15 +87,14 @@ class PredictionPictures:
         self,
         cfg: CfgNode,
         model: nn.Module,
-        writer: PictureWriter,
+        images: ChosenImages,
         *,
-        metadata: Optional[Metadata] = None,
+        writer: PictureWriter,
         save: str = "",
         draw_internals: Optional[DrawInternals] = None,
     ) -> None:
-        self.cfg, self.model, self.writer = cfg, model, writer
-        self.metadata, self.save, self.draw_internals = metadata, save, draw_internals
-        self.class_names = class_names_of(metadata)
+        self.cfg, self.model, self.images = cfg, model, images
+        self.writer, self.save, self.draw_internals = writer, save, draw_internals
         self.detections: list[dict[str, Any]] = []
         self.label_map_options = {
             "score_threshold": cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
@@ -115,7 +113,7 @@ class PredictionPictures:
         image = load_image(file_name)
         instances = predict(self.cfg, self.model, image, file_name=file_name)
         name = self.writer.name(file_name, prefix)
-        options = {"class_names": self.class_names, **self.label_map_options}
+        options = {"class_names": self.images.class_names, **self.label_map_options}
         if "annotations" in record:
             picture = panels.prediction_panel(record, instances, note=note, **options)
         else:
@@ -123,7 +121,7 @@ class PredictionPictures:
             picture = panels.plain_prediction_panel(image, instances, title, **options)
         self.writer.picture(picture, name)
         if self.draw_internals:
-            named = {**record, "thing_classes": self.class_names}
+            named = {**record, "thing_classes": self.images.class_names}
             self.writer.picture(self.draw_internals(image, named), f"{name}_internals")
         self._save(instances, record, name)
 
@@ -133,7 +131,7 @@ class PredictionPictures:
             self.writer.label_map(labels, name)
         elif self.save == "coco-json":
             image_id = record["image_id"]
-            self.detections += saving.coco_results(instances, image_id, self.metadata)
+            self.detections += saving.coco_results(instances, image_id, self.images.metadata)
 
     def score(self, record: Record) -> tuple[float, float]:
         """(accuracy at IoU 0.5, SBD) of one annotated image, as the evaluators have them."""
@@ -146,19 +144,18 @@ class PredictionPictures:
         scores = score_label_maps(truth.labels, labels, iou_thresholds=(0.5,))
         return scores.matchings[0].accuracy, scores.sbd
 
-    def draw_all(self, records: Sequence[Record]) -> None:
+    def draw_all(self) -> None:
         """Draw the images in their order."""
-        for record in progress(records):
+        for record in progress(self.images.records):
             self.writer.attempt(self.draw, record)
 
-    def draw_worst(self, records: Sequence[Record], limit: int) -> None:
-        """Score all images, then draw the ``limit`` worst, numbered from the worst on.
+    def draw_worst(self, limit: int) -> None:
+        """Score all images, which need annotations, then draw the worst, numbered.
 
         Args:
-            records (list[dict]): with annotations.
-            limit (int): lowest accuracy first, then lowest SBD.
+            limit (int): how many; the lowest accuracy comes first, then the lowest SBD.
         """
-        scored = []
+        records, scored = self.images.records, []
 
         def score(index: int) -> None:
             scored.append((*self.score(records[index]), index))
@@ -179,19 +176,12 @@ class TitledModel(NamedTuple):
 
 
 def draw_side_by_side(
-    models: Sequence[TitledModel],
-    records: Sequence[Record],
-    writer: PictureWriter,
-    *,
-    class_names: Sequence[str] = (),
+    models: Sequence[TitledModel], images: ChosenImages, writer: PictureWriter
 ) -> None:
-    """The predictions of several models in one picture an image.
+    """The predictions of several models in one picture an image, with or without annotations.
 
     Args:
-        models (list[TitledModel])
-        records (list[dict]): with or without annotations.
-        writer (PictureWriter)
-        class_names (sequence[str])
+        models (list[TitledModel]), images (ChosenImages), writer (PictureWriter)
     """
     built = [(one.title, one.cfg, build_predictor(one.cfg)) for one in models]
 
@@ -202,60 +192,48 @@ def draw_side_by_side(
             instances = predict(cfg, model, image, file_name=record["file_name"])
             limits = cfg.TEST.LABEL_MAP_SCORE_THRESHOLD, cfg.TEST.LABEL_MAP_MIN_AREA
             predictions.append((title, prediction_of(instances, *limits)))
-        picture = panels.comparison_panel(record, predictions, class_names)
+        picture = panels.comparison_panel(record, predictions, images.class_names)
         writer.picture(picture, writer.name(record["file_name"]))
 
-    for record in progress(records):
+    for record in progress(images.records):
         writer.attempt(draw, record)
 
 
 def draw_annotations(
-    records: Sequence[Record],
-    writer: PictureWriter,
-    *,
-    class_names: Sequence[str] = (),
-    save_label_maps: bool = False,
+    images: ChosenImages, writer: PictureWriter, *, save_label_maps: bool = False
 ) -> None:
     """The annotations of each image, and their label map as a file.
 
     Args:
-        records (list[dict]): with annotations.
+        images (ChosenImages): of a data set.
         writer (PictureWriter)
-        class_names (sequence[str])
         save_label_maps (bool)
     """
 
     def draw(record: Record) -> None:
-        picture = panels.annotation_panel(record, class_names)
+        picture = panels.annotation_panel(record, images.class_names)
         name = writer.name(record["file_name"])
         writer.picture(picture, name)
         if save_label_maps:
             writer.label_map(truth_of(record).labels, name)
 
-    for record in progress(records):
+    for record in progress(images.records):
         writer.attempt(draw, record)
 
 
-def draw_training_images(
-    cfg: CfgNode,
-    records: Sequence[Record],
-    writer: PictureWriter,
-    *,
-    class_names: Sequence[str] = (),
-) -> None:
+def draw_training_images(cfg: CfgNode, images: ChosenImages, writer: PictureWriter) -> None:
     """What the training mapper makes of each image and its objects.
 
     Args:
         cfg (CfgNode): ``INPUT``.
-        records (list[dict]): with annotations.
+        images (ChosenImages): of a data set.
         writer (PictureWriter)
-        class_names (sequence[str])
     """
     mapper = build_train_mapper(cfg)
 
     def draw(record: Record) -> None:
-        picture = panels.dataloader_panel(mapper(record), cfg.INPUT.FORMAT, class_names)
+        picture = panels.dataloader_panel(mapper(record), cfg.INPUT.FORMAT, images.class_names)
         writer.picture(picture, writer.name(record["file_name"]))
 
-    for record in progress(records):
+    for record in progress(images.records):
         writer.attempt(draw, record)

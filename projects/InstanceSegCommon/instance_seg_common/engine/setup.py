@@ -4,12 +4,14 @@ A model is named by ``CONFIG`` (a YAML file), ``CONFIG:WEIGHTS``, or a published
 ``weights/embedding_R18_dsb2018``: a ``.pth`` file beside a ``.json`` that names its config.
 """
 
+import ast
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional, Union
 
 from detectron2.config import CfgNode
 
@@ -27,18 +29,18 @@ class NamedModel(NamedTuple):
 
     name: str
     config: str
-    weights: "str | None"
+    weights: Optional[str]
 
 
-def load_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
+def load_cfg(config_file: Union[str, Path], opts: Sequence[str] = ()) -> CfgNode:
     """The config of a YAML file and ``KEY VALUE`` pairs, data sets registered, fit to the machine.
 
     Args:
-        config_file (str): a config of ``configs/`` or the ``config.yaml`` of a run; "" for none.
-        opts (list[str]): keys and values in turn.
+        config_file: a config of ``configs/`` or the ``config.yaml`` of a run; "" for none.
+        opts: keys and values in turn.
 
     Returns:
-        CfgNode: not frozen.
+        Not frozen.
 
     Raises:
         UserError: the file is absent, no YAML, or has keys or values that do not exist.
@@ -46,15 +48,11 @@ def load_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     cfg = get_cfg_with_plugins()
     if config_file and not Path(config_file).is_file():
         raise UserError(f"There is no config file {config_file}.")
-    removed = {
-        key: rule for rules in announced(REMOVED_KEYS).values() for key, rule in rules.items()
-    }
+    removed = {key: rule for keys in announced(REMOVED_KEYS).values() for key, rule in keys.items()}
+    refuse_removed_keys([key for key in opts[::2] if key in removed], removed, "The command line")
     try:
         if config_file:
-            loaded = CfgNode(cfg.load_yaml_with_base(str(config_file), allow_unsafe=False))
-            without_removed_keys(loaded, removed, str(config_file))
-            cfg.merge_from_other_cfg(loaded)
-        check_pairs(opts, removed)
+            cfg.merge_from_other_cfg(_read_config(cfg, str(config_file), removed))
         cfg.merge_from_list(list(opts))
     except UserError:
         raise
@@ -66,60 +64,107 @@ def load_cfg(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     return fit_to_machine(cfg)
 
 
+def _read_config(cfg, config_file, removed):
+    """A YAML file with its bases, without keys of earlier versions."""
+    loaded = CfgNode(cfg.load_yaml_with_base(config_file, allow_unsafe=False))
+    if loaded.get("VERSION", cfg.VERSION) != cfg.VERSION:
+        raise UserError(
+            f"{config_file} has VERSION {loaded.VERSION}; configs of Detectron2 have {cfg.VERSION}."
+        )
+    without_removed_keys(loaded, removed, config_file)
+    return loaded
+
+
 def without_removed_keys(loaded: CfgNode, removed: Mapping[str, RemovedKey], where: str) -> None:
     """Take keys of earlier versions out of a config; those that had another value are an error.
 
     A ``config.yaml`` that a run has saved holds every key of its time, most at their defaults.
 
     Args:
-        loaded (CfgNode): of a YAML file; changed in place.
-        removed (dict[str, RemovedKey]): by the dotted key.
-        where (str): the file.
+        loaded: of a YAML file; changed in place.
+        removed: by the dotted key.
+        where: the file.
 
     Raises:
         UserError: keys that changed something; what became of each.
     """
-    missed, ignored = [], []
-    for key, rule in removed.items():
-        *path, name = key.split(".")
-        node: Any = loaded
-        for part in path:
-            node = node.get(part, {}) if isinstance(node, Mapping) else {}
-        if not isinstance(node, Mapping) or name not in node:
-            continue
-        (ignored if node[name] == rule.default else missed).append(key)
-        del node[name]
-    if missed:
-        sentences = " ".join(f"{key}: {removed[key].sentence}" for key in missed)
+    present = [key for key in removed if _node_of(loaded, key) is not None]
+    set_by_user = []
+    for key in present:
+        value = _node_of(loaded, key).pop(key.rpartition(".")[2])
+        if not _is_same(value, removed[key].default):
+            set_by_user.append(key)
+    refuse_removed_keys(set_by_user, removed, where)
+    if present:
+        logger.info(
+            "%s has %d keys of an earlier version, all at their defaults and without effect: %s.",
+            where,
+            len(present),
+            ", ".join(present[:5]) + (" ..." if len(present) > 5 else ""),
+        )
+
+
+def _node_of(loaded, key) -> Optional[CfgNode]:
+    """The node that holds a dotted key; None if the key is absent."""
+    *path, name = key.split(".")
+    node = loaded
+    for part in path:
+        node = node.get(part)
+        if not isinstance(node, Mapping):
+            return None
+    return node if name in node else None
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    """Whether a value of a YAML file is a default: it may be text there, and tuples are lists."""
+    if isinstance(value, str) and not isinstance(default, str):
+        try:
+            value = ast.literal_eval(value)
+        except (SyntaxError, ValueError):
+            return False
+    sequences = (list, tuple)
+    if isinstance(value, sequences) and isinstance(default, sequences):
+        return list(value) == list(default)
+    return value == default
+
+
+def refuse_removed_keys(keys: Sequence[str], removed: Mapping[str, RemovedKey], where: str) -> None:
+    """Raise a sentence on keys of an earlier version.
+
+    Args:
+        keys: dotted; none is fine.
+        removed: what became of each.
+        where: they stand, for the beginning of the sentence.
+
+    Raises:
+        UserError: there are keys.
+    """
+    if keys:
+        sentences = " ".join(f"{key}: {removed[key].sentence}" for key in keys)
         raise UserError(
             f"{where} has keys of an earlier version. {sentences} CHANGELOG.md lists all changes."
         )
-    if ignored:
-        logger.info("%s: keys of an earlier version at their defaults: %s", where, len(ignored))
-
-
-def check_pairs(opts: Sequence[str], removed: Mapping[str, RemovedKey]) -> None:
-    """Raise a UserError if a ``KEY VALUE`` pair has a key of an earlier version."""
-    for key in opts[::2]:
-        if key in removed:
-            raise UserError(f"{key} is a key of an earlier version: {removed[key].sentence}")
 
 
 def parse_model(text: str) -> NamedModel:
     """What a ``--model`` names.
 
     Args:
-        text (str): ``CONFIG``, ``CONFIG:WEIGHTS`` or a published name.
-
-    Returns:
-        NamedModel
+        text: ``CONFIG``, ``CONFIG:WEIGHTS`` or a published name.
 
     Raises:
         UserError: it is none of these.
     """
     match = _CONFIG_AND_WEIGHTS.match(text)
-    if match:
-        return NamedModel(Path(match["config"]).stem, match["config"], match["weights"])
+    if not match:
+        return _published_model(text)
+    config = Path(match["config"])
+    # Every run has a file of this name; its folder says which run it is.
+    name = config.resolve().parent.name if config.name == "config.yaml" else config.stem
+    return NamedModel(name, match["config"], match["weights"])
+
+
+def _published_model(text):
     stem = text.removesuffix(".pth").removesuffix(".json")
     weights, facts = Path(f"{stem}.pth"), Path(f"{stem}.json")
     if not (weights.is_file() and facts.is_file()):
@@ -128,27 +173,30 @@ def parse_model(text: str) -> NamedModel:
             "CONFIG.yaml, CONFIG.yaml:WEIGHTS.pth, or a published name such as "
             "weights/embedding_R18_dsb2018."
         )
-    config = json.loads(facts.read_text()).get("config")
+    try:
+        config = json.loads(facts.read_text()).get("config")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{facts} cannot be read as facts of a model: {error}.") from error
     if not config:
         raise UserError(f"{facts} has no entry config: write the model as CONFIG.yaml:{weights}.")
     # Configs are named from the root of the project, of which weights/ is a folder.
-    here = weights.resolve().parent.parent / config
-    return NamedModel(weights.stem, config if Path(config).is_file() else str(here), str(weights))
+    beside = weights.resolve().parent.parent / config
+    return NamedModel(weights.stem, str(beside) if beside.is_file() else config, str(weights))
 
 
 def load_model_cfg(text: str, opts: Sequence[str] = ()) -> CfgNode:
     """The config of one model, ``MODEL.WEIGHTS`` set.
 
     Args:
-        text (str): of :func:`parse_model`. Without weights, what training with this config left in
-            its ``OUTPUT_DIR`` is taken, else the config's own ``MODEL.WEIGHTS``.
-        opts (list[str]): ``KEY VALUE`` pairs.
+        text: of :func:`parse_model`. Without weights, what training with this config left in its
+            ``OUTPUT_DIR`` is taken, else the config's own ``MODEL.WEIGHTS``.
+        opts: ``KEY VALUE`` pairs.
 
     Returns:
-        CfgNode: not frozen.
+        Not frozen.
 
     Raises:
-        UserError: no such model, or a config that cannot be used.
+        UserError: no such model, a config that cannot be used, or weights given twice.
     """
     return _cfg_of(parse_model(text), opts)
 
@@ -157,39 +205,47 @@ def load_models(texts: Sequence[str], opts: Sequence[str] = ()) -> "dict[str, Cf
     """The configs of several models, each under a name of its own.
 
     Args:
-        texts (list[str]): of :func:`parse_model`.
-        opts (list[str]): ``KEY VALUE`` pairs for all of them.
+        texts: of :func:`parse_model`.
+        opts: ``KEY VALUE`` pairs for all of them.
 
     Returns:
-        dict[str, CfgNode]: by the name of the config or of the published model; with the weights
-        where two are the same.
+        By the name of the config or of the published model; where several have the same name, with
+        their weights.
 
     Raises:
-        UserError: no such model, or a config that cannot be used.
+        UserError: no such model, a config that cannot be used, or the same model twice.
     """
+    named = [(model.name, _cfg_of(model, opts)) for model in map(parse_model, texts)]
+    count = Counter(name for name, _ in named)
     models = {}
-    for model in map(parse_model, texts):
-        cfg = _cfg_of(model, opts)
-        name = f"{model.name} ({cfg.MODEL.WEIGHTS})" if model.name in models else model.name
-        models[name] = cfg
+    for name, cfg in named:
+        full = name if count[name] == 1 else f"{name} ({cfg.MODEL.WEIGHTS or 'no weights'})"
+        if full in models:
+            raise UserError(
+                f"Two models are called {full}; name each one once: {', '.join(texts)}."
+            )
+        models[full] = cfg
     return models
 
 
-def _cfg_of(model: NamedModel, opts: Sequence[str]) -> CfgNode:
+def _cfg_of(model, opts):
     cfg = load_cfg(model.config, opts)
+    given = "MODEL.WEIGHTS" in opts[::2]
+    if given and model.weights is not None:
+        raise UserError(
+            f"The weights of {model.name} are given twice: {model.weights or 'none'} with --model, "
+            f"{cfg.MODEL.WEIGHTS or 'none'} as MODEL.WEIGHTS. Leave one of them out."
+        )
     trained = Path(cfg.OUTPUT_DIR) / "model_final.pth"
     if model.weights is not None:
         cfg.MODEL.WEIGHTS = model.weights
-    elif trained.is_file() and "MODEL.WEIGHTS" not in opts:
+    elif trained.is_file() and not given:
         cfg.MODEL.WEIGHTS = str(trained)
     return cfg
 
 
 def common_test_set(cfgs: Collection[CfgNode]) -> str:
     """The first of DATASETS.TEST, which must be the same in all configs.
-
-    Args:
-        cfgs (collection[CfgNode])
 
     Raises:
         UserError: it is not.
@@ -208,9 +264,9 @@ def warn_of_choice_on_test_set(test_sets: Collection[str], dataset_name: str, wh
     """Log a warning if something is chosen on the data set on which it is judged.
 
     Args:
-        test_sets (collection[str]): DATASETS.TEST.
-        dataset_name (str): on which something is chosen.
-        what (str): what is chosen, such as "a threshold".
+        test_sets: DATASETS.TEST.
+        dataset_name: on which something is chosen.
+        what: what is chosen, such as "a threshold".
     """
     if dataset_name in test_sets:
         logging.getLogger("instance_seg_common").warning(

@@ -1,89 +1,29 @@
-"""RoIAlign against RoIPool: how far each reads beside the box, and what that does to small masks.
+"""The objects that two models find, with RoIAlign and with RoIPool: their IoU, and their contours.
 
 Shape shorthand in this module:
-    S: positions of a box   n: bins along one side of the pooled grid   H, W: image
+    H, W: image   H', W': picture
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from detectron2.modeling.poolers import ROIPooler
-from detectron2.structures import Boxes
 
 from instance_seg_common.evaluation.contingency import contingency_table
 from instance_seg_common.visualization import drawing
-from instance_seg_common.visualization.figures import new_figure
 
 ALIGN_COLOR = (80, 230, 110)
 POOL_COLOR = (255, 150, 30)
 TRUTH_COLOR = (255, 255, 255)
+Window = tuple[slice, slice]
 
 
-def pooling_offsets(pooler_type, shifts, box_size=100.0, stride=16, output_size=7):
-    """How far beside its place each bin of a pooled box is read.
+class LabelMaps(NamedTuple):
+    """Label maps of one image, (H, W) int, 0 is background: the truth and both models'."""
 
-    A feature map that holds its own x coordinate is pooled, and its negative: half the difference
-    is the centre of what a bin reads, for the mean of RoIAlign and the maximum of RoIPool alike.
-
-    Args:
-        pooler_type (str): MODEL.ROI_*_HEAD.POOLER_TYPE: ROIAlignV2, ROIAlign or ROIPool.
-        shifts (sequence[float]): S positions of the box's left edge, in strides.
-        box_size (float): side of the square box in image pixels.
-        stride (int): image pixels per cell of the feature map.
-        output_size (int): n.
-
-    Returns:
-        ndarray: (S, n) float64, read minus true centre of each bin in image pixels, along x.
-    """
-    shifts = np.asarray(shifts, dtype=np.float64)
-    margin = 2 * stride
-    left = margin + shifts * stride
-    cells = int(np.ceil((left.max() + box_size + margin) / stride)) + 1
-    # Cell i covers the pixels from i * stride to (i + 1) * stride: its centre is half a cell on.
-    ramp = ((torch.arange(cells) + 0.5) * stride).expand(cells, cells)
-    features = torch.stack([ramp, -ramp])[None]
-    boxes = torch.tensor([[x, margin, x + box_size, margin + box_size] for x in left.tolist()])
-    pooler = ROIPooler(output_size, [1 / stride], sampling_ratio=0, pooler_type=pooler_type)
-    pooled = pooler([features], [Boxes(boxes)]).double()
-    read = ((pooled[:, 0] - pooled[:, 1]) / 2).mean(dim=1).numpy()
-    true = left[:, None] + (np.arange(output_size) + 0.5) * box_size / output_size
-    return read - true
-
-
-def offsets_figure(path, stride=16, box_size=100.0):
-    """Draw the offsets of a box that moves over two cells, and write a PNG.
-
-    Args:
-        path (Path): the file.
-        stride, box_size: of :func:`pooling_offsets`.
-
-    Returns:
-        dict[str, dict[str, float]]: per pooler type, in image pixels: ``mean``, the constant part,
-        which a network can learn to undo, and ``std``, the part that changes with the position of
-        the box, which it cannot.
-    """
-    shifts = np.linspace(0, 2, 129)
-    figure = new_figure(8, 5)
-    axes = figure.add_subplot()
-    result = {}
-    for name, label, color in (
-        ("ROIPool", "RoIPool", "tab:orange"),
-        ("ROIAlign", "RoIAlign without half-pixel correction", "tab:gray"),
-        ("ROIAlignV2", "RoIAlign", "tab:green"),
-    ):
-        offsets = pooling_offsets(name, shifts, box_size, stride)
-        result[name] = {"mean": float(offsets.mean()), "std": float(offsets.std())}
-        axes.fill_between(shifts, offsets.min(axis=1), offsets.max(axis=1), color=color, alpha=0.2)
-        text = f"{label}: {offsets.mean():.1f} +- {offsets.std():.1f} pixels"
-        axes.plot(shifts, offsets.mean(axis=1), color=color, label=text)
-    axes.set_xlabel(f"position of the box, in strides of {stride} pixels")
-    axes.set_ylabel("read beside the bin by (image pixels)")
-    axes.set_title(f"Box of {box_size:g} pixels: mean over its 7 x 7 bins, and their range")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", frameon=False)
-    figure.savefig(path, dpi=110)
-    return result
+    truth: np.ndarray
+    align: np.ndarray
+    pool: np.ndarray
 
 
 class ObjectComparison(NamedTuple):
@@ -100,7 +40,7 @@ class ObjectComparison(NamedTuple):
     iou_pool: float
 
 
-def best_ious(gt, pred):
+def best_ious(gt: np.ndarray, pred: np.ndarray) -> "dict[int, tuple[float, int]]":
     """Best IoU of each object of one image.
 
     Args:
@@ -118,25 +58,29 @@ def best_ious(gt, pred):
     return {int(g): (float(iou), int(p)) for g, iou, p in zip(table.gt_ids, ious, pred_ids)}
 
 
-def compare_objects(image, gt, align, pool):
+def compare_objects(image: int, maps: LabelMaps) -> "list[ObjectComparison]":
     """Both models' IoU of every object of one image.
 
     Args:
         image (int): index of the image, kept in the result.
-        gt, align, pool (ndarray): (H, W) int label maps.
+        maps (LabelMaps): of the image.
 
     Returns:
         list[ObjectComparison]: one for each object.
     """
-    with_align, with_pool = best_ious(gt, align), best_ious(gt, pool)
-    areas = np.bincount(gt.ravel())
+    with_align, with_pool = (best_ious(maps.truth, x) for x in (maps.align, maps.pool))
+    areas = np.bincount(maps.truth.ravel())
     return [
-        ObjectComparison(image, g, int(areas[g]), with_align[g][0], with_pool[g][0])
+        ObjectComparison(
+            image, g, int(areas[g]), iou_align=with_align[g][0], iou_pool=with_pool[g][0]
+        )
         for g in with_align
     ]
 
 
-def choose_objects(objects, count, max_area, seed=0):
+def choose_objects(
+    objects: Sequence[ObjectComparison], count: int, max_area: int, *, seed: int = 0
+) -> "tuple[list[ObjectComparison], list[ObjectComparison]]":
     """The small objects on which the models differ most, and as many drawn at random.
 
     Objects that a model does not find at all (IoU below 0.5 in one of them) say nothing about
@@ -159,30 +103,33 @@ def choose_objects(objects, count, max_area, seed=0):
     return usable[:count], [rest[i] for i in order]
 
 
-def object_tile(image, gt, align, pool, item, side=220):
+def object_tile(
+    image: np.ndarray, maps: LabelMaps, item: ObjectComparison, *, side: int = 220
+) -> np.ndarray:
     """One object, zoomed: RoIAlign's contour over the truth | RoIPool's contour over the truth.
 
     Args:
         image (ndarray): (H, W, 3) uint8 RGB.
-        gt, align, pool (ndarray): (H, W) int label maps.
+        maps (LabelMaps): of the image.
         item (ObjectComparison): which object.
         side (int): of each panel in pixels.
 
     Returns:
         ndarray: (H', W', 3) uint8 RGB; the truth's contour is white.
     """
+    gt = maps.truth
     window = _window(gt == item.gt_id)
     scale = side / (window[0].stop - window[0].start)
     bright, _ = drawing.brighten(image)
-    crop = drawing.resize_image(_cut(bright, window), scale)
-    truth = drawing.resize_labels((_cut(gt, window) == item.gt_id), scale)
+    crop = drawing.resize_image(_part(bright, window), scale)
+    truth = drawing.resize_labels((_part(gt, window) == item.gt_id), scale)
     panels = []
     for name, labels, iou, color in (
-        ("RoIAlign", align, item.iou_align, ALIGN_COLOR),
-        ("RoIPool", pool, item.iou_pool, POOL_COLOR),
+        ("RoIAlign", maps.align, item.iou_align, ALIGN_COLOR),
+        ("RoIPool", maps.pool, item.iou_pool, POOL_COLOR),
     ):
         pred_id = best_ious(gt, labels)[item.gt_id][1]
-        chosen = drawing.resize_labels(_cut(labels, window) == pred_id, scale)
+        chosen = drawing.resize_labels(_part(labels, window) == pred_id, scale)
         picture = crop.copy()
         picture[drawing.boundaries(truth, 2)] = TRUTH_COLOR
         picture[drawing.boundaries(chosen, 2)] = color
@@ -190,7 +137,7 @@ def object_tile(image, gt, align, pool, item, side=220):
     return drawing.side_by_side(panels)
 
 
-def _window(mask):
+def _window(mask: np.ndarray) -> Window:
     """A square around a mask, half an object wider; it may reach beyond the image."""
     rows, columns = np.nonzero(mask)
     side = int(1.5 * max(np.ptp(rows), np.ptp(columns))) + 9
@@ -199,7 +146,7 @@ def _window(mask):
     return slice(top, top + side), slice(left, left + side)
 
 
-def _cut(array, window):
+def _part(array: np.ndarray, window: Window) -> np.ndarray:
     """The window of an image or label map; zeros beyond its rim."""
     rows, columns = window
     size = (rows.stop - rows.start, columns.stop - columns.start)
@@ -211,7 +158,9 @@ def _cut(array, window):
     return result
 
 
-def comparison_picture(groups, columns=3):
+def comparison_picture(
+    groups: "Sequence[tuple[str, Sequence[np.ndarray]]]", *, columns: int = 3
+) -> np.ndarray:
     """All tiles in one picture.
 
     Args:
