@@ -35,7 +35,7 @@ class Measured:
     """What was measured of one model.
 
     Attributes:
-        adapter: its knob, rules and limits; without its model.
+        adapter: with its knob, rules and limits.
         score_threshold: predictions below it did not count, except for AP.
         counts: by setting, of each of the I images.
         precision_values: AP in percent, by knob value and by group or "all".
@@ -126,7 +126,6 @@ def measure_model(
         claimants = scorer.evaluated(record, adapter.claims(state))
         measured.claims += scorer.claims(record, claimants)
     _measure_precision(measured, evaluators, images)
-    adapter.model = None
     return measured
 
 

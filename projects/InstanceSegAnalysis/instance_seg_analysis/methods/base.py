@@ -69,7 +69,7 @@ class MethodAnalysis:
     shows: str = "what its internals hold"
     fits: Callable[[nn.Module], bool] = _always
     network_modules: Optional[tuple[str, ...]] = None
-    split: Optional[Callable[[nn.Module], Split]] = None
+    split: Optional[Callable[[Any], Split]] = None
     adapter: type[MethodAdapter] = MethodAdapter
     proposal_based: bool = False
     trained: bool = True

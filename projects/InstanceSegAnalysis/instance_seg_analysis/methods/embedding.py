@@ -8,6 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
 
+from embedding_instance_seg import EmbeddingInstanceSeg
 from embedding_instance_seg.grouping import Grouping, InferenceSettings
 from embedding_instance_seg.maps import Maps
 from instance_seg_analysis.internals.embedding import draw_embedding
@@ -37,6 +38,8 @@ class GroupedMaps(NamedTuple):
 
 class EmbeddingAdapter(MethodAdapter):
     """The maps are computed once, then clustered for each setting."""
+
+    model: EmbeddingInstanceSeg
 
     capacity_keys = (DETECTIONS,)
 

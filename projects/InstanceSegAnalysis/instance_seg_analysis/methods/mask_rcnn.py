@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Instances
@@ -49,6 +50,8 @@ class Detections(NamedTuple):
 
 class MaskRCNNAdapter(MethodAdapter):
     """Stock Mask R-CNN: boxes and masks of all detections are computed before NMS."""
+
+    model: GeneralizedRCNN
 
     NMS = "MODEL.ROI_HEADS.NMS_THRESH_TEST"
     PROPOSALS = "MODEL.RPN.POST_NMS_TOPK_TEST"

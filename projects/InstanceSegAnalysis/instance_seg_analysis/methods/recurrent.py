@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
-from torch import nn
 
 from instance_seg_analysis.internals.recurrent import draw_recurrent
 from instance_seg_analysis.limits.adapters import (
@@ -17,6 +16,7 @@ from instance_seg_analysis.limits.adapters import (
     limit_of,
     threshold_knob,
 )
+from recurrent_instance_seg import RecurrentInstanceSeg
 from recurrent_instance_seg.inference import InferenceSettings, Sequence
 
 from .base import Inputs, MethodAnalysis, Split
@@ -33,6 +33,8 @@ class WholeSequence(NamedTuple):
 
 class RecurrentAdapter(MethodAdapter):
     """All steps are run once; settings say which of them count."""
+
+    model: RecurrentInstanceSeg
 
     STOP, STEPS = f"{NODE}.STOP_THRESHOLD", f"{NODE}.MAX_STEPS"
     capacity_keys = (STEPS,)
@@ -75,7 +77,7 @@ def output_size(item: Mapping[str, Any], sequence: Sequence) -> "tuple[int, int]
     return item.get("height", height), item.get("width", width)
 
 
-def split(model: nn.Module) -> Split:
+def split(model: RecurrentInstanceSeg) -> Split:
     """The network to the masks of all steps at the size of its input, and what is made of them."""
 
     def finish(inputs: Inputs, sequences: "Items[Sequence]") -> "list[dict[str, Instances]]":

@@ -25,6 +25,7 @@ from instance_seg_analysis.order.objects import (
 )
 from instance_seg_common.data.images import load_image
 from instance_seg_common.engine.predictor import model_input
+from recurrent_instance_seg import RecurrentInstanceSeg
 from recurrent_instance_seg.inference import (
     InferenceSettings,
     Sequence,
@@ -57,11 +58,13 @@ class OrderReader:
 
     Args:
         cfg (CfgNode): of the model.
-        model (nn.Module): in evaluation mode.
+        model (RecurrentInstanceSeg): in evaluation mode.
         before (dict[str, EarlierEncoder]): encoders before training.
     """
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, before: Mapping[str, EarlierEncoder]):
+    def __init__(
+        self, cfg: CfgNode, model: RecurrentInstanceSeg, before: Mapping[str, EarlierEncoder]
+    ):
         self.cfg, self.model = cfg, model
         self.before = before
         # The encoders before training see exactly what the trained one sees.

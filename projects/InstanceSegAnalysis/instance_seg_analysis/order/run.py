@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from detectron2.config import CfgNode
-from torch import nn
 from tqdm import tqdm
 
 from instance_seg_analysis.order.activations import BlockTaus, summarize_activations
@@ -29,6 +28,7 @@ from instance_seg_analysis.order.tau import (
 from instance_seg_common.engine.predictor import build_predictor
 from instance_seg_common.engine.setup import load_cfg, load_model_cfg, parse_model
 from instance_seg_common.errors import UserError
+from recurrent_instance_seg import RecurrentInstanceSeg
 
 ARCHITECTURE = "RecurrentInstanceSeg"
 DEFINITIONS = {
@@ -52,7 +52,7 @@ class OrderModel(NamedTuple):
     """A recurrent model: its config, the model in evaluation mode, its encoders before training."""
 
     cfg: CfgNode
-    model: nn.Module
+    model: RecurrentInstanceSeg
     before: dict[str, EarlierEncoder]
 
 

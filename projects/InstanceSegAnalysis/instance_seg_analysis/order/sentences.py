@@ -120,7 +120,7 @@ def _before_training(taus: BlockTaus) -> str:
     between = f" ({signed(min(before))} to {signed(max(before))})" if len(before) > 1 else ""
     learned = abs(after.mean) - max(map(abs, before)) > after.null
     verdict = "so it came with training" if learned else "so it may not come from training"
-    return f"; before training {signed(np.mean(before))}{between}, {verdict}"
+    return f"; before training {signed(float(np.mean(before)))}{between}, {verdict}"
 
 
 def discovery_sentences(images: Sequence[FoundObjects]) -> "list[str]":

@@ -42,7 +42,7 @@ def activation_table(activations: Mapping[str, BlockTaus]) -> str:
     for block, taus in activations.items():
         before, after = [s.mean for s in taus.before], taus.after
         between = f"{signed(min(before))} to {signed(max(before))}" if before else "-"
-        mean = signed(np.mean(before)) if before else "-"
+        mean = signed(float(np.mean(before))) if before else "-"
         interval = f"{signed(after.low)} to {signed(after.high)}"
         rows.append([block, mean, between, signed(after.mean), interval, f"+-{after.null:.3f}"])
     return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
