@@ -36,6 +36,19 @@ class Demonstration(NamedTuple):
     weights: str = ""
 
 
+class Row(NamedTuple):
+    """A line of the table; AP in percent."""
+
+    method: str
+    AP: float
+    AP50: float
+    SBD: float
+    DiC: float
+    seconds: float
+    training: str
+    pictures: str
+
+
 # In this order; each method adds an entry.
 DEMO = [
     Demonstration("classical", "configs/Synthetic/classical_shapes.yaml", (), trained=False),
@@ -74,15 +87,8 @@ def named_model(one: Demonstration) -> str:
     return f"{one.config}:{OUTPUT / one.name / 'model_final.pth' if one.trained else ''}"
 
 
-def run(one: Demonstration) -> "dict[str, str | float]":
-    """Train or evaluate with one config and draw predictions.
-
-    Args:
-        one (Demonstration)
-
-    Returns:
-        dict: a row of the table.
-    """
+def run(one: Demonstration) -> Row:
+    """Train or evaluate with one config and draw predictions; a row of the table."""
     folder = OUTPUT / one.name
     mode = [] if one.trained else ["--eval-only"]
     opts = [*one.opts, "OUTPUT_DIR", str(folder)]
@@ -101,16 +107,16 @@ def run(one: Demonstration) -> "dict[str, str | float]":
         ],
     )
     metrics = json.loads((ROOT / folder / "results.json").read_text())["metrics"]
-    return {
-        "method": one.name,
-        "AP": metrics["segm"]["AP"],
-        "AP50": metrics["segm"]["AP50"],
-        "SBD": metrics["sbd"]["SBD"],
-        "DiC": metrics["dic"]["DiC"],
-        "seconds": seconds,
-        "training": f"from {one.weights or 'scratch'}" if one.trained else "none",
-        "pictures": pictures,
-    }
+    return Row(
+        method=one.name,
+        AP=metrics["segm"]["AP"],
+        AP50=metrics["segm"]["AP50"],
+        SBD=metrics["sbd"]["SBD"],
+        DiC=metrics["dic"]["DiC"],
+        seconds=seconds,
+        training=f"from {one.weights or 'scratch'}" if one.trained else "none",
+        pictures=pictures,
+    )
 
 
 def compare(demo: Sequence[Demonstration]) -> Optional[Path]:
@@ -140,7 +146,7 @@ def main() -> int:
     print("AP in percent, SBD from 0 to 1, DiC in instances an image, on the fixed validation set.")
     if page:
         print(f"All models side by side on one page, to be opened in a browser: {page}")
-    weak = [row["method"] for row in trained if row["AP50"] < REQUIRED_AP50]
+    weak = [row.method for row in trained if row.AP50 < REQUIRED_AP50]
     if weak:
         print(f"error: segm AP50 below {REQUIRED_AP50:.0f}: {', '.join(weak)}.", file=sys.stderr)
     return 1 if weak else 0

@@ -163,7 +163,7 @@ def check_space(folder: str) -> None:
 
 
 def create(folder: str) -> None:
-    """Make a virtual environment; a half one is not left behind."""
+    """Make a virtual environment; one that is not complete is not left behind."""
     try:
         venv.create(folder, with_pip=True)
     except subprocess.CalledProcessError:

@@ -1,4 +1,4 @@
-"""That rows and figures of the recurrent model compute what they claim; no time is judged."""
+"""That rows and figures of the recurrent model compute what they claim; no time is asserted."""
 
 from dataclasses import replace
 
@@ -9,12 +9,12 @@ from torch import nn
 
 from instance_seg_analysis.benchmark import (
     decoders,
+    inputs,
     models,
     recurrent_cost,
     recurrent_rows,
     reference_models,
     rows,
-    scenes,
 )
 from instance_seg_analysis.benchmark.timing import run_rows
 from instance_seg_analysis.benchmark.training import training_step
@@ -31,10 +31,10 @@ def test_rows_have_names_of_their_own():
 
 
 def test_cost_row_is_the_size_it_says_and_agrees():
-    logits, masks = scenes.cost_scene()
+    logits, masks = inputs.cost_inputs()
     assert logits.shape == masks.shape == (2, 20, 256, 256)
     assert (masks.flatten(2).sum(2) == 51**2).all()
-    logits, masks = scenes.cost_scene(steps=3, objects=2, size=10)
+    logits, masks = inputs.cost_inputs(steps=3, objects=2, size=10)
     looped = reference_models.looped_cost(logits, masks)
     torch.testing.assert_close(looped, soft_iou_cost(logits, masks))
     p, y = torch.sigmoid(logits[1, 2].double()), masks[1, 0].double()
@@ -79,7 +79,7 @@ def test_multiply_adds_and_their_table():
 
 
 def test_batch_of_the_training_rows():
-    batch = scenes.training_batch()
+    batch = inputs.training_batch()
     counts = [len(item["instances"]) for item in batch]
     assert len(batch) == 8 and min(counts) == 2 and max(counts) == 6
     for item in batch:
@@ -96,7 +96,7 @@ def steps_made(model):
 
 
 def test_training_steps_differ_in_length_alone():
-    batch = scenes.training_batch(count=2, size=64, objects=(2, 3))
+    batch = inputs.training_batch(count=2, size=64, objects=(2, 3))
     longest = max(len(item["instances"]) for item in batch)
     losses, steps = [], []
     for length, keys in [(None, {}), (9, {}), (9, {"CHECKPOINTING": True})]:
@@ -113,7 +113,7 @@ def test_a_training_step_computes_gradients_and_moves_no_weight():
     before, gradients = [p.detach().clone() for p in model.parameters()], []
     for p in (model.decoder.mask.weight, model.backbone.bottom_up.stem.conv1.weight):
         p.register_post_accumulate_grad_hook(lambda p: gradients.append(float(p.grad.abs().max())))
-    step = training_step(cfg, model, scenes.training_batch(1, 64, (2, 2)))
+    step = training_step(cfg, model, inputs.training_batch(1, 64, (2, 2)))
     assert step() == pytest.approx(step(), abs=1e-5)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
     assert len(gradients) == 4 and min(gradients) > 0

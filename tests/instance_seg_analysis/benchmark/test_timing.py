@@ -1,4 +1,4 @@
-"""The benchmark's machinery; no time is judged here."""
+"""The benchmark's machinery; no time is asserted here."""
 
 from dataclasses import replace
 

@@ -12,10 +12,10 @@ from embedding_instance_seg.losses import discriminative_loss
 from instance_seg_common.engine.predictor import model_input, predict
 from instance_seg_common.evaluation.matching import symmetric_best_dice
 
+from .inputs import loss_inputs, nuclei_like_image, separate_embeddings
 from .models import published_model, trained_embeddings
 from .reference_models import dense_discriminative_loss, nearest_centers
 from .references import sklearn_mean_shift
-from .scenes import loss_scene, nuclei_like_image, separate_embeddings
 from .timing import Function, Row
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -28,7 +28,7 @@ def forward_backward(terms: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def _build_loss(reference: Loss) -> tuple[Function, Function]:
-    embeddings, ids = loss_scene()
+    embeddings, ids = loss_inputs()
 
     def ours() -> Tensor:
         terms = torch.stack(list(discriminative_loss(embeddings, ids).values()))

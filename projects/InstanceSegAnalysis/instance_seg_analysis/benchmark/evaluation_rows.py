@@ -2,8 +2,8 @@
 
 from instance_seg_common.evaluation.matching import symmetric_best_dice
 
+from .inputs import leaf_like_maps
 from .reference_models import sbd_over_pairs
-from .scenes import leaf_like_maps
 from .timing import Function, Row
 
 

@@ -1,6 +1,6 @@
 """How fast a recurrent model begins to tell objects apart, by decoder and by what it is taught.
 
-At first every step paints all objects at once, and 1 - soft IoU stays near 0.8. A lever is judged
+At first every step paints all objects at once, and 1 - soft IoU stays near 0.8. A lever is measured
 by the CPU time, one thread, until the running mean of the training loss is below 0.6.
 """
 

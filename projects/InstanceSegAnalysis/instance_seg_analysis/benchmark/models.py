@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[4]  # of the checkout
 MAX_STEPS = 20
 # As large as the sticks of the training set may be, as a fraction of the image, and crowded: the
 # network, to which the image goes at its training size, has learned 4 to 12 in an image.
-STICKS_SCENE = {
+CROWDED_STICKS = {
     "image_size": 256,
     "objects": (18, 18),
     "seed": 18,
@@ -55,7 +55,7 @@ def trained_embeddings() -> TrainedEmbeddings:
 
     The network sees the image at its test size, 128; the embedding is enlarged to the image's 256.
     """
-    image, labels, _ = render(resolve_parameters("sticks", **STICKS_SCENE), 0)
+    image, labels, _ = render(resolve_parameters("sticks", **CROWDED_STICKS), 0)
     cfg, model = published_model("embedding_R18_sticks")
     seen = model_input(cfg, image)
     embedding = model.internals([seen])[0]["embedding"][None]

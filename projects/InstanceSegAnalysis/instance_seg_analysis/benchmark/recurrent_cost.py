@@ -12,8 +12,8 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from .decoders import MakeDecoder, configured_decoder, decoder_pair, released_decoder
+from .inputs import training_batch
 from .models import MAX_STEPS, plain_model
-from .scenes import training_batch
 from .timing import Function, peak_memory
 from .training import training_step
 
@@ -77,14 +77,14 @@ def decoder_figures(
     return figures
 
 
-def memory_figures(steps: Sequence[int], **scene: Any) -> MemoryFigures:
+def memory_figures(steps: Sequence[int], **options: Any) -> MemoryFigures:
     """Memory of a training step, each number measured in a process of its own (Linux).
 
     Args:
         steps (sequence[int]): numbers of steps, whatever the batch needs.
-        **scene: of ``training_batch``.
+        **options: of ``training_batch``.
     """
-    batch = training_batch(**scene)
+    batch = training_batch(**options)
     curves = []
     for checkpointing in (False, True):
         cfg, model = plain_model(CHECKPOINTING=checkpointing)

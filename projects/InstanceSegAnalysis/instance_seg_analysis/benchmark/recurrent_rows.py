@@ -14,9 +14,9 @@ from .decoders import (
     decoder_pair,
     released_decoder,
 )
+from .inputs import cost_inputs, nuclei_like_image, training_batch
 from .models import MAX_STEPS, plain_model, published_model, scripted_model
 from .reference_models import looped_cost
-from .scenes import cost_scene, nuclei_like_image, training_batch
 from .timing import Function, Row
 from .training import training_step
 
@@ -24,7 +24,7 @@ OBJECTS = 5  # of the image of the inference row
 
 
 def _build_cost() -> tuple[Function, Function]:
-    logits, masks = cost_scene()
+    logits, masks = cost_inputs()
     return partial(soft_iou_cost, logits, masks), partial(looped_cost, logits, masks)
 
 

@@ -56,7 +56,7 @@ def nuclei_like_image(size: int = 512, count: int = 20, seed: int = 0) -> np.nda
     return np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def loss_scene(
+def loss_inputs(
     height: int = 512, width: int = 512, count: int = 18, *, channels: int = 16, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Instances on about half of an image, and embeddings of it.
@@ -87,7 +87,7 @@ def separate_embeddings(
     return centers[labels] + 0.12 * noise, labels, centers
 
 
-def cost_scene(
+def cost_inputs(
     steps: int = 20, objects: int = 20, size: int = 256, *, images: int = 2, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Noisy masks of squares, and the squares.
