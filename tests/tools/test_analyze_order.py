@@ -1,4 +1,4 @@
-"""`analyze.py order` on untrained models: the figures need sequences, not good ones."""
+"""tools/analyze.py order on untrained models: the figures need sequences, not good ones."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from detectron2.modeling import build_model
 from PIL import Image
 
-from instance_seg_analysis.order.run import order_cfg, weights_before
+from instance_seg_analysis.order import run as order_run
 from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 
@@ -86,15 +86,18 @@ def test_encoder_before_training_from_a_file(run, weights):
         run("--before", "absent.pth")
 
 
-@pytest.mark.parametrize(("opts", "weights", "given", "expected"), [
-    ([], ":b.pth", None, ("b.pth", "")),
-    (["MODEL.WEIGHTS", "a.pth"], ":b.pth", None, ("b.pth", "a.pth")),
-    (["MODEL.WEIGHTS", "a.pth"], "", None, ("a.pth", "")),
-    (["MODEL.WEIGHTS", "a.pth"], ":b.pth", "", ("b.pth", "")),
+@pytest.mark.parametrize(("in_config", "named", "before", "expected"), [
+    ("", ":b.pth", None, ("b.pth", "")),
+    ("a.pth", ":b.pth", None, ("b.pth", "a.pth")),
+    ("a.pth", "", None, ("a.pth", "")),
+    ("a.pth", ":b.pth", "", ("b.pth", "")),
 ])  # fmt: skip
-def test_what_training_began_with(config, opts, weights, given, expected):
-    model = (config + weights, [*OPTIONS, *opts])
-    assert (order_cfg(*model).MODEL.WEIGHTS, weights_before(*model, given=given)) == expected
+def test_what_training_began_with(config, tmp_path, in_config, named, before, expected):
+    own = tmp_path / "own.yaml"
+    own.write_text(f"_BASE_: {config}\nMODEL: {{WEIGHTS: '{in_config}'}}\n")
+    name, opts = f"{own}{named}", [*OPTIONS, "OUTPUT_DIR", str(tmp_path)]
+    known = order_run.weights_before(name, opts, given=before)
+    assert (order_run.order_cfg(name, opts).MODEL.WEIGHTS, known) == expected
 
 
 def test_images_without_annotations(run, tmp_path, capsys):

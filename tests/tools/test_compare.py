@@ -40,16 +40,21 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(repository_root, tmp_path_factory):
-    """The three methods as `--model` takes them, untrained."""
+    """As --model names models of the three methods, untrained."""
     folder = tmp_path_factory.mktemp("compare_weights")
-    models = []
+    names = []
     for kind in KINDS:
         config = str(repository_root / f"configs/Synthetic/{kind}_R18_sticks.yaml")
         torch.manual_seed(0)
         model = build_model(load_cfg(config, OPTIONS))
+        names.append(f"{config}:{folder / f'{kind}.pth'}")
         torch.save({"model": model.state_dict()}, folder / f"{kind}.pth")
-        models.append(f"{config}:{folder / kind}.pth")
-    return models
+    return names
+
+
+def arguments_of(models, folder, *options):
+    named = [part for model in models for part in ("--model", model)]
+    return [*named, "--dataset", NAME, "--output", str(folder), *options, *OPTIONS]
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +64,8 @@ def output(dataset, models, tmp_path_factory):
     broken = dataset / "images" / "cell2.png"
     good = broken.read_bytes()
     broken.write_bytes(good[: len(good) // 2])
-    arguments = [word for model in models for word in ("--model", model)]
-    arguments += ["--dataset", NAME, "--output", str(folder)]
     try:
-        status = compare.main([*arguments, *OPTIONS])
+        status = compare.main(arguments_of(models, folder))
     finally:
         broken.write_bytes(good)
     return status, folder
@@ -114,24 +117,26 @@ def test_picture_for_papers(output):
 
 
 def test_the_first_images_only_and_no_baselines(dataset, models, tmp_path):
-    arguments = ["--model", models[0], "--dataset", NAME, "--output", str(tmp_path)]
-    arguments += ["--max-images", "1", "--internals", "0", "--no-baselines"]
-    assert compare.main([*arguments, *OPTIONS]) == 0
+    options = ("--max-images", "1", "--internals", "0", "--no-baselines")
+    assert compare.main(arguments_of(models[:1], tmp_path, *options)) == 0
     result = json.loads((tmp_path / "comparison.json").read_text())
     assert len(result["models"]) == len(result["images"]) == 1
     assert "Inside the models" not in (tmp_path / "index.html").read_text()
 
 
 def test_wrong_arguments_are_sentences(models, tmp_path):
-    start = ["--model", models[0], "--output", str(tmp_path)]
-    with pytest.raises(UserError, match="'no_such_model' names no model"):
-        compare.main([*start, "--model", "no_such_model"])
+    with pytest.raises(UserError, match="'none' names no model"):
+        compare.main(arguments_of(["none"], tmp_path))
     with pytest.raises(UserError, match="--max-images is 0; use 1 or more"):
-        compare.parse_args([*start, "--max-images", "0"])
+        compare.parse_args(arguments_of(models, tmp_path, "--max-images", "0"))
 
 
 def test_weights_default_to_those_of_the_training(models, tmp_path):
-    config, opts = models[0].partition(":")[0], ["OUTPUT_DIR", str(tmp_path)]
-    assert load_model_cfg(config, [*opts, "MODEL.WEIGHTS", "a.pth"]).MODEL.WEIGHTS == "a.pth"
-    (tmp_path / "model_final.pth").write_bytes(b"")
-    assert str(tmp_path / "model_final.pth") == load_model_cfg(config, opts).MODEL.WEIGHTS
+    config = models[0].split(":")[0]
+    opts = ["OUTPUT_DIR", str(tmp_path)]
+    trained = tmp_path / "model_final.pth"
+    assert load_model_cfg(config, opts).MODEL.WEIGHTS == load_cfg(config).MODEL.WEIGHTS
+    trained.write_bytes(b"")
+    assert str(trained) == load_model_cfg(config, opts).MODEL.WEIGHTS
+    given = load_model_cfg(config, [*opts, "MODEL.WEIGHTS", "a.pth"])
+    assert given.MODEL.WEIGHTS == "a.pth"

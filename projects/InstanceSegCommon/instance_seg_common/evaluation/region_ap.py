@@ -28,8 +28,8 @@ from tabulate import tabulate
 
 from ..data.segmentations import to_rle
 from .checks import check_prediction
+from .gathering import gather_list
 from .ground_truth import GroundTruth
-from .label_map import gather_list
 
 IOU_THRESHOLDS = tuple(k / 10 for k in range(1, 10))  # AP_vol is the mean over them
 SHOWN = (0.5, 0.6, 0.7, 0.8, 0.9)  # of these, AP_r is a result of its own
