@@ -1,5 +1,6 @@
 """What `pip install .` and `make env` put where."""
 
+import hashlib
 import re
 import runpy
 import shutil
@@ -94,6 +95,36 @@ def test_detectron2_wheel_becomes_pure_python(tmp_path):
     assert not [n for n in names if n.endswith(".so") or n.startswith("tools/")]
     assert "numpy<2" not in metadata
     assert "yacs>=0.1.8" in metadata
+
+
+def test_a_download_with_another_content_is_refused(tmp_path, capsys):
+    info = tmp_path / "tree" / "tiny-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+    (info / "WHEEL").write_text("Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    pack = [sys.executable, "-m", "wheel", "pack", str(tmp_path / "tree"), "-d", str(tmp_path)]
+    subprocess.run(pack, check=True, capture_output=True)
+    wheel = next(tmp_path.glob("*.whl"))
+    options = ["--no-index", "--find-links", str(tmp_path)]
+
+    def download(name, sha256):
+        (tmp_path / name).mkdir()
+        return make_env.download(
+            sys.executable, tmp_path / name, "tiny==1.0", options=options, sha256=sha256
+        )
+
+    right = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert download("right", right).read_bytes() == wheel.read_bytes()
+    with pytest.raises(SystemExit, match="pip download .* failed"):
+        download("wrong", "0" * 64)
+    assert "DO NOT MATCH THE HASHES" in capsys.readouterr().err
+
+
+def test_detectron2_06_needs_an_environment_with_torch(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_env, "can_import", lambda python, module: False)
+    with pytest.raises(SystemExit, match="has no torch"):
+        make_env.make_release(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
 
 
 def test_only_what_does_not_import_is_installed(tmp_path):
