@@ -1,6 +1,7 @@
-"""The dependency rule of projects/README.md, read from the imports."""
+"""The dependency rule of projects/README.md, read from imports, names and strings."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,88 @@ def test_importing_everything_registers_no_data_set_and_keeps_the_random_state()
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def names_of_methods():
+    """Class, config node and package of every method of this project, and the analysis' package."""
+    text = (ROOT / "setup.py").read_text()
+    announced = re.search(r'"instance_seg.methods": \[(.*?)\]', text, re.DOTALL).group(1)
+    entries = re.findall(r'"(\w+) = (\w+):add_(\w+)_config"', announced)
+    names = {name for cls, package, node in entries for name in (cls, package, node.upper())}
+    return names | {ANALYSIS}
+
+
+def test_names_of_methods_are_read_from_setup():
+    assert {"OtsuWatershed", "otsu_watershed", "OTSU_WATERSHED"} < names_of_methods()
+    assert names_of_methods() >= PLUGINS
+
+
+@pytest.mark.parametrize(
+    "file", sorted((PROJECTS / "InstanceSegCommon").rglob("*.py")), ids=lambda f: f.stem
+)
+def test_the_common_package_names_no_method(file):
+    text = file.read_text()
+    assert not [name for name in names_of_methods() if name in text]
+
+
+SOURCES = sorted([*PROJECTS.rglob("*.py"), *(ROOT / "tools").glob("*.py")])
+SOURCE_IDS = [str(file.relative_to(ROOT)) for file in SOURCES]
+NAMED_TUPLE = {"_replace", "_asdict", "_fields", "_make"}  # public, for all that they look like
+
+
+def private_uses(tree):
+    """Private names that are used of anything but the object or class itself."""
+    return [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and re.match(r"_(?!_)", node.attr)
+        and node.attr not in NAMED_TUPLE
+        and ast.unparse(node.value) not in ("self", "cls", "super()")
+    ] + [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if re.match(r"_(?!_)", alias.name) and node.module != "detectron2"  # its _C
+    ]
+
+
+def patches(tree):
+    """Places where attributes of other objects are set by their names."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "delattr"):
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.Attribute) and node.attr == "__dict__":
+            found += [ast.unparse(node)] * (ast.unparse(node.value) != "self")
+    return found
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=SOURCE_IDS)
+def test_nobody_reaches_into_anothers_private_names(file):
+    tree = ast.parse(file.read_text())
+    assert private_uses(tree) == []
+    assert patches(tree) == []
+
+
+def test_reaching_into_private_names_would_be_seen():
+    code = (
+        "model._network()\nself.model._maps\nself._own\nsuper()._own()\nrow._asdict()\n"
+        "x.__class__\nfrom a import _b, c\n"
+    )
+    assert sorted(private_uses(ast.parse(code))) == ["_b", "model._network", "self.model._maps"]
+    code = "setattr(model, 'a', 1)\nowner.__dict__['a'] = 1\nself.__dict__['a'] = 1\n"
+    assert patches(ast.parse(code)) == ["setattr(model, 'a', 1)", "owner.__dict__"]
+
+
+TOOLS = sorted((ROOT / "tools").glob("*.py"))
+
+
+@pytest.mark.parametrize("file", TOOLS, ids=lambda f: f.stem)
+def test_no_tool_imports_another_tool(file):
+    tools = {tool.stem for tool in TOOLS}
+    assert not {name.split(".")[0] for name in imports(file)} & tools
 
 
 # The rooms of the common package from the ground up: a room imports from those at or below its own.

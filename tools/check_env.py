@@ -68,8 +68,11 @@ def describe_devices() -> None:
 def describe_detectron2() -> None:
     """Print which Detectron2 it is and whether its compiled part loads."""
     import detectron2
+    from detectron2.utils import events
 
     print(f"  using   {detectron2.__path__[0]}")
+    if not hasattr(events, "has_event_storage"):
+        print("  note    Detectron2 0.6, its last release: it needs numpy < 1.24 and Pillow < 10.")
     try:
         from detectron2 import _C  # noqa: F401
     except ImportError:

@@ -1,17 +1,18 @@
-"""The tools of the analyses, on small data with models of a few lines."""
+"""tools/analyze.py oracle, neighbours and pooling, on small data with models of a few lines."""
 
 import json
+import logging
 
-import ablate_oracle
-import analyze_neighbours
+import analyze
 import pytest
 import torch
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.structures import Boxes, Instances
 from tiny_embedding import settings_of
 
 from embedding_instance_seg.grouping import Grouping, group_pixels
 from embedding_instance_seg.maps import Maps
+from instance_seg_common.engine.setup import common_test_set, load_cfg, load_models
 from instance_seg_common.errors import UserError
 from instance_seg_common.masks import instances_from_masks
 
@@ -64,7 +65,7 @@ class TruthTeller(torch.nn.Module):
 
 
 class NoTruth(torch.nn.Module):
-    """A way without steps in which the truth can take part."""
+    """A model without steps in which the truth can take part."""
 
     def __init__(self, cfg):
         super().__init__()
@@ -93,10 +94,15 @@ def write_config(tiny_cfg, repository_root, tmp_path):
     return write
 
 
-def test_ablate_oracle(write_config, tmp_path, capsys):
+def named(config):
+    """As --model names a model without weights."""
+    return ["--model", f"{config}:"]
+
+
+def test_oracle(write_config, tmp_path, capsys):
     path = tmp_path / "new" / "oracle.json"
-    arguments = ["--config-file", write_config("TruthTeller"), "--json", str(path)]
-    ablate_oracle.main([*arguments, "--max-images", "3"])
+    arguments = ["oracle", *named(write_config("TruthTeller")), "--json", str(path)]
+    analyze.main([*arguments, "--max-images", "3"])
     result = json.loads(path.read_text())
     assert result["images"] == 3 and len(result["rows"]) == 4
     accuracies = [row["figures"]["accuracy@0.5"] for row in result["rows"]]
@@ -104,65 +110,101 @@ def test_ablate_oracle(write_config, tmp_path, capsys):
     assert "| true        | true      |" in capsys.readouterr().out
 
 
-def test_ablate_oracle_needs_a_way_that_takes_the_truth(write_config):
+def test_oracle_needs_a_method_that_takes_the_truth(write_config):
     with pytest.raises(UserError, match="NoTruth: it has no image_maps"):
-        ablate_oracle.main(["--config-file", write_config("NoTruth")])
+        analyze.main(["oracle", *named(write_config("NoTruth"))])
     with pytest.raises(UserError, match="--max-images is 0"):
-        ablate_oracle.main(["--config-file", "a.yaml", "--max-images", "0"])
+        analyze.main(["oracle", "--model", "a.yaml", "--max-images", "0"])
 
 
-def test_analyze_neighbours(write_config, tmp_path, capsys):
-    configs = [write_config("NoTruth"), write_config("TruthTeller"), write_config("NoTruth")]
-    folder = tmp_path / "out"
-    arguments = ["--configs", *configs, "--weights", "", "", "", "--output", str(folder)]
-    analyze_neighbours.main([*arguments, "--nms-thresholds", "0.9"])
-    result = json.loads((folder / "neighbours.json").read_text())
-    assert [entry["way"] for entry in result["ways"]] == ["NoTruth", "TruthTeller", "NoTruth ()"]
-    assert [entry["predictions"] for entry in result["ways"]] == [0, 8, 0]
-    assert (folder / "neighbours.png").stat().st_size > 5000
+def test_neighbours(write_config, tmp_path, capsys):
+    weights = tmp_path / "empty.pth"
+    torch.save({"model": {}}, weights)
+    nothing, truth = write_config("NoTruth"), write_config("TruthTeller")
+    models = [*named(nothing), *named(truth), "--model", f"{nothing}:{weights}"]
+    arguments = ["neighbours", *models, "--nms-thresholds", "0.9"]
+    analyze.main([*arguments, "--output", str(tmp_path / "out")])
+    result = json.loads((tmp_path / "out" / "neighbours.json").read_text())
+    names = ["NoTruth (no weights)", "TruthTeller", f"NoTruth ({weights})"]
+    assert [entry["model"] for entry in result["models"]] == names
+    assert [entry["predictions"] for entry in result["models"]] == [0, 8, 0]
+    assert (tmp_path / "out" / "neighbours.png").stat().st_size > 5000
     assert "8 images" in capsys.readouterr().out
 
 
-def test_each_nms_threshold_is_a_way(write_config, repository_root):
-    leaf = str(repository_root / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml")
-    arguments = ["--configs", leaf, "--weights", "a.pth", "--nms-thresholds", "0.7", "0.9"]
-    ways, dataset = analyze_neighbours.load_ways(analyze_neighbours.parse_args(arguments))
-    assert dataset == "synthetic_shapes_val"
-    thresholds = {way: cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST for way, cfg in ways.items()}
+def test_each_nms_threshold_is_a_model(repository_root):
+    config = repository_root / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml"
+    cfgs = load_models([f"{config}:a.pth"])
+    assert common_test_set(cfgs.values()) == "synthetic_shapes_val"
+    models = analyze.neighbours.with_nms_thresholds(cfgs, [0.7, 0.9])
+    thresholds = {name: cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST for name, cfg in models.items()}
     name = "mask_rcnn_R18_shapes"
     assert thresholds == {name: 0.5, f"{name}, NMS 0.7": 0.7, f"{name}, NMS 0.9": 0.9}
-    assert {cfg.MODEL.WEIGHTS for cfg in ways.values()} == {"a.pth"}
+    assert {cfg.MODEL.WEIGHTS for cfg in models.values()} == {"a.pth"}
 
 
-def test_data_set_and_keys_of_all_configs(write_config, tiny_cfg, tmp_path):
+def test_data_set_and_keys_of_all_models(write_config, tiny_cfg, tmp_path):
     configs = [write_config("NoTruth"), write_config("TruthTeller", "b", "synthetic_shapes_val")]
-    arguments = ["--configs", *configs, "--weights", "", "", "--output", str(tmp_path)]
+    models = [part for config in configs for part in named(config)]
     name = tiny_cfg.DATASETS.TEST[0]
-    opts = ["--opts", "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.25"]
-    analyze_neighbours.main([*arguments, "--dataset", name, *opts])
+    arguments = ["neighbours", *models, "--dataset", name, "--output", str(tmp_path)]
+    analyze.main([*arguments, "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.25"])
     result = json.loads((tmp_path / "neighbours.json").read_text())
-    assert result["dataset"] == name and len(result["ways"]) == 2
-    assert {entry["score_threshold"] for entry in result["ways"]} == {0.25}
+    assert result["dataset"] == name and len(result["models"]) == 2
+    assert {entry["score_threshold"] for entry in result["models"]} == {0.25}
+
+
+@pytest.fixture
+def logged(monkeypatch, caplog):
+    """What the tools log. Their logger keeps the handlers of the tests before, whose streams are
+    closed, and hands nothing to the root: for this test it has the handler of pytest alone."""
+    monkeypatch.setattr(logging.getLogger("instance_seg_common"), "handlers", [caplog.handler])
+    return caplog
 
 
 @pytest.mark.parametrize("thresholds", [[], ["0.9"]])
 @pytest.mark.parametrize("on_test_set", [True, False])
 def test_nms_thresholds_are_not_chosen_on_the_test_set(
-    write_config, tiny_cfg, tmp_path, monkeypatch, capfd, on_test_set, thresholds
+    write_config, tiny_cfg, tmp_path, monkeypatch, logged, on_test_set, thresholds
 ):
-    monkeypatch.setattr(analyze_neighbours, "WITH_NMS", ("NoTruth",))
+    monkeypatch.setattr(analyze.neighbours, "has_nms", lambda cfg: True)
     name = tiny_cfg.DATASETS.TEST[0]
     config = write_config("NoTruth", "a", name if on_test_set else "synthetic_shapes_val")
-    arguments = ["--configs", config, "--weights", "", "--dataset", name]
     sweep = ["--nms-thresholds", *thresholds] if thresholds else []
-    analyze_neighbours.main([*arguments, *sweep, "--output", str(tmp_path)])
-    warned = "an NMS threshold chosen on it flatters" in "".join(capfd.readouterr())
+    arguments = ["neighbours", *named(config), "--dataset", name, *sweep]
+    analyze.main([*arguments, "--output", str(tmp_path)])
+    warned = "an NMS threshold chosen on it flatters" in logged.text
     assert warned == bool(on_test_set and thresholds)
 
 
-def test_ways_are_compared_on_one_data_set(write_config):
+def test_models_are_compared_on_one_data_set(write_config):
     configs = [write_config("NoTruth"), write_config("NoTruth", "other", "synthetic_shapes_val")]
+    models = [part for config in configs for part in named(config)]
     with pytest.raises(UserError, match="different data sets.*--dataset"):
-        analyze_neighbours.main(["--configs", *configs, "--weights", "", ""])
-    with pytest.raises(UserError, match="2 configs and 1 weights"):
-        analyze_neighbours.main(["--configs", *configs, "--weights", ""])
+        analyze.main(["neighbours", *models])
+
+
+POOLING = [
+    *("MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.05"),
+    *("MODEL.RPN.POST_NMS_TOPK_TEST", "30", "TEST.DETECTIONS_PER_IMAGE", "10"),
+]
+
+
+def test_pooling(tiny_cfg, repository_root, tmp_path, capsys):
+    config = str(repository_root / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml")
+    torch.manual_seed(0)
+    weights = tmp_path / "model.pth"
+    torch.save({"model": build_model(load_cfg(config, POOLING)).state_dict()}, weights)
+    model, dataset = f"{config}:{weights}", tiny_cfg.DATASETS.TEST[0]
+    arguments = ["pooling", "--align", model, "--pool", model, "--dataset", dataset]
+    analyze.main([*arguments, "--output", str(tmp_path / "out"), *POOLING])
+    results = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert results["models"]["RoIAlign"] == results["models"]["RoIPool"]
+    assert set(results["models"]["RoIAlign"]) == set(analyze.pooling.FIGURES)
+    assert results["offset_pixels"]["ROIPool"]["std"] > 1
+    assert "segm AP75" in capsys.readouterr().out
+
+
+def test_pooling_needs_both_models():
+    with pytest.raises(UserError, match="both"):
+        analyze.main(["pooling", "--align", "a.yaml:a.pth"])

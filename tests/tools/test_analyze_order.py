@@ -1,16 +1,16 @@
-"""The tool on untrained models: the figures need sequences, not good ones."""
+"""tools/analyze.py order on untrained models: the figures need sequences, not good ones."""
 
 import json
 from pathlib import Path
 
-import analyze_order
+import analyze
 import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
 from PIL import Image
 
-from instance_seg_analysis.order import measure as order
+from instance_seg_analysis.order import run as order_run
 from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 
@@ -46,62 +46,14 @@ def run(config, weights, tiny_cfg, tmp_path):
 
     def call(*arguments, score="0.0"):
         folder = tmp_path / "out"
-        analyze_order.main([
-            "--config-file", config, "--weights", str(weights / "model.pth"),
+        analyze.main([
+            "order", "--model", f"{config}:{weights / 'model.pth'}",
             "--dataset", tiny_cfg.DATASETS.TEST[0], "--output", str(folder), *arguments,
             *OPTIONS, "TEST.LABEL_MAP_SCORE_THRESHOLD", score,
         ])  # fmt: skip
         return json.loads((folder / "order.json").read_text())
 
     return call
-
-
-class Script(torch.nn.Module):
-    """A model whose steps find scripted masks, in place of a trained one."""
-
-    def __init__(self, backbone, areas):
-        super().__init__()
-        self.backbone, self.areas = backbone, areas
-        self.in_features = ["p5", "p4", "p3", "p2"]
-        self.inference = {
-            "overlap": "first", "mask_threshold": 0.5, "min_area": 2, "score": ["objectness"]
-        }  # fmt: skip
-
-    def internals(self, inputs):
-        self.backbone(torch.zeros(1, 3, 64, 64))
-        masks = torch.zeros(len(self.areas), 64, 64)
-        for step, (top, left, bottom, right) in enumerate(self.areas):
-            masks[step, top:bottom, left:right] = 0.9
-        objectness = torch.full((len(masks),), 0.8)
-        objectness[2] = 0.2
-        classes = torch.tensor([[0.1, 0.9]]).repeat(len(masks), 1)
-        count = torch.tensor(len(masks) - 1)
-        return [
-            {"masks": masks, "class_probabilities": classes, "objectness": objectness,
-             "count": count}
-        ]  # fmt: skip
-
-
-def test_sequence_is_that_of_the_kept_steps(config, weights, tmp_path, monkeypatch):
-    areas = [
-        (0, 40, 10, 60),  # right
-        (0, 30, 10, 50),  # of which the first step keeps the half
-        (20, 50, 30, 60),  # too unsure
-        (30, 0, 31, 1),  # too small
-        (40, 0, 60, 20),  # left and below
-        (50, 50, 60, 60),  # after the end
-    ]
-    cfg = load_cfg(config, [*OPTIONS, "MODEL.WEIGHTS", str(weights / "model.pth")])
-    script = Script(build_model(cfg).backbone.eval(), areas)
-    monkeypatch.setattr(analyze_order, "build_predictor", lambda cfg: script)
-    Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
-    reader = analyze_order.OrderReader(cfg, {})
-    found, activations = reader.read(str(tmp_path / "a.png"))
-    np.testing.assert_allclose(found.centers * 64, [(50, 5), (35, 5), (10, 50)])
-    np.testing.assert_allclose(found.areas * 64 * 64, [200, 100, 400])
-    assert found.classes.tolist() == [1, 1, 1] and reader.left_out == 2
-    assert list(activations["after"]) == BLOCKS
-    assert all(values.shape == (3,) for values in activations["after"].values())
 
 
 def test_data_set(run, tmp_path, capsys):
@@ -134,16 +86,18 @@ def test_encoder_before_training_from_a_file(run, weights):
         run("--before", "absent.pth")
 
 
-@pytest.mark.parametrize(("opts", "given", "expected"), [
-    ([], ["--weights", "b.pth"], ("b.pth", "")),
-    (["MODEL.WEIGHTS", "a.pth"], ["--weights", "b.pth"], ("b.pth", "a.pth")),
-    (["MODEL.WEIGHTS", "a.pth"], [], ("a.pth", "")),
-    (["MODEL.WEIGHTS", "a.pth"], ["--weights", "b.pth", "--before", ""], ("b.pth", "")),
+@pytest.mark.parametrize(("in_config", "named", "before", "expected"), [
+    ("", ":b.pth", None, ("b.pth", "")),
+    ("a.pth", ":b.pth", None, ("b.pth", "a.pth")),
+    ("a.pth", "", None, ("a.pth", "")),
+    ("a.pth", ":b.pth", "", ("b.pth", "")),
 ])  # fmt: skip
-def test_what_training_began_with(config, opts, given, expected):
-    args = analyze_order.parse_args(["--config-file", config, *given, *OPTIONS, *opts])
-    cfg, before = analyze_order.load_configs(args)
-    assert (cfg.MODEL.WEIGHTS, before) == expected
+def test_what_training_began_with(config, tmp_path, in_config, named, before, expected):
+    own = tmp_path / "own.yaml"
+    own.write_text(f"_BASE_: {config}\nMODEL: {{WEIGHTS: '{in_config}'}}\n")
+    name, opts = f"{own}{named}", [*OPTIONS, "OUTPUT_DIR", str(tmp_path)]
+    known = order_run.weights_before(name, opts, given=before)
+    assert (order_run.order_cfg(name, opts).MODEL.WEIGHTS, known) == expected
 
 
 def test_images_without_annotations(run, tmp_path, capsys):
@@ -170,25 +124,6 @@ def test_nothing_found_is_a_sentence(run):
 def test_only_a_recurrent_model_has_an_order(repository_root, config):
     other = str(repository_root / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml")
     with pytest.raises(UserError, match="GeneralizedRCNN, which finds all objects at once"):
-        analyze_order.main(["--config-file", other, "--weights", "a.pth"])
+        analyze.main(["order", "--model", f"{other}:a.pth"])
     with pytest.raises(UserError, match="--max-images is 0"):
-        analyze_order.main(["--config-file", config, "--max-images", "0"])
-
-
-def test_objects_are_those_of_the_prediction(config, weights, tiny_cfg):
-    opts = [*OPTIONS, "MODEL.WEIGHTS", str(weights / "model.pth"), f"{NODE}.ALL_CLASSES", "False"]
-    cfg = load_cfg(
-        config, [*opts, f"{NODE}.MIN_AREA", "5", "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.0"]
-    )
-    cfg.DATASETS.TEST = tiny_cfg.DATASETS.TEST
-    reader, total = analyze_order.OrderReader(cfg, {}), 0
-    for record in analyze_order.dataset_dicts(cfg.DATASETS.TEST[0])[:4]:
-        found, _ = reader.read(record["file_name"])
-        item = analyze_order.model_input(cfg, analyze_order.load_image(record["file_name"]))
-        instances = reader.model([item])[0]["instances"]
-        expected = order.describe_masks(instances.pred_masks, instances.pred_classes)
-        for ours, theirs in zip(found, expected):
-            rows = [np.sort(part.reshape(len(part), -1), axis=0) for part in (ours, theirs)]
-            np.testing.assert_allclose(*rows)
-        total += len(found.areas)
-    assert total
+        analyze.main(["order", "--model", config, "--max-images", "0"])

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from instance_seg_common.data import register_label_map_dataset
-from instance_seg_common.engine.setup import load_cfg
+from instance_seg_common.engine.setup import load_cfg, load_model_cfg
 from instance_seg_common.errors import UserError
 
 NAME = "test_compare_squares"
@@ -39,45 +39,48 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ways(repository_root, tmp_path_factory):
-    """Configs and weights of the three ways, untrained."""
+def models(repository_root, tmp_path_factory):
+    """As --model names models of the three methods, untrained."""
     folder = tmp_path_factory.mktemp("compare_weights")
-    configs, weights = [], []
+    names = []
     for kind in KINDS:
-        configs.append(str(repository_root / f"configs/Synthetic/{kind}_R18_sticks.yaml"))
+        config = str(repository_root / f"configs/Synthetic/{kind}_R18_sticks.yaml")
         torch.manual_seed(0)
-        model = build_model(load_cfg(configs[-1], OPTIONS))
-        weights.append(str(folder / f"{kind}.pth"))
-        torch.save({"model": model.state_dict()}, weights[-1])
-    return configs, weights
+        model = build_model(load_cfg(config, OPTIONS))
+        names.append(f"{config}:{folder / f'{kind}.pth'}")
+        torch.save({"model": model.state_dict()}, folder / f"{kind}.pth")
+    return names
+
+
+def arguments_of(models, folder, *options):
+    named = [part for model in models for part in ("--model", model)]
+    return [*named, "--dataset", NAME, "--output", str(folder), *options, *OPTIONS]
 
 
 @pytest.fixture(scope="module")
-def output(dataset, ways, tmp_path_factory):
+def output(dataset, models, tmp_path_factory):
     """(exit status, folder) of one run, with a broken image."""
     folder = tmp_path_factory.mktemp("compare_output")
     broken = dataset / "images" / "cell2.png"
     good = broken.read_bytes()
     broken.write_bytes(good[: len(good) // 2])
-    configs, weights = ways
-    arguments = ["--configs", *configs, "--weights", *weights, "--dataset", NAME]
     try:
-        status = compare.main([*arguments, "--output", str(folder), "--opts", *OPTIONS])
+        status = compare.main(arguments_of(models, folder))
     finally:
         broken.write_bytes(good)
     return status, folder
 
 
-def test_all_ways_and_baselines_are_measured(output):
+def test_all_models_and_baselines_are_measured(output):
     _, folder = output
     result = json.loads((folder / "comparison.json").read_text())
     names = [f"{kind}_R18_sticks" for kind in KINDS]
     names += ["connected components of embedding_R18_sticks", "Otsu + watershed"]
-    assert [way["way"] for way in result["ways"]] == names
-    for way in result["ways"]:
-        assert 0 <= way["SBD"] <= 1 and 0 <= way["accuracy"] <= 1
-        assert way["network_seconds"] + way["post_seconds"] == pytest.approx(way["seconds"])
-    classical = result["ways"][-1]
+    assert [model["model"] for model in result["models"]] == names
+    for model in result["models"]:
+        assert 0 <= model["SBD"] <= 1 and 0 <= model["accuracy"] <= 1
+        assert model["network_seconds"] + model["post_seconds"] == pytest.approx(model["seconds"])
+    classical = result["models"][-1]
     assert classical["AP50"] == pytest.approx(100) and classical["accuracy"] == 1
     assert classical["parameters_million"] == 0
     assert [image["objects"] for image in result["images"]] == [1, 2]
@@ -113,37 +116,27 @@ def test_picture_for_papers(output):
     assert picture.width > 2000
 
 
-def test_the_first_images_only_and_no_baselines(dataset, ways, tmp_path):
-    configs, weights = ways
-    arguments = ["--configs", configs[0], "--weights", weights[0], "--dataset", NAME]
-    arguments += ["--output", str(tmp_path), "--max-images", "1", "--internals", "0"]
-    assert compare.main([*arguments, "--no-baselines", "--opts", *OPTIONS]) == 0
+def test_the_first_images_only_and_no_baselines(dataset, models, tmp_path):
+    options = ("--max-images", "1", "--internals", "0", "--no-baselines")
+    assert compare.main(arguments_of(models[:1], tmp_path, *options)) == 0
     result = json.loads((tmp_path / "comparison.json").read_text())
-    assert len(result["ways"]) == len(result["images"]) == 1
+    assert len(result["models"]) == len(result["images"]) == 1
     assert "Inside the models" not in (tmp_path / "index.html").read_text()
 
 
-def test_wrong_arguments_are_sentences(ways, tmp_path):
-    configs, weights = ways
-    start = ["--configs", *configs, "--output", str(tmp_path)]
-    with pytest.raises(UserError, match="3 configs and 2 weights"):
-        compare.main([*start, "--weights", *weights[:2]])
+def test_wrong_arguments_are_sentences(models, tmp_path):
+    with pytest.raises(UserError, match="'none' names no model"):
+        compare.main(arguments_of(["none"], tmp_path))
     with pytest.raises(UserError, match="--max-images is 0; use 1 or more"):
-        compare.parse_args([*start, "--max-images", "0"])
+        compare.parse_args(arguments_of(models, tmp_path, "--max-images", "0"))
 
 
-def test_weights_default_to_those_of_the_training(ways, tmp_path):
-    opts = ["OUTPUT_DIR", str(tmp_path), "MODEL.WEIGHTS", "a.pth"]
-    assert compare.default_weights(ways[0][0], opts) == "a.pth"
-    (tmp_path / "model_final.pth").write_bytes(b"")
-    assert compare.default_weights(ways[0][0], opts) == str(tmp_path / "model_final.pth")
-
-
-def test_classical_config_of_the_data_set_or_a_plain_one(repository_root, ways):
-    config = str(repository_root / "configs/Nuclei/mask_rcnn_R18.yaml")
-    cfg = load_cfg(config)
-    found = compare.classical_cfg(config, cfg, "dsb2018_val_upto20")
-    assert found.DATASETS.TEST == ("dsb2018_val",)
-    plain = compare.classical_cfg(config, cfg, "synthetic_shapes_val")
-    assert plain.MODEL.META_ARCHITECTURE == "OtsuWatershed" and plain.MODEL.WEIGHTS == ""
-    assert plain.INPUT.MIN_SIZE_TEST == cfg.INPUT.MIN_SIZE_TEST
+def test_weights_default_to_those_of_the_training(models, tmp_path):
+    config = models[0].split(":")[0]
+    opts = ["OUTPUT_DIR", str(tmp_path)]
+    trained = tmp_path / "model_final.pth"
+    assert load_model_cfg(config, opts).MODEL.WEIGHTS == load_cfg(config).MODEL.WEIGHTS
+    trained.write_bytes(b"")
+    assert str(trained) == load_model_cfg(config, opts).MODEL.WEIGHTS
+    given = load_model_cfg(config, [*opts, "MODEL.WEIGHTS", "a.pth"])
+    assert given.MODEL.WEIGHTS == "a.pth"

@@ -27,7 +27,7 @@ Targets = tuple[list[Tensor], list[Tensor], Tensor]
 
 def targets_from_inputs(
     batched_inputs: "Sequence[Mapping[str, Any]]",
-    padded_size: "tuple[int, int]",
+    padded_size: Sequence[int],
     device: Device = None,
 ) -> Targets:
     """What :func:`targets_from_instances` returns, of what a data mapper gives.
@@ -63,7 +63,7 @@ def check_classes(classes: Tensor, num_classes: int, key: str) -> None:
 
 def targets_from_instances(
     instances: Sequence[Instances],
-    padded_size: "tuple[int, int]",
+    padded_size: Sequence[int],
     device: Device = None,
     *,
     ignore: "Optional[Sequence[Optional[Tensor]]]" = None,
@@ -157,8 +157,8 @@ def instances_from_masks(
     scores: Tensor,
     classes: Tensor,
     *,
-    input_size: "tuple[int, int]",
-    output_size: "tuple[int, int]",
+    input_size: Sequence[int],
+    output_size: Sequence[int],
     threshold: float = 0.5,
     min_area: int = 1,
 ) -> Instances:

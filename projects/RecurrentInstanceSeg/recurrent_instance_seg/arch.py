@@ -47,6 +47,9 @@ class RecurrentInstanceSeg(nn.Module):
         pixel_mean, pixel_std (list[float]): by channel, in the input's order and range.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self,

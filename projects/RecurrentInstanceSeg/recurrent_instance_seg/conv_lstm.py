@@ -4,8 +4,8 @@ Shape shorthand in this module:
     B: images in the batch   D: hidden channels   H, W: the cell's grid
 """
 
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Iterable, Sequence
+from typing import Optional, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,19 +42,20 @@ class ConvLSTMCell(nn.Module):
     ):
         super().__init__()
         self.hidden_channels = hidden_channels
-        gates = 4 * hidden_channels
-        shape = {"kernel_size": KERNEL_SIZE, "padding": KERNEL_SIZE // 2}
-        self.step = nn.Conv2d(step_channels + hidden_channels, gates, **shape)
+        gates, around = 4 * hidden_channels, KERNEL_SIZE // 2
+        self.step = nn.Conv2d(step_channels + hidden_channels, gates, KERNEL_SIZE, padding=around)
         self.constant = None
         if constant_channels:
-            self.constant = nn.Conv2d(constant_channels, gates, bias=False, **shape)
+            self.constant = nn.Conv2d(
+                constant_channels, gates, KERNEL_SIZE, padding=around, bias=False
+            )
         # As if one convolution had all inputs: the bound falls with their number.
         inputs = constant_channels + step_channels + hidden_channels
         bound = GAIN * (KERNEL_SIZE**2 * inputs) ** -0.5
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
         with torch.no_grad():
-            for gate, bias in zip(self.step.bias.chunk(4), biases):
+            for gate, bias in zip(self.step.get_parameter("bias").chunk(4), biases):
                 gate += bias
 
     def prepare(self, constant: Tensor) -> Tensor:
@@ -66,6 +67,7 @@ class ConvLSTMCell(nn.Module):
         Returns:
             Tensor: (B, 4 D, H, W): input, forget, output and cell gates in this order.
         """
+        assert self.constant is not None, "constant_channels is 0"
         return self.constant(constant)
 
     def forward(
@@ -96,6 +98,11 @@ class ConvLSTMCell(nn.Module):
         enter, forget, leave, candidate = (_packed(gate) for gate in gates.chunk(4, dim=1))
         cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
         return torch.sigmoid(leave) * torch.tanh(cell), cell
+
+
+def prepare_cells(cells: nn.ModuleList, constants: Iterable[Tensor]) -> "list[Tensor]":
+    """:meth:`ConvLSTMCell.prepare` of each cell and its constant input."""
+    return [cast(ConvLSTMCell, cell).prepare(x) for cell, x in zip(cells, constants)]
 
 
 def _packed(x: Tensor) -> Tensor:

@@ -83,5 +83,10 @@ def remember(memory: Optional[Tensor], found: Tensor) -> Tensor:
 
 def stack_steps(steps: Sequence[Step]) -> Step:
     """A list of T steps as one, each field with T as dimension 1."""
-    fields = [None if values[0] is None else torch.stack(values, dim=1) for values in zip(*steps)]
-    return Step(*fields)
+    attention = [step.attention for step in steps if step.attention is not None]
+    return Step(
+        torch.stack([step.masks for step in steps], dim=1),
+        torch.stack([step.classes for step in steps], dim=1),
+        torch.stack([step.stop for step in steps], dim=1),
+        torch.stack(attention, dim=1) if attention else None,
+    )

@@ -27,6 +27,14 @@ class Schedule(nn.Module):
         min_iterations (int): between two additions.
     """
 
+    iteration: Tensor
+    objects: Tensor
+    since_added: Tensor
+    since_best: Tensor
+    stalled: Tensor
+    running: Tensor
+    best: Tensor
+
     def __init__(
         self,
         max_objects: int,

@@ -124,9 +124,9 @@ class Teaching:
             mask_stride (int): of the grid of the masks, pixels of the network input.
         """
         learning = torch.is_grad_enabled()
-        hinted = self.hints_until is not None
-        taught = learning and hinted and int(self.schedule.iteration) < self.hints_until
-        limited = taught or (learning and not hinted)
+        hints_until = self.hints_until or 0
+        taught = learning and int(self.schedule.iteration) < hints_until
+        limited = taught or (learning and self.hints_until is None)
         limit = self.schedule.limit() if limited else self.max_steps
         memory = teacher = None
         if taught:

@@ -28,7 +28,7 @@ from instance_seg_common.data.synthetic.dataset import image_record, rendered_fo
 from instance_seg_common.data.synthetic.outlines import Outline, disc_distance, star_distance
 from instance_seg_common.data.synthetic.rendering import Layout, place
 from instance_seg_common.errors import UserError
-from otsu_watershed.arch import OtsuWatershed
+from otsu_watershed.arch import OtsuSettings, OtsuWatershed
 
 # Published figures rest on these pictures. They are never eased later: a set that is too hard or
 # too easy for some purpose gets a sibling under a new name, and these stay as they are.
@@ -382,7 +382,7 @@ def _otsu_segm_ap(parameters, name, folder):
     try:
         evaluator = COCOEvaluator(name, ("segm",), False, str(folder), max_dets_per_image=200)
         evaluator.reset()
-        model = OtsuWatershed(split=False, input_format="RGB").eval()
+        model = OtsuWatershed(settings=OtsuSettings(split=False), input_format="RGB").eval()
         for record in records:
             pixels = np.asarray(Image.open(record["file_name"])).transpose(2, 0, 1).copy()
             inputs = [{"image": torch.from_numpy(pixels), "image_id": record["image_id"]}]

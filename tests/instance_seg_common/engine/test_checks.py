@@ -111,6 +111,6 @@ def test_doubtful_settings_are_warned_of(tiny_cfg, caplog, key, value, word):
     assert word in caplog.text
 
 
-def test_class_count_key_of_other_ways(tiny_cfg):
+def test_class_count_key_of_other_methods(tiny_cfg):
     tiny_cfg.MODEL.META_ARCHITECTURE = "RecurrentInstanceSeg"
     assert class_count_key(tiny_cfg) == "MODEL.RECURRENT_INSTANCE_SEG.NUM_CLASSES"

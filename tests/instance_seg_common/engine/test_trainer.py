@@ -122,7 +122,7 @@ def test_overfit_reaches_ap50_of_80(tiny_cfg, register_variant):
     assert results["segm"]["AP50"] >= 80.0
 
 
-def test_a_way_without_parameters_is_sent_to_evaluation(tiny_cfg):
+def test_a_method_without_parameters_is_sent_to_evaluation(tiny_cfg):
     tiny_cfg.MODEL.META_ARCHITECTURE = "OtsuWatershed"
     tiny_cfg.MODEL.OTSU_WATERSHED.NUM_CLASSES = 4
     with pytest.raises(UserError, match="--eval-only"):

@@ -35,7 +35,7 @@ SCENE = [
     (29001, 20, 138, 28, 30, 20.0, 1.0),  # a caravan, which is not scored
     (26, 20, 172, 28, 40, 70.0, 1.0),  # cars in one piece
     (24, 20, 214, 28, 20, 90.0, 1.0),  # persons in one piece
-    (4, 50, 172, 8, 40, 70.0, 1.0),  # static, which is not judged
+    (4, 50, 172, 8, 40, 70.0, 1.0),  # static, which is not evaluated
 ]
 SEVERAL = [("val", "frankfurt", 0), ("val", "frankfurt", 1), ("val", "lindau", 2)]
 

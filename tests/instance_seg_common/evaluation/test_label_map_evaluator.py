@@ -114,7 +114,7 @@ def test_ignored_regions_do_not_count(register, tmp_path, how):
     ("first_column", "min_area", "invented"),
     [
         (21, 0, 0),  # half of square 3, columns 18 to 23, is ignored: so is all of it
-        (22, 0, 1),  # a third is ignored, the rest is judged
+        (22, 0, 1),  # a third is ignored, the rest is evaluated
         (22, 24, 1),
         (22, 25, 0),  # what is left of it is too small
     ],

@@ -317,7 +317,7 @@ def test_void_pixels_do_not_count_in_any_score(register, cfg, tmp_path):
     assert results["matching"]["fp50"] == 0
     without = run(RegionAPEvaluator(name), [record], [predictions])["voc"]
     assert as_numbers(without) == pytest.approx([0] * 5 + [100 / 2 * 2 / 9])
-    # A pixel outside of void is judged: the invention now comes first and is wrong.
+    # A pixel outside of void is evaluated: the invention now comes first and is wrong.
     inside_void[0, 95, 95] = True
     predictions = make_instances(np.concatenate([inside_void, covered]), [0.9, 0.5])
     results = run(build_evaluator(cfg, name), [record], [predictions])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from instance_seg_analysis.internals import embedding
+from instance_seg_analysis.internals import embedding, pictures
 from instance_seg_common.visualization.colors import (
     CYCLE,
     OKABE_ITO,
@@ -155,7 +155,7 @@ def test_kinds_of_error_differ(vision):
 
 @pytest.mark.parametrize("vision", VISIONS)
 def test_heat_maps_become_brighter_for_all(vision):
-    lightness = rgb2lab(seen(embedding.RAMP, vision))[:, 0]
+    lightness = rgb2lab(seen(pictures.RAMP, vision))[:, 0]
     assert np.diff(lightness).min() > 8
 
 

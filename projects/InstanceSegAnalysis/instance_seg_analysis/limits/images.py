@@ -44,7 +44,7 @@ def describe_images(records: Sequence[Record], *, crowding: str = "objects") -> 
     values = objects if crowding == "objects" else means
     groups = terciles(values)
     names = tuple(_group_name(name, values[groups == g]) for g, name in enumerate(GROUPS))
-    return MeasuredImages(list(records), objects, iou, groups, names)
+    return MeasuredImages(list(records), objects, iou, groups=groups, group_names=names)
 
 
 def _group_name(name: str, values: np.ndarray) -> str:

@@ -77,7 +77,9 @@ def run(
     for name, cfg in cfgs.items():
         figures[name] = _figures(name, cfg, models.pop(name), images=images, dataset=dataset)
         objects = int(images.objects.sum())
-        result = LimitsResult(dataset, len(records), objects, findings(figures), figures)
+        result = LimitsResult(
+            dataset, len(records), objects, findings=findings(figures), figures=figures
+        )
         _write_json(result, images, folder / "limits.json", crowding=crowding)
     return result
 

@@ -5,7 +5,7 @@ Shapes: H, W height and width in pixels; a label map is (H, W) integers, 0 = bac
 Encodings are computed from the runs of the label map, never from a dense mask of each instance.
 """
 
-from typing import Optional, TypedDict
+from typing import Optional, TypedDict, cast
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -57,7 +57,7 @@ def encode_label_map(
                 "id": int(instance_id),
                 "bbox": mask_util.toBbox(rle).tolist(),
                 "area": int((end - begin).sum()),
-                "counts": rle["counts"].decode("ascii"),
+                "counts": cast(bytes, rle["counts"]).decode("ascii"),
             }
         )
     if classes is not None:

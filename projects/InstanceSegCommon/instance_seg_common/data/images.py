@@ -7,7 +7,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Union, cast
 
 import numpy as np
 import pycocotools.mask as mask_util
@@ -156,7 +156,7 @@ def cached_ignore_map(segmentations: "Sequence[Any]", size: "tuple[int, int]") -
             segmentation = mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
         regions.append(segmentation)
     region = mask_util.merge(regions)
-    key = hashlib.sha256(f"{height}x{width} ".encode() + region["counts"]).hexdigest()
+    key = hashlib.sha256(f"{height}x{width} ".encode() + cast(bytes, region["counts"])).hexdigest()
     path = cache_root() / "ignore_regions" / f"{key}.png"
     if not path.exists():
         with atomic_path(path) as temporary:

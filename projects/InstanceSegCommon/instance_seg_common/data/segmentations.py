@@ -53,8 +53,10 @@ def to_rle(segmentation: Any, size: "tuple[int, int]") -> "tuple[Any, Optional[P
 
 def is_number(value: Any) -> bool:
     """Whether it is a finite number; true and false are none."""
-    is_real = isinstance(value, Real) and not isinstance(value, bool)
-    return is_real and bool(abs(value) < math.inf)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    number: Any = value
+    return bool(-math.inf < number < math.inf)
 
 
 def usable_polygons(segmentation: Sequence[Any]) -> "list[list[float]]":

@@ -88,12 +88,13 @@ def without_removed_keys(loaded: CfgNode, removed: Mapping[str, RemovedKey], whe
     Raises:
         UserError: keys that changed something; what became of each.
     """
-    present = [key for key in removed if _node_of(loaded, key) is not None]
-    set_by_user = []
-    for key in present:
-        value = _node_of(loaded, key).pop(key.rpartition(".")[2])
-        if not _is_same(value, removed[key].default):
-            set_by_user.append(key)
+    present, set_by_user = [], []
+    for key, rule in removed.items():
+        node = _node_of(loaded, key)
+        if node is not None:
+            present.append(key)
+            if not _is_same(node.pop(key.rpartition(".")[2]), rule.default):
+                set_by_user.append(key)
     refuse_removed_keys(set_by_user, removed, where)
     if present:
         logger.info(
@@ -261,7 +262,7 @@ def common_test_set(cfgs: Collection[CfgNode]) -> str:
 
 
 def warn_of_choice_on_test_set(test_sets: Collection[str], dataset_name: str, what: str) -> None:
-    """Log a warning if something is chosen on the data set on which it is judged.
+    """Log a warning if something is chosen on the data set on which it is evaluated.
 
     Args:
         test_sets: DATASETS.TEST.

@@ -8,7 +8,7 @@ import contextlib
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -79,6 +79,7 @@ def nearest_objects(coco_eval: COCOeval) -> "dict[int, int]":
     return nearest
 
 
-def _annotations(api: COCO, image_id, category_id):
+def _annotations(api: COCO, image_id, category_id) -> "list[dict[str, Any]]":
     """Those of an image and a category, in COCOeval's order of the columns."""
-    return api.loadAnns(api.getAnnIds(imgIds=[image_id], catIds=[category_id]))
+    ids = api.getAnnIds(imgIds=[image_id], catIds=[category_id])
+    return [dict(annotation) for annotation in api.loadAnns(ids)]

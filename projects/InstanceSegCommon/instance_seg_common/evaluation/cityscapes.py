@@ -33,7 +33,7 @@ from ..data.registration import first_few, source_of
 from ..errors import UserError
 from .checks import check_prediction
 from .cityscapes_matching import GroundTruthEntry, ImageMatches, class_of, match_image, void_ids
-from .label_map import gather_list
+from .gathering import gather_list
 
 # Result -> its name in the averages of the official script: of all classes, of one class.
 FIGURES = {"AP": ("allAp", "ap"), "AP50": ("allAp50%", "ap50%")}

@@ -128,7 +128,8 @@ class InstanceCOCOEvaluator(COCOEvaluator):
             "there is ground truth."
         )
         nothing = COCO()
-        nothing.dataset = {**self._coco_api.dataset, "annotations": []}
+        without_annotations: Any = {**self._coco_api.dataset, "annotations": []}
+        nothing.dataset = without_annotations
         nothing.createIndex()
         coco_eval = COCOevalMaxDets(self._coco_api, nothing, iou_type)
         coco_eval.params.maxDets = list(self._max_dets_per_image)

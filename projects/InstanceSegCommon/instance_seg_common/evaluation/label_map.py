@@ -5,26 +5,26 @@ Shape shorthand in this module:
 """
 
 import csv
-import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, Union
 
 import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
-from detectron2.utils import comm
 from tabulate import tabulate
 
 from ..masks import drop_small, instances_to_label_map
 from .checks import check_prediction
 from .contingency import contingency_table
+from .gathering import gather_list
 from .ground_truth import GroundTruth, drop_ignored
 from .matching import Matching, match_overlap
 
-Item = TypeVar("Item")
 Results = dict[str, dict[str, float]]
 
 IOU_THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
@@ -217,12 +217,6 @@ class LabelMapEvaluator(DatasetEvaluator):
         return results
 
 
-def gather_list(items: "list[Item]") -> "list[Item]":
-    """Items of all processes in the order of the ranks, in the main process; [] in the others."""
-    comm.synchronize()
-    return list(itertools.chain(*comm.gather(items, dst=0)))
-
-
 def summarize(scores: Sequence[ImageScores]) -> Results:
     """Figures of a data set from those of its images; see :class:`LabelMapEvaluator`.
 
@@ -247,7 +241,7 @@ def summarize(scores: Sequence[ImageScores]) -> Results:
 
 def _matching_results(per_image):
     """Pooled and mean figures at one IoU threshold; per_image: a Matching for each image."""
-    pooled = sum(per_image[1:], per_image[0])
+    pooled = reduce(add, per_image)
     percent = f"{100 * pooled.iou_threshold:.6g}"
     results = {key + percent: float(getattr(pooled, key)) for key in ("tp", "fp", "fn")}
     for name, key in _RATIOS.items():

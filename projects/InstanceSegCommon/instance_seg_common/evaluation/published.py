@@ -75,7 +75,8 @@ BENCHMARKS = {
 
 def published_rows() -> "list[Row]":
     """The whole table, in the order of the file."""
-    text = resources.files(__package__).joinpath("published.csv").read_text(encoding="utf-8")
+    file = resources.files("instance_seg_common.evaluation").joinpath("published.csv")
+    text = file.read_text(encoding="utf-8")
     table = csv.DictReader(text.splitlines())
     return [Row(**{**row, "value": float(row["value"])}) for row in table]
 

@@ -28,8 +28,8 @@ from tabulate import tabulate
 
 from ..data.segmentations import to_rle
 from .checks import check_prediction
+from .gathering import gather_list
 from .ground_truth import GroundTruth
-from .label_map import gather_list
 
 IOU_THRESHOLDS = tuple(k / 10 for k in range(1, 10))  # AP_vol is the mean over them
 SHOWN = (0.5, 0.6, 0.7, 0.8, 0.9)  # of these, AP_r is a result of its own
@@ -166,7 +166,7 @@ def detections_of(
     if len(instances) == 0:
         return []
     masks = instances.pred_masks.numpy().transpose(1, 2, 0)
-    predicted = mask_util.encode(np.asfortranarray(masks, dtype=np.uint8))
+    predicted: Any = mask_util.encode(np.asfortranarray(masks, dtype=np.uint8))
     scores, classes = instances.scores.numpy(), instances.pred_classes.numpy()
     detections = []
     for category in np.unique(classes).tolist():
@@ -175,7 +175,7 @@ def detections_of(
         true = [to_rle(segmentation, instances.image_size)[0] for segmentation in same_class]
         iou = np.zeros((len(rows), len(true)))
         if true:
-            iou = mask_util.iou([predicted[i] for i in rows], true, [0] * len(true))
+            iou = np.asarray(mask_util.iou([predicted[i] for i in rows], true, [0] * len(true)))
         right = are_right(iou, scores[rows])
         detections += [
             Detection(category, float(scores[row]), tuple(flags))

@@ -17,8 +17,9 @@ from torch import nn
 
 from ..data.loader import build_test_mapper
 from .checks import check_prediction
+from .gathering import gather_list
 from .ground_truth import GroundTruth
-from .label_map import gather_list, predicted_label_map
+from .label_map import predicted_label_map
 from .matching import Matching, match_label_maps
 from .restriction import restrict_evaluators
 

@@ -46,7 +46,7 @@ def display_scale(height: int, width: int) -> float:
 def resize_image(image: np.ndarray, scale: float) -> np.ndarray:
     """(H, W, 3) uint8 to its display size, smoothly."""
     size = _scaled_size(image, scale)
-    resample = Image.BOX if scale < 1 else Image.BICUBIC
+    resample = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, resample))
 
 
@@ -61,7 +61,9 @@ def labels_like(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def _resized_labels(labels, size):
-    return np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.NEAREST))
+    return np.asarray(
+        Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
+    )
 
 
 def _scaled_size(array, scale):

@@ -64,8 +64,8 @@ def _paint_kinds(canvas, labels, kinds: Mapping[str, Sequence[int]]):
     for kind, ids in kinds.items():
         chosen = np.where(np.isin(labels, ids), labels, 0)
         table = np.tile(np.array(ERROR_COLORS[kind], np.uint8), (int(labels.max(initial=0)) + 1, 1))
-        style = {"alpha": 0.0} if kind == "matched" else {"alpha": 0.55, "thickness": 2}
-        canvas = drawing.overlay_labels(canvas, chosen, table, **style)
+        alpha, thickness = (0.0, 1) if kind == "matched" else (0.55, 2)
+        canvas = drawing.overlay_labels(canvas, chosen, table, alpha=alpha, thickness=thickness)
     return canvas
 
 

@@ -15,12 +15,14 @@ from torch.nn import functional as F
 
 from .. import attention
 from ..attention import PointAttention
-from ..conv_lstm import ConvLSTMCell
+from ..conv_lstm import ConvLSTMCell, prepare_cells
 from ..guide import MAPS, Guide, guide_loss, maps_of, vote_loss
 from ..targets import Targets
 from .parts import (
     Decoder,
     Prepared,
+    Size,
+    Sizes,
     State,
     Step,
     convolve_enlarged,
@@ -110,10 +112,7 @@ class GuidedDecoder(Decoder):
         nn.init.zeros_(self.stop.bias)
 
     def prepare(
-        self,
-        features: "list[Tensor]",
-        image_sizes: Sequence[tuple[int, int]],
-        padded_size: tuple[int, int],
+        self, features: Sequence[Tensor], image_sizes: Sizes, padded_size: Size
     ) -> GuidedPrepared:
         """As :meth:`parts.Decoder.prepare`."""
         skips = [project(x) for project, x in zip(self.project, features)]
@@ -121,7 +120,7 @@ class GuidedDecoder(Decoder):
         positions = positions_of(skips[-1], image_sizes, padded_size)
         guiding = maps_of(guide, positions, sizes=image_sizes, unit=self.guide.unit)
         maps = torch.cat([positions, guiding], dim=1)
-        gates = [cell.prepare(_beside(skip, maps)) for cell, skip in zip(self.cells, skips)]
+        gates = prepare_cells(self.cells, [_beside(skip, maps) for skip in skips])
         inside, mask_inside = inside_levels(
             skips, image_sizes, padded_size, mask_stride=self.mask_stride
         )
@@ -135,17 +134,19 @@ class GuidedDecoder(Decoder):
         memory: Optional[Tensor] = None,
     ) -> "tuple[Step, State]":
         """As :meth:`parts.Decoder.forward`."""
-        states, scores, spot = [], None, None
-        for level, (cell, gates) in enumerate(zip(self.cells, prepared.gates)):
-            so_far = _memory_at(memory, gates)
-            inputs = [enlarge(states[-1][0], gates.shape[-2:])] if states else []
-            inputs.append(so_far * MEMORY_GAIN)
-            if level == len(self.cells) - 1:
-                scores, spot = self.attention(
-                    states[-1][0], prepared.focus, inside=prepared.inside[-1], memory=so_far[:, 0]
-                )
-                inputs.append(spot.to(gates.dtype) * attention.MAPS_GAIN)
-            states.append(cell(gates, inputs, state[level] if state else None))
+        so_far = [_memory_at(memory, gates) for gates in prepared.gates]
+        last = state or [None] * len(self.cells)
+        states: State = []
+        for level in range(len(self.cells) - 1):
+            inputs = _inputs(states, so_far[level])
+            states.append(self.cells[level](prepared.gates[level], inputs, last[level]))
+        # The finest cell also sees where the step looks.
+        inputs = _inputs(states, so_far[-1])
+        scores, spot = self.attention(
+            states[-1][0], prepared.focus, inside=prepared.inside[-1], memory=so_far[-1][:, 0]
+        )
+        inputs.append(spot.to(prepared.gates[-1].dtype) * attention.MAPS_GAIN)
+        states.append(self.cells[-1](prepared.gates[-1], inputs, last[-1]))
         hidden = [h for h, _ in states]
         grid = prepared.mask_inside.shape[-2:]
         masks = convolve_enlarged(self.mask, hidden[-1], grid)
@@ -169,9 +170,7 @@ class GuidedDecoder(Decoder):
         return {"loss_guide": GUIDE_WEIGHT * dense, "loss_vote": VOTE_WEIGHT * votes}
 
 
-def positions_of(
-    x: Tensor, image_sizes: Sequence[tuple[int, int]], padded_size: Sequence[int]
-) -> Tensor:
+def positions_of(x: Tensor, image_sizes: Sizes, padded_size: Size) -> Tensor:
     """(B, 2, h_l, w_l): x and y of the cells of a (B, c, h_l, w_l) map, -1 to 1 over each image."""
     height, width = x.shape[-2:]
     rows = (torch.arange(height, device=x.device) + 0.5) * (padded_size[0] / height)
@@ -184,25 +183,35 @@ def positions_of(
     )
 
 
+def _inputs(states: State, memory: Tensor) -> "list[Tensor]":
+    """What a cell reads at a step: the hidden state from above, if there is one, and the masks so
+    far (B, 1, h_l, w_l) on its grid."""
+    above = [enlarge(states[-1][0], memory.shape[-2:])] if states else []
+    return [*above, memory * MEMORY_GAIN]
+
+
 def _beside(skip: Tensor, maps: Tensor) -> Tensor:
     """(B, c, h_l, w_l) features and, beside them, finer maps brought to their grid."""
-    maps = F.adaptive_avg_pool2d(maps.to(skip.dtype), skip.shape[-2:])
-    return torch.cat([skip, maps], dim=1)
+    return torch.cat([skip, _pooled(maps.to(skip.dtype), skip)], dim=1)
 
 
 def _memory_at(memory: Optional[Tensor], like: Tensor) -> Tensor:
     """(B, 1, h_l, w_l): the masks so far (B, h, w) on a level's grid; None is empty."""
-    size = like.shape[-2:]
     if memory is None:
-        return like.new_zeros(len(like), 1, *size)
-    return F.adaptive_avg_pool2d(memory[:, None].to(like.dtype), size)
+        return like.new_zeros(len(like), 1, *like.shape[-2:])
+    return _pooled(memory[:, None].to(like.dtype), like)
+
+
+def _pooled(x: Tensor, like: Tensor) -> Tensor:
+    """(B, c, h, w) means in the cells of a coarser map (B, c', h_l, w_l)."""
+    return F.adaptive_avg_pool2d(x, (like.shape[-2], like.shape[-1]))
 
 
 def _means_under(masks: Tensor, features: Sequence[Tensor]) -> Tensor:
     """(B, sum of c) means of every level's features weighted by (B, h, w) probabilities."""
     means = []
     for x in features:
-        weights = F.adaptive_avg_pool2d(masks[:, None], x.shape[-2:]).flatten(1)
+        weights = _pooled(masks[:, None], x).flatten(1)
         weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
         means.append(torch.einsum("bcp,bp->bc", x.flatten(2), weights.to(x.dtype)))
     return torch.cat(means, dim=1)

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from ..targets import Targets
 
-# Hidden state and cell of every ConvLSTM.
-State = list[tuple[Tensor, Tensor]]
+State = list[tuple[Tensor, Tensor]]  # hidden state and cell of every ConvLSTM
+Size = tuple[int, int]  # height and width
+Sizes = Sequence[Size]  # of each image of a batch, without padding
 
 
 class Step(NamedTuple):
@@ -39,11 +40,12 @@ class Step(NamedTuple):
 class Prepared:
     """What all steps share.
 
-    ``gates``: per cell the constant part of its gates, None for a cell without; ``inside``: per
-    level (B, h_l, w_l) bool, not padding; ``mask_inside``: the same on the grid of the masks.
+    ``gates``: the constant part of the gates of each cell that has one, the first cells;
+    ``inside``: per level (B, h_l, w_l) bool, not padding; ``mask_inside``: the same on the grid of
+    the masks.
     """
 
-    gates: "list[Optional[Tensor]]"
+    gates: "list[Tensor]"
     inside: "list[Tensor]"
     mask_inside: Tensor
 
@@ -62,10 +64,7 @@ class Decoder(nn.Module):
         self.mask_stride = mask_stride
 
     def prepare(
-        self,
-        features: "list[Tensor]",
-        image_sizes: Sequence[tuple[int, int]],
-        padded_size: tuple[int, int],
+        self, features: Sequence[Tensor], image_sizes: Sizes, padded_size: Size
     ) -> Prepared:
         """Compute once an image what all steps share.
 
@@ -167,12 +166,12 @@ def convolve_enlarged(conv: nn.Conv2d, x: Tensor, size: Sequence[int]) -> Tensor
         for dy in range(3)
         for dx in range(3)
     ]
-    return sum(shifted) + conv.bias
+    return sum(shifted) + conv.get_parameter("bias")
 
 
 def inside_image(
-    image_sizes: Sequence[tuple[int, int]],
-    padded_size: Sequence[int],
+    image_sizes: Sizes,
+    padded_size: Size,
     size: Sequence[int],
     *,
     device: Optional[torch.device] = None,
@@ -198,8 +197,8 @@ def inside_image(
 
 def inside_levels(
     maps: Sequence[Tensor],
-    image_sizes: Sequence[tuple[int, int]],
-    padded_size: Sequence[int],
+    image_sizes: Sizes,
+    padded_size: Size,
     *,
     mask_stride: int,
 ) -> "tuple[list[Tensor], Tensor]":

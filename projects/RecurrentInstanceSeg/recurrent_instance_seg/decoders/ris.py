@@ -6,15 +6,16 @@ Shape shorthand in this module:
 """
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Optional
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..conv_lstm import ConvLSTMCell
+from ..conv_lstm import ConvLSTMCell, prepare_cells
 from ..inhibition import SpatialInhibition
-from .parts import Decoder, Prepared, State, Step, inside_image, projection
+from .parts import Decoder, Prepared, Size, Sizes, State, Step, inside_image, projection
 
 # Before training, as released: of input, forget and output gates, and of the confidence, so that
 # sequences begin by going on.
@@ -66,23 +67,20 @@ class RISDecoder(Decoder):
         nn.init.constant_(self.stop.bias, STOP_BIAS)
 
     def prepare(
-        self,
-        features: "list[Tensor]",
-        image_sizes: Sequence[tuple[int, int]],
-        padded_size: tuple[int, int],
+        self, features: Sequence[Tensor], image_sizes: Sizes, padded_size: Size
     ) -> Prepared:
         """As :meth:`parts.Decoder.prepare`, of one feature map."""
         skip = F.relu(self.project(features[0]))
         inside = inside_image(image_sizes, padded_size, skip.shape[-2:], device=skip.device)
-        gates = [self.cells[0].prepare(skip)] + [None] * len(self.cells[1:])
-        return Prepared(gates, [inside], inside)
+        return Prepared(prepare_cells(self.cells, [skip]), [inside], inside)
 
     def forward(
         self, prepared: Prepared, state: Optional[State] = None, memory: Optional[Tensor] = None
     ) -> "tuple[Step, State]":
         """As :meth:`parts.Decoder.forward`; ``memory`` is not read."""
         states = []
-        for layer, (cell, gates) in enumerate(zip(self.cells, prepared.gates)):
+        # Only the first cell reads the features.
+        for layer, (cell, gates) in enumerate(zip_longest(self.cells, prepared.gates)):
             inputs = [states[-1][0]] if states else []
             states.append(cell(gates, inputs, state[layer] if state else None))
         hidden = states[-1][0]

@@ -11,10 +11,12 @@ from detectron2.layers import Conv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..conv_lstm import ConvLSTMCell
+from ..conv_lstm import ConvLSTMCell, prepare_cells
 from .parts import (
     Decoder,
     Prepared,
+    Size,
+    Sizes,
     State,
     Step,
     convolve_enlarged,
@@ -67,16 +69,12 @@ class RSISDecoder(Decoder):
         nn.init.zeros_(self.stop.bias)
 
     def prepare(
-        self,
-        features: "list[Tensor]",
-        image_sizes: Sequence[tuple[int, int]],
-        padded_size: tuple[int, int],
+        self, features: Sequence[Tensor], image_sizes: Sizes, padded_size: Size
     ) -> Prepared:
         """As :meth:`parts.Decoder.prepare`."""
         skips = [project(x) for project, x in zip(self.project, features)]
-        gates = [cell.prepare(x) for cell, x in zip(self.cells, skips)]
         inside = inside_levels(skips, image_sizes, padded_size, mask_stride=self.mask_stride)
-        return Prepared(gates, *inside)
+        return Prepared(prepare_cells(self.cells, skips), *inside)
 
     def forward(
         self, prepared: Prepared, state: Optional[State] = None, memory: Optional[Tensor] = None

@@ -139,8 +139,9 @@ def resolve_parameters(kind: str = "shapes", **parameters: Any) -> Parameters:
 def _check(field: "Field[Any]", value: Any) -> None:
     """Raise unless a value is what the default of its field is: a number or a pair, in range."""
     limits = _LIMITS.get(field.name, (0, 1))
-    is_pair = isinstance(field.default, tuple)
-    example = np.ravel(field.default)[0]
+    default: Any = field.default
+    is_pair = isinstance(default, tuple)
+    example = np.ravel(default)[0]
     whole = isinstance(example, np.integer)
     number, wanted = (Integral, "whole number") if whole else (Real, "number")
     numbers = value if is_pair else (value,)
