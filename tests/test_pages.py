@@ -1,7 +1,8 @@
 """What pages name exists: files, links, pictures, make targets, quotations, removed keys."""
 
+import importlib
+import pkgutil
 import re
-import runpy
 
 import pytest
 import yaml
@@ -90,11 +91,31 @@ def test_contributing_quotes_what_stands_in_the_code():
 
 @pytest.mark.parametrize(("package", "node"), PLUGINS.items())
 def test_the_changelog_says_what_became_of_each_removed_key(package, node):
-    removed = runpy.run_module(f"{package}.config")["REMOVED_KEYS"]
+    removed = importlib.import_module(f"{package}.config").REMOVED_KEYS
     section = re.search(rf"^### Keys of `{node}`\n(.*?)^##", text_of("CHANGELOG.md"), re.M | re.S)
     listed = re.findall(r"^\| `(\w+)` \| \S", section.group(1), flags=re.MULTILINE)
     assert removed
     assert {f"{node}.{key}" for key in listed} == set(removed)
+
+
+def resolves(name):
+    """Whether a dotted name is a module, or something in one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_the_modules_that_pages_name_exist():
+    """In CHANGELOG.md those of the right column; the left one has what is no more."""
+    section = text_of("CHANGELOG.md").split("### Modules")[1].split("###")[0]
+    rows = re.findall(r"^\| `.*?\|(.*)\|$", section, flags=re.MULTILINE)
+    texts = [*rows, text_of("projects/README.md"), text_of("CONTRIBUTING.md")]
+    pattern = r"`((?:instance_seg_|otsu_|embedding_|recurrent_)\w+(?:\.\w+)+)`"
+    names = {name for text in texts for name in re.findall(pattern, text)}
+    assert len(names) >= 10
+    assert [name for name in sorted(names) if not resolves(name)] == []
 
 
 def test_versions_agree():
