@@ -99,15 +99,23 @@ def test_removed_keys_are_not_there_and_say_what_to_do():
 def test_a_removed_key_that_changed_something_is_a_sentence(key, tmp_path):
     rule = REMOVED_KEYS[f"{NODE}.{key}"]
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(nested(key, other_than(rule.default))))
+    path.write_text(yaml.safe_dump(nested(key, other_than(rule.without_effect))))
     with pytest.raises(UserError) as caught:
         load_cfg(path)
     assert f"{NODE}.{key}" in str(caught.value) and rule.sentence in str(caught.value)
     with pytest.raises(UserError) as caught:
-        load_cfg("", [f"{NODE}.{key}", other_than(rule.default)])
+        load_cfg("", [f"{NODE}.{key}", other_than(rule.without_effect)])
     assert rule.sentence in str(caught.value)
-    path.write_text(yaml.safe_dump(nested(key, rule.default)))
+    path.write_text(yaml.safe_dump(nested(key, rule.without_effect)))
     load_cfg(path)
+
+
+def test_a_key_whose_old_default_is_not_how_it_works_now_is_told(tmp_path):
+    """Balanced was the default; dropping the key in silence would change the loss."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(nested("STOP_BALANCED", True)))
+    with pytest.raises(UserError, match="the stop loss is never balanced"):
+        load_cfg(path)
 
 
 def test_a_saved_config_of_the_old_recipe_names_the_guided_decoder(tmp_path):
@@ -126,9 +134,9 @@ def test_a_set_up_of_stock_detectron2_says_it_too(key, tmp_path):
     cfg = get_cfg()
     add_recurrent_instance_seg_config(cfg)
     add_recurrent_instance_seg_config(cfg)  # a second call changes nothing
-    (tmp_path / "my_config.yaml").write_text(yaml.safe_dump(nested(key, rule.default)))
+    (tmp_path / "my_config.yaml").write_text(yaml.safe_dump(nested(key, rule.without_effect)))
     with pytest.raises(KeyError) as caught:
         cfg.merge_from_file(str(tmp_path / "my_config.yaml"))
     assert f"{NODE}.{key} was renamed" in str(caught.value) and rule.sentence in str(caught.value)
     with pytest.raises(KeyError, match="was renamed"):
-        cfg.merge_from_list([f"{NODE}.{key}", rule.default])
+        cfg.merge_from_list([f"{NODE}.{key}", rule.without_effect])

@@ -48,9 +48,9 @@ DEFAULTS = {
 
 
 class RemovedKey(NamedTuple):
-    """A key of earlier versions: the default that it had, and a sentence on what became of it."""
+    """A key of earlier versions: the value that changes nothing, and what became of the key."""
 
-    default: Any
+    without_effect: Any
     sentence: str
 
 

@@ -18,9 +18,12 @@ REMOVED_KEYS = "instance_seg.removed_keys"
 
 
 class RemovedKey(NamedTuple):
-    """A key that is no more: the default that it had, and a sentence on what became of it."""
+    """A key that is no more: the value that changes nothing, a sentence on what became of the key.
 
-    default: Any
+    The first is how today's code works, which need not be the default that the key had.
+    """
+
+    without_effect: Any
     sentence: str
 
 

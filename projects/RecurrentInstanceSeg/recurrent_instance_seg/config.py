@@ -63,22 +63,22 @@ DEFAULTS = {
 
 
 class RemovedKey(NamedTuple):
-    """A key of earlier versions: the default that it had, and what became of it."""
+    """A key of earlier versions: the value that changes nothing, and what became of the key."""
 
-    default: Any
+    without_effect: Any
     sentence: str
 
 
-# Keys that have moved: the default that they had, and their place today.
+# Keys that have moved: the value that changes nothing, and their place today.
 MOVED = {
     "DETAIL": (False, "RSIS.DETAIL"),
     "GUIDE_UNIT": (16.0, "GUIDED.UNIT"),
     "TEACHER_UNTIL": (0, "GUIDED.TEACHER_UNTIL"),
-    "INHIBITION_BIAS": (6.0, "RIS.INHIBITION_BIAS"),
+    "INHIBITION_BIAS": (1.0, "RIS.INHIBITION_BIAS"),
 }
 _PART_OF_GUIDED = "the guided decoder always has it: set DECODER to guided, or remove the key."
 _NO_GAIN = "docs/recurrent.md shows no gain from it: remove the key."
-# Keys that are no more: the default that they had, and what became of them.
+# Keys that are no more: the value that changes nothing, and what became of them.
 GONE = {
     "ATTENTION": (False, _PART_OF_GUIDED),
     "FEEDBACK": (False, _PART_OF_GUIDED),
@@ -107,7 +107,7 @@ GONE = {
     "INHIBITION": (False, "only DECODER ris lets the pixels of a mask compete, and always does."),
     "FORGET_BIAS": (0.0, "it is always 1 for all gates of DECODER ris, 0 for other decoders."),
     "STOP_BIAS": (0.0, "it is always 10 for DECODER ris, 0 for other decoders."),
-    "STOP_BALANCED": (True, "the stop loss is never balanced: remove the key."),
+    "STOP_BALANCED": (False, "the stop loss is never balanced: remove the key."),
     "CURRICULUM_MIN_ITERATIONS": (
         1,
         "there are always 50 iterations, or PATIENCE if that is less, between two additions.",

@@ -76,7 +76,7 @@ def _read_config(cfg, config_file, removed):
 
 
 def without_removed_keys(loaded: CfgNode, removed: Mapping[str, RemovedKey], where: str) -> None:
-    """Take keys of earlier versions out of a config; those that had another value are an error.
+    """Take keys of earlier versions out of a config; those that changed something are an error.
 
     A ``config.yaml`` that a run has saved holds every key of its time, most at their defaults.
 
@@ -88,17 +88,17 @@ def without_removed_keys(loaded: CfgNode, removed: Mapping[str, RemovedKey], whe
     Raises:
         UserError: keys that changed something; what became of each.
     """
-    present, set_by_user = [], []
+    present, with_effect = [], []
     for key, rule in removed.items():
         node = _node_of(loaded, key)
         if node is not None:
             present.append(key)
-            if not _is_same(node.pop(key.rpartition(".")[2]), rule.default):
-                set_by_user.append(key)
-    refuse_removed_keys(set_by_user, removed, where)
+            if not _is_same(node.pop(key.rpartition(".")[2]), rule.without_effect):
+                with_effect.append(key)
+    refuse_removed_keys(with_effect, removed, where)
     if present:
         logger.info(
-            "%s has %d keys of an earlier version, all at their defaults and without effect: %s.",
+            "%s has %d keys of an earlier version, all at values without effect: %s.",
             where,
             len(present),
             ", ".join(present[:5]) + (" ..." if len(present) > 5 else ""),
