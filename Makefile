@@ -22,7 +22,7 @@ demo: $(READY) ## train, evaluate and draw each method on rendered images
 
 lint: $(READY) ## style, and types of the public parts
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
+	@$(VENV)/bin/basedpyright --project pyproject.toml --pythonpath $(VENV)/bin/python
 
 test: lint ## lint, then the test suite, a process for each core
 	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
