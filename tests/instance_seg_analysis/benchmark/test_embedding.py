@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from embedding_instance_seg.clustering import mean_shift
 from embedding_instance_seg.losses import discriminative_loss
-from instance_seg_analysis.benchmark import embedding_rows, inputs, models, reference_models
+from instance_seg_analysis.benchmark import embedding_rows, inputs, models, references
 from instance_seg_analysis.benchmark.timing import run_rows
 from instance_seg_common.evaluation.matching import symmetric_best_dice
 
@@ -20,7 +20,7 @@ def test_sbd_row_is_the_size_it_says_and_agrees():
     small = inputs.leaf_like_maps(height=90, width=100, count=6)
     assert 0 < symmetric_best_dice(*small) < 1
     assert symmetric_best_dice(*small) == pytest.approx(
-        reference_models.sbd_over_pairs(*small), abs=1e-12
+        references.sbd_over_pairs(*small), abs=1e-12
     )
 
 
@@ -31,7 +31,7 @@ def test_loss_rows_are_the_size_they_say_and_agree():
     assert 0.4 < (ids > 0).float().mean() < 0.6
     small, ids = inputs.loss_inputs(height=60, width=70, count=4, channels=3)
     ours = torch.stack(list(discriminative_loss(small, ids).values()))
-    dense = reference_models.dense_discriminative_loss(small, ids)
+    dense = references.dense_discriminative_loss(small, ids)
     torch.testing.assert_close(ours, dense)
     for index in range(3):
         (ours_grad,) = torch.autograd.grad(ours[index], small, retain_graph=True)
@@ -43,7 +43,7 @@ def test_clustering_rows_are_the_size_they_say_and_agree():
     embeddings, _, centers = inputs.separate_embeddings()
     assert embeddings.shape == (90_000, 16) and centers.shape == (300, 16)
     embeddings, truth, centers = inputs.separate_embeddings(500, 6)
-    assert torch.equal(reference_models.nearest_centers(embeddings, centers, 64), truth)
+    assert torch.equal(references.nearest_centers(embeddings, centers, 64), truth)
     found = mean_shift(embeddings, bandwidth=1.0)
     assert embedding_rows.quality(truth, found) == 1
     assert 0.5 < embedding_rows.quality(truth, found.where(found > 0, -1)) < 1

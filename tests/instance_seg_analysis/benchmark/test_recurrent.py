@@ -13,11 +13,11 @@ from instance_seg_analysis.benchmark import (
     models,
     recurrent_cost,
     recurrent_rows,
-    reference_models,
+    references,
     rows,
 )
+from instance_seg_analysis.benchmark.models import training_step
 from instance_seg_analysis.benchmark.timing import run_rows
-from instance_seg_analysis.benchmark.training import training_step
 from instance_seg_common.engine.setup import load_cfg
 from recurrent_instance_seg.losses import soft_iou_cost
 
@@ -35,7 +35,7 @@ def test_cost_row_is_the_size_it_says_and_agrees():
     assert logits.shape == masks.shape == (2, 20, 256, 256)
     assert (masks.flatten(2).sum(2) == 51**2).all()
     logits, masks = inputs.cost_inputs(steps=3, objects=2, size=10)
-    looped = reference_models.looped_cost(logits, masks)
+    looped = references.looped_cost(logits, masks)
     torch.testing.assert_close(looped, soft_iou_cost(logits, masks))
     p, y = torch.sigmoid(logits[1, 2].double()), masks[1, 0].double()
     both = sum(float(a * b) for a, b in zip(p.flatten(), y.flatten()))

@@ -10,8 +10,8 @@ from PIL import Image
 from instance_seg_analysis.order import objects as measured
 from instance_seg_analysis.order import pairs as order_pairs
 from instance_seg_analysis.order import places, plots, sentences, tables, tau
-from instance_seg_analysis.order.activations import BlockTaus
 from instance_seg_analysis.order.objects import FoundObjects
+from instance_seg_analysis.order.tau import BlockTaus
 
 
 def objects(centers, classes=None, areas=None):

@@ -14,7 +14,7 @@ from recurrent_instance_seg.decoders import Decoder, RSISDecoder
 from recurrent_instance_seg.rollout import unroll
 
 from .models import plain_model
-from .reference_models import WholeCell
+from .references import WholeCell
 
 DECODER_STEPS = 10
 # Widths of RSIS's released decoder, stride 32 to stride 2. Source: its code.

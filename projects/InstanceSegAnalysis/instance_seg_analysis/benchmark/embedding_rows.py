@@ -14,8 +14,7 @@ from instance_seg_common.evaluation.matching import symmetric_best_dice
 
 from .inputs import loss_inputs, nuclei_like_image, separate_embeddings
 from .models import published_model, trained_embeddings
-from .reference_models import dense_discriminative_loss, nearest_centers
-from .references import sklearn_mean_shift
+from .references import dense_discriminative_loss, nearest_centers, sklearn_mean_shift
 from .timing import Function, Row
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -1,7 +1,8 @@
 """Models that the benchmark measures: published ones, and untrained ones without schedules."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -10,10 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instance_seg_common.data.synthetic import render, resolve_parameters
+from instance_seg_common.engine.optimizer import build_optimizer
 from instance_seg_common.engine.predictor import build_predictor, model_input
 from instance_seg_common.engine.setup import load_cfg, load_model_cfg
 from instance_seg_common.engine.trainer import build_model_quietly
 from recurrent_instance_seg.arch import RecurrentInstanceSeg
+
+from .references import loss_of_steps
 
 ROOT = Path(__file__).resolve().parents[4]  # of the checkout
 # RSIS's maxseqlen where images are crowded (CVPPP, Cityscapes).
@@ -137,3 +141,36 @@ def scripted_model(masks: Tensor) -> "tuple[RecurrentInstanceSeg, Script]":
     script = Script(masks, model.decoder.mask_stride)
     model.decoder.register_forward_hook(script)
     return model.eval(), script
+
+
+def training_step(
+    cfg: CfgNode,
+    model: RecurrentInstanceSeg,
+    batch: Sequence[Mapping[str, Any]],
+    *,
+    num_steps: Optional[int] = None,
+) -> Callable[[], float]:
+    """One iteration of a trainer: losses, gradients, and a step of the optimiser.
+
+    Args:
+        cfg (CfgNode), model (RecurrentInstanceSeg): of ``models.plain_model``.
+        batch (list[dict])
+        num_steps (int or None): of the sequence, whatever the batch needs; None: one more than its
+            objects, as the model decides.
+
+    Returns:
+        callable: () -> float, the sum of the losses.
+    """
+    optimizer = build_optimizer(cfg, model.train())
+
+    def step() -> float:
+        if num_steps is None:
+            loss = sum(model(batch).values())
+        else:
+            loss = loss_of_steps(model, batch, num_steps)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()  # now, so that gradients count as memory that a step takes
+        return float(loss.detach())
+
+    return step

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from .decoders import MakeDecoder, configured_decoder, decoder_pair, released_decoder
 from .inputs import training_batch
-from .models import MAX_STEPS, plain_model
+from .models import MAX_STEPS, plain_model, training_step
 from .timing import Function, peak_memory
-from .training import training_step
 
 DECODERS = {"recurrent_R18": configured_decoder, "RSIS as released": released_decoder}
 REQUIRED = 1.5

@@ -15,10 +15,9 @@ from .decoders import (
     released_decoder,
 )
 from .inputs import cost_inputs, nuclei_like_image, training_batch
-from .models import MAX_STEPS, plain_model, published_model, scripted_model
-from .reference_models import looped_cost
+from .models import MAX_STEPS, plain_model, published_model, scripted_model, training_step
+from .references import looped_cost
 from .timing import Function, Row
-from .training import training_step
 
 OBJECTS = 5  # of the image of the inference row
 

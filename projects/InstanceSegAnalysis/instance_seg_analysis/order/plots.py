@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instance_seg_analysis.order.activations import BlockTaus
 from instance_seg_analysis.order.objects import FoundObjects
 from instance_seg_analysis.order.pairs import PAIR_EXTENT, PairShares
 from instance_seg_analysis.order.places import density_map, discovery_centers, discovery_places
 from instance_seg_analysis.order.sentences import ORDINALS
 from instance_seg_analysis.order.tables import pair_name
-from instance_seg_analysis.order.tau import ORDERS, TauSummary
+from instance_seg_analysis.order.tau import ORDERS, BlockTaus, TauSummary
 from instance_seg_common.visualization.colors import OKABE_ITO
 from instance_seg_common.visualization.figures import new_figure
 

@@ -15,7 +15,6 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from instance_seg_analysis.order.activations import AFTER, Activations
 from instance_seg_analysis.order.encoders import EarlierEncoder, block_features
 from instance_seg_analysis.order.objects import (
     FoundObjects,
@@ -23,6 +22,7 @@ from instance_seg_analysis.order.objects import (
     describe_masks,
     mask_activations,
 )
+from instance_seg_analysis.order.tau import AFTER, Activations
 from instance_seg_common.data.images import load_image
 from instance_seg_common.engine.predictor import model_input
 from recurrent_instance_seg import RecurrentInstanceSeg

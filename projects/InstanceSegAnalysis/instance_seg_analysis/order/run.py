@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Optional
 from detectron2.config import CfgNode
 from tqdm import tqdm
 
-from instance_seg_analysis.order.activations import BlockTaus, summarize_activations
 from instance_seg_analysis.order.encoders import EarlierEncoder, encoders_before
 from instance_seg_analysis.order.objects import FoundObjects
 from instance_seg_analysis.order.pairs import MIN_PAIRS, PAIR_EXTENT, PairShares, pair_shares
@@ -20,9 +19,11 @@ from instance_seg_analysis.order.sentences import sentences
 from instance_seg_analysis.order.tables import activation_table, order_table, pair_table
 from instance_seg_analysis.order.tau import (
     ORDERS,
+    BlockTaus,
     TauSummary,
     order_keys,
     order_tau,
+    summarize_activations,
     summarize_taus,
 )
 from instance_seg_common.engine.predictor import build_predictor

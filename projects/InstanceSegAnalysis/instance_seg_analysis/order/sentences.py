@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from instance_seg_analysis.order.activations import BlockTaus
 from instance_seg_analysis.order.objects import FoundObjects
 from instance_seg_analysis.order.pairs import PAIR_EXTENT, PairShares
 from instance_seg_analysis.order.places import Place, discovery_places
 from instance_seg_analysis.order.tables import pair_name, signed
-from instance_seg_analysis.order.tau import OPPOSITES, ORDERS, TauSummary, has_spread
+from instance_seg_analysis.order.tau import OPPOSITES, ORDERS, BlockTaus, TauSummary, has_spread
 
 ORDINALS = ("first", "second", "third")
 # Up to this |tau| a pattern is called weak, moderate; above the last, strong.

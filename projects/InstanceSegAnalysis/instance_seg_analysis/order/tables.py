@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tabulate import tabulate
 
-from instance_seg_analysis.order.activations import BlockTaus
 from instance_seg_analysis.order.pairs import PairShares
-from instance_seg_analysis.order.tau import ORDERS, TauSummary
+from instance_seg_analysis.order.tau import ORDERS, BlockTaus, TauSummary
 
 
 def order_table(orders: Mapping[str, TauSummary]) -> str:
