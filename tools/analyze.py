@@ -188,6 +188,7 @@ def _add_neighbours(commands: Any) -> None:
     parser = _add_command(commands, "neighbours", run=analyze_neighbours)
     add_model_arguments(parser, several=True)
     parser.add_argument("--output", default="output/neighbours", help="folder for JSON and plot")
+    parser.add_argument("--max-images", type=int, metavar="N", help="use the first N images")
     parser.add_argument(
         "--nms-thresholds", nargs="+", type=float, default=[], metavar="IOU",
         help="run a model that has NMS with these thresholds, too",
@@ -200,9 +201,12 @@ def analyze_neighbours(args: argparse.Namespace) -> int:
     Recall at mask IoU 0.5: predictions of any class with a score of at least the config's
     TEST.LABEL_MAP_SCORE_THRESHOLD are given to objects one to one, the best score first.
     """
+    check_at_least(args, {"max_images": 1})
     cfgs = load_models(args.model, args.opts)
     dataset = args.dataset or common_test_set(cfgs.values())
-    result = neighbours.run(cfgs, dataset, nms_thresholds=args.nms_thresholds)
+    result = neighbours.run(
+        cfgs, dataset, nms_thresholds=args.nms_thresholds, max_images=args.max_images
+    )
     print(neighbours.text(result))
     _print_paths("written", neighbours.write(result, Path(args.output)))
     return 0

@@ -56,7 +56,7 @@ def findings(figures: FiguresByModel) -> "list[Finding]":
 
 CLAIMS = (
     "box NMS loses objects that share a box with a neighbour",
-    "the result hangs on the NMS threshold more than other methods' on their knobs",
+    "the result hangs on the NMS threshold more than other methods' on their settings",
     "instances of a proposal-based model claim the same pixels, more than other methods' do",
     "more objects than proposals are not found",
 )
@@ -94,7 +94,7 @@ def shared_boxes(figures: FiguresByModel, detector: str) -> Verdict:
     )
     if "no NMS" not in rules:
         return None, f"{detector} could not be run without NMS; {facts}"
-    if together < ENOUGH_OBJECTS or not apart:
+    if min(apart, together) < ENOUGH_OBJECTS:
         return None, f"too few objects for a verdict; {facts}"
     of_masks, of_boxes = (loses(rules, kind) for kind in ("bins", "box_bins"))
     if of_boxes and not of_masks:
@@ -208,6 +208,9 @@ def double_claims(figures: FiguresByModel, detector: str) -> Verdict:
     shares = {model: c["share_twice"] for model, c in claims.items()}
     if shares[detector] is None:
         return None, facts
+    sweep = figures[detector]["sweep"]
+    if sweep and _best(sweep) < LEAST_AP:
+        return None, f"{detector} has an AP of {_one(_best(sweep))} at best; {facts}"
     others = [s for model, s in shares.items() if s is not None and model != detector]
     return shares[detector] > max([NOTABLE_SHARE, *others]), facts
 

@@ -10,7 +10,7 @@ Shape shorthand in this module:
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -90,7 +90,11 @@ def has_nms(cfg: CfgNode) -> bool:
 
 
 def run(
-    cfgs: Mapping[str, CfgNode], dataset: str, *, nms_thresholds: Sequence[float] = ()
+    cfgs: Mapping[str, CfgNode],
+    dataset: str,
+    *,
+    nms_thresholds: Sequence[float] = (),
+    max_images: Optional[int] = None,
 ) -> NeighboursResult:
     """Run all models over a data set.
 
@@ -98,11 +102,12 @@ def run(
         cfgs (dict[str, CfgNode]): with MODEL.WEIGHTS, by the name of the model.
         dataset (str): registered.
         nms_thresholds (list[float]): of :func:`with_nms_thresholds`.
+        max_images (int or None): the first of the data set; None: all.
 
     Returns:
         NeighboursResult
     """
-    records = get_dataset_dicts(dataset)
+    records = get_dataset_dicts(dataset)[:max_images]
     if nms_thresholds:
         test_sets = {name for cfg in cfgs.values() if has_nms(cfg) for name in cfg.DATASETS.TEST}
         warn_of_choice_on_test_set(test_sets, dataset, "an NMS threshold")

@@ -18,7 +18,7 @@ from instance_seg_analysis.pooling.objects import (
     comparison_picture,
     object_tile,
 )
-from instance_seg_analysis.pooling.offsets import Offsets, offsets_figure
+from instance_seg_analysis.pooling.offsets import POOLERS, Offsets, offsets_figure
 from instance_seg_common.data.images import load_image
 from instance_seg_common.data.loader import build_test_loader
 from instance_seg_common.data.registration import get_dataset_dicts
@@ -53,7 +53,7 @@ class PoolingResult(NamedTuple):
 
 
 def measure_offsets(folder: Path) -> "dict[str, Offsets]":
-    """Measure how far each way of pooling reads beside the box; writes ``offsets.png``.
+    """Measure how far each pooler reads beside the box; writes ``offsets.png``.
 
     Args:
         folder (Path): is made.
@@ -148,8 +148,10 @@ def label_maps(record: Record, models: Sequence[PooledModel]) -> LabelMaps:
 
 def text_of_offsets(offsets: Mapping[str, Offsets]) -> str:
     """The offsets to print, a line for each pooler."""
+    labels = {name: label for name, label, _ in POOLERS}
     return "\n".join(
-        f"{name}: reads {value.mean:.1f} +- {value.std:.1f} pixels beside (stride 16)"
+        f"{labels[name]} ({name}): reads {value.mean:.1f} +- {value.std:.1f} pixels beside the box "
+        "(stride 16)"
         for name, value in offsets.items()
     )
 
