@@ -15,7 +15,7 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from instance_seg_common.masks import instance_id_maps, instances_from_masks, targets_from_inputs
-from instance_seg_common.meta_arch import as_buffer, padded_batch, read_levels
+from instance_seg_common.meta_arch import as_buffer, padded_batch, read_levels, wanted_size
 
 from . import monitoring
 from .build import build_criterion, build_head, build_inference
@@ -111,8 +111,7 @@ class EmbeddingInstanceSeg(nn.Module):
             return self._losses(batched_inputs)
         results = []
         for item, maps in zip(batched_inputs, self.image_maps(batched_inputs)):
-            height, width = maps.embedding_full.shape[-2:]
-            size = (item.get("height", height), item.get("width", width))
+            size = wanted_size(item, maps.embedding_full.shape[-2:])
             results.append({"instances": self.make_instances(self.group(maps), size)})
         return results
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 
+from instance_seg_common.meta_arch import instance_limit
+
 from .grouping import InferenceSettings
 from .head import EmbeddingHead, PyramidDecoder
 from .losses import Criterion
@@ -60,7 +62,6 @@ def build_criterion(cfg: CfgNode) -> Criterion:
 def build_inference(cfg: CfgNode) -> InferenceSettings:
     """How pixels become instances."""
     node = cfg.MODEL.EMBEDDING_INSTANCE_SEG
-    limit = cfg.TEST.DETECTIONS_PER_IMAGE
     return InferenceSettings(
         clustering=node.CLUSTERING,
         bandwidth=node.BANDWIDTH,
@@ -70,5 +71,5 @@ def build_inference(cfg: CfgNode) -> InferenceSettings:
         score=tuple(node.SCORE),
         class_agnostic=node.CLASS_AGNOSTIC,
         min_area=node.MIN_AREA,
-        max_instances=limit if limit >= 0 else None,
+        max_instances=instance_limit(cfg),
     )

@@ -1,12 +1,11 @@
 """Config keys of ``EmbeddingInstanceSeg``."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 
-from instance_seg_common.errors import UserError
+from instance_seg_common.errors import RemovedKey, UserError
 
 NODE = "MODEL.EMBEDDING_INSTANCE_SEG"
 # Distances are in units of the embedding unless a comment says otherwise.
@@ -45,13 +44,6 @@ DEFAULTS = {
     "SCORE": ["probability", "compactness"],
     "CLASS_AGNOSTIC": False,  # push and cluster classes together; pixels vote on the class
 }
-
-
-class RemovedKey(NamedTuple):
-    """A key of earlier versions: the value that changes nothing, and what became of the key."""
-
-    without_effect: Any
-    sentence: str
 
 
 REMOVED_KEYS = {

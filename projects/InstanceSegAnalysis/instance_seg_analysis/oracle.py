@@ -29,6 +29,7 @@ from instance_seg_common.engine.validation_loss import build_validation_inputs
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.build import evaluators_for
 from instance_seg_common.masks import instance_id_maps, targets_from_inputs
+from instance_seg_common.meta_arch import wanted_size
 
 STEPS = ("image_maps", "group", "make_instances")
 # (true_semantics, true_centers) of the rows, in the order of the paper's table.
@@ -131,12 +132,12 @@ def predict_rows(model: Any, item: Mapping[str, Any]) -> "list[Instances]":
         False: own,
         True: replace(own, probabilities=true_probabilities(truth, len(own.probabilities) - 1)),
     }
-    output_size = (item.get("height", size[0]), item.get("width", size[1]))
+    wanted = wanted_size(item, size)
     results = []
     for semantics, centers in ROWS:
         maps = known[semantics]
         chosen = true_centers(maps, truth, model.inference) if centers else None
-        results.append(model.make_instances(model.group(maps, truth=chosen), output_size))
+        results.append(model.make_instances(model.group(maps, truth=chosen), wanted))
     return results
 
 

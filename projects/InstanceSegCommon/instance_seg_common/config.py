@@ -6,7 +6,7 @@ function imports the package, which registers the meta-architecture.
 """
 
 from importlib.metadata import entry_points
-from typing import Any, NamedTuple
+from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
@@ -15,16 +15,6 @@ from .errors import UserError
 METHODS = "instance_seg.methods"
 # Entry points of dicts {dotted key: RemovedKey}: keys that a config had in earlier versions.
 REMOVED_KEYS = "instance_seg.removed_keys"
-
-
-class RemovedKey(NamedTuple):
-    """A key that is no more: the value that changes nothing, a sentence on what became of the key.
-
-    The first is how today's code works, which need not be the default that the key had.
-    """
-
-    without_effect: Any
-    sentence: str
 
 
 def get_cfg_with_plugins() -> CfgNode:

@@ -1,4 +1,4 @@
-"""What the meta-architectures of the plugins share: a padded batch, its features, scalars.
+"""What meta-architectures share: a padded batch, its features, sizes and limits, scalars.
 
 Shape shorthand in this module:
     B: images in the batch   h, w: an image   H, W: padded network input
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
@@ -59,6 +60,22 @@ def read_levels(backbone: Backbone, images: Tensor, names: Sequence[str]) -> "li
     if backbone.training:
         levels[0] = levels[0] + 0 * sum(x.sum() for x in features.values())
     return levels
+
+
+def wanted_size(item: Mapping[str, Any], size: Sequence[int]) -> "tuple[int, int]":
+    """Height and width of what a model returns for an input: what the input asks for, else its own.
+
+    Args:
+        item (dict): with or without ``height`` and ``width``.
+        size: (h, w) of its image.
+    """
+    return item.get("height", size[0]), item.get("width", size[1])
+
+
+def instance_limit(cfg: CfgNode) -> Optional[int]:
+    """``TEST.DETECTIONS_PER_IMAGE``; None, no limit, where it is below 0."""
+    limit = cfg.TEST.DETECTIONS_PER_IMAGE
+    return limit if limit >= 0 else None
 
 
 def put_scalars(scalars: Mapping[str, float], **options: Any) -> None:

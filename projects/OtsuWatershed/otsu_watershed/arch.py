@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instance_seg_common.errors import UserError
+from instance_seg_common.masks import drop_small
+from instance_seg_common.meta_arch import wanted_size
 
 # ITU-R BT.601 weights, in the order R, G, B.
 _LUMA = (0.299, 0.587, 0.114)
@@ -106,7 +108,7 @@ class OtsuWatershed(nn.Module):
     def _segment(self, item: Mapping[str, Any]) -> Instances:
         grey = grey_image(item["image"], self.input_format)
         labels, scores = segment(grey, self.settings)
-        size = (item.get("height", grey.shape[0]), item.get("width", grey.shape[1]))
+        size = wanted_size(item, grey.shape)
         return _to_instances(labels, scores, size)
 
 
@@ -142,7 +144,7 @@ def segment(grey: np.ndarray, settings: OtsuSettings) -> "tuple[np.ndarray, np.n
         labels = _split(foreground, settings.min_distance)
     else:
         labels = ndimage.label(foreground)[0]
-    labels = _drop_small(labels, settings.min_area)
+    labels = drop_small(labels, settings.min_area)
     return labels, _contrast_scores(smooth, labels, threshold)
 
 
@@ -184,14 +186,6 @@ def _split(foreground: np.ndarray, min_distance: int) -> np.ndarray:
     markers = np.zeros(foreground.shape, np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return watershed(-distance, markers, mask=foreground)
-
-
-def _drop_small(labels: np.ndarray, min_area: int) -> np.ndarray:
-    """Labels of the objects that are large enough, consecutive."""
-    areas = np.bincount(labels.ravel())
-    kept = areas >= min_area
-    kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0)[labels]
 
 
 def _contrast_scores(smooth: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:

@@ -15,7 +15,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from instance_seg_common.meta_arch import as_buffer, padded_batch, read_levels
+from instance_seg_common.meta_arch import as_buffer, padded_batch, read_levels, wanted_size
 
 from . import build
 from .config import check_node
@@ -96,7 +96,7 @@ class RecurrentInstanceSeg(nn.Module):
             "criterion": build.build_criterion(node),
             "teaching": build.build_teaching(node),
             "checkpointing": node.CHECKPOINTING,
-            "inference": build.build_inference(node, cfg.TEST.DETECTIONS_PER_IMAGE),
+            "inference": build.build_inference(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
@@ -140,8 +140,7 @@ class RecurrentInstanceSeg(nn.Module):
         """Instances; arguments and result as ``forward`` in evaluation."""
         results = []
         for item, sequence in zip(batched_inputs, self.run_steps(batched_inputs)):
-            h, w = sequence.masks.shape[-2:]
-            size = (item.get("height", h), item.get("width", w))
+            size = wanted_size(item, sequence.masks.shape[-2:])
             results.append({"instances": self.make_instances(sequence, size)})
         return results
 

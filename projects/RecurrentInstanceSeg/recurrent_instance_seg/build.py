@@ -8,6 +8,8 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from torch import nn
 
+from instance_seg_common.meta_arch import instance_limit
+
 from .criterion import SequenceCriterion
 from .decoders import Decoder, GuidedDecoder, RISDecoder, RSISDecoder
 from .decoders.guided import POSITION_WEIGHT
@@ -78,13 +80,9 @@ def build_teaching(node: CfgNode) -> Teaching:
     )
 
 
-def build_inference(node: CfgNode, detections_per_image: int) -> InferenceSettings:
-    """How sequences become instances.
-
-    Args:
-        node (CfgNode): ``MODEL.RECURRENT_INSTANCE_SEG``.
-        detections_per_image (int): of the config's ``TEST``; below 0: no limit.
-    """
+def build_inference(cfg: CfgNode) -> InferenceSettings:
+    """How sequences become instances."""
+    node = cfg.MODEL.RECURRENT_INSTANCE_SEG
     return InferenceSettings(
         max_steps=node.MAX_STEPS,
         stop_threshold=node.STOP_THRESHOLD,
@@ -93,5 +91,5 @@ def build_inference(node: CfgNode, detections_per_image: int) -> InferenceSettin
         overlap=node.OVERLAP,
         score=tuple(node.SCORE),
         all_classes=node.ALL_CLASSES,
-        max_instances=detections_per_image if detections_per_image >= 0 else None,
+        max_instances=instance_limit(cfg),
     )

@@ -1,12 +1,12 @@
 """Config keys of ``RecurrentInstanceSeg``."""
 
 from collections.abc import Mapping
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Callable, Optional
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 
-from instance_seg_common.errors import UserError
+from instance_seg_common.errors import RemovedKey, UserError
 
 from .inference import OVERLAP_RULES, SCORE_PARTS
 
@@ -60,13 +60,6 @@ DEFAULTS = {
         "POSITION_WEIGHT": 0.0,
     },
 }
-
-
-class RemovedKey(NamedTuple):
-    """A key of earlier versions: the value that changes nothing, and what became of the key."""
-
-    without_effect: Any
-    sentence: str
 
 
 # Keys that have moved: the value that changes nothing, and their place today.

@@ -8,7 +8,6 @@ import pytest
 import yaml
 from detectron2.config import CfgNode
 
-from instance_seg_common.config import RemovedKey
 from instance_seg_common.engine import setup
 from instance_seg_common.engine.setup import (
     NamedModel,
@@ -20,7 +19,7 @@ from instance_seg_common.engine.setup import (
     warn_of_choice_on_test_set,
     without_removed_keys,
 )
-from instance_seg_common.errors import UserError
+from instance_seg_common.errors import RemovedKey, UserError
 
 REMOVED = {
     "MODEL.OLD.RATE": RemovedKey(0.5, "the rate is always 0.5."),
@@ -156,7 +155,7 @@ def test_a_saved_config_loads_as_it_was(config, tmp_path):
     assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
 
 
-def test_removed_keys_at_their_defaults_load_with_a_notice(config, removed, caplog):
+def test_removed_keys_without_effect_load_with_a_notice(config, removed, caplog):
     path = config("MODEL: {DEVICE: cpu, OLD: {RATE: 5e-1, SIZES: [1, 2], MODE: fast}}\nSEED: 3\n")
     with caplog.at_level(logging.INFO), pytest.raises(UserError, match="OLD"):
         load_cfg(path)  # the node itself is known to no plugin

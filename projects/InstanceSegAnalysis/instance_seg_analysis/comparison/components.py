@@ -13,6 +13,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from instance_seg_common.masks import instances_from_masks
+from instance_seg_common.meta_arch import wanted_size
 
 
 class SemanticComponents(nn.Module):
@@ -48,7 +49,7 @@ class SemanticComponents(nn.Module):
         size = tuple(labels.shape)
         return instances_from_masks(
             masks, torch.as_tensor(sums / counts, dtype=torch.float32), torch.as_tensor(classes),
-            input_size=size, output_size=(item.get("height", size[0]), item.get("width", size[1])),
+            input_size=size, output_size=wanted_size(item, size),
             min_area=self.min_area,
         )  # fmt: skip
 

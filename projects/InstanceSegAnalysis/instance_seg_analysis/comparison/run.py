@@ -110,7 +110,9 @@ class Comparison:
         for model in self.models:
             timed[model.name] = timed_call(model, items[model.name])
             check_prediction(items[model.name], timed[model.name].instances, self._num_classes)
-        results = {m.name: score_image(m, truth, timed[m.name]) for m in self.models}
+        results = {
+            m.name: score_image(m, record, truth=truth, timed=timed[m.name]) for m in self.models
+        }
         image = ImageResult(record, truth, results, describe_objects(truth.labels))
         self._keep_facts(image)
         for name, item in items.items():

@@ -28,7 +28,7 @@ from instance_seg_common.evaluation.label_map import (
     LabelMapEvaluator,
     score_label_maps,
 )
-from instance_seg_common.evaluation.restriction import restrict_evaluators
+from instance_seg_common.evaluation.restriction import restrict_evaluators, restrict_to_config
 
 IOU = 0.5
 
@@ -75,11 +75,13 @@ class ImageResult(NamedTuple):
         return self._replace(truth=None, models=models)
 
 
-def score_image(compared: ComparedModel, truth: Truth, timed: TimedInstances) -> ModelResult:
-    """Compare what a model predicted with the truth."""
+def score_image(
+    compared: ComparedModel, record: Mapping[str, Any], *, truth: Truth, timed: TimedInstances
+) -> ModelResult:
+    """Compare what a model predicted for an image with the truth, as ``ModelEvaluators`` do."""
     report = report_image(
         truth,
-        timed.instances,
+        restrict_to_config(compared.cfg, record, timed.instances),
         score_threshold=compared.cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
         min_area=compared.cfg.TEST.LABEL_MAP_MIN_AREA,
         iou_threshold=IOU,

@@ -22,6 +22,7 @@ from instance_seg_analysis.limits.adapters import (
     threshold_knob,
     value_of,
 )
+from instance_seg_common.meta_arch import wanted_size
 
 from .base import MethodAnalysis
 
@@ -57,8 +58,7 @@ class EmbeddingAdapter(MethodAdapter):
     def run(self, item: Mapping[str, Any]) -> GroupedMaps:
         """The maps of one image."""
         (maps,) = self.model.image_maps([item])
-        height, width = maps.probabilities.shape[-2:]
-        return GroupedMaps(maps, (item.get("height", height), item.get("width", width)), {})
+        return GroupedMaps(maps, wanted_size(item, maps.probabilities.shape[-2:]), {})
 
     def predict(self, state: GroupedMaps, setting: Setting) -> Instances:
         """Instances with another bandwidth or with fewer of them."""

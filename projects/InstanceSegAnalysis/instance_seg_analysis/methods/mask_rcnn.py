@@ -34,6 +34,7 @@ from instance_seg_analysis.limits.adapters import (
     value_of,
 )
 from instance_seg_analysis.limits.nms import among_equals, box_iou, greedy_nms, soft_nms
+from instance_seg_common.meta_arch import wanted_size
 
 from .base import MethodAnalysis
 
@@ -71,7 +72,7 @@ class MaskRCNNAdapter(MethodAdapter):
         everything, keys = self._detect(image.boxes, image.scores, size=size, threshold=NO_NMS)
         everything.key = keys
         (everything,) = self.model.roi_heads.forward_with_given_boxes(features, [everything])
-        height, width = item.get("height", size[0]), item.get("width", size[1])
+        height, width = wanted_size(item, size)
         candidates = detector_postprocess(everything, height, width).to("cpu")
         return Detections(image.boxes, image.scores, size, candidates)
 

@@ -16,6 +16,7 @@ from instance_seg_analysis.limits.adapters import (
     limit_of,
     threshold_knob,
 )
+from instance_seg_common.meta_arch import wanted_size
 from recurrent_instance_seg import RecurrentInstanceSeg
 from recurrent_instance_seg.inference import InferenceSettings, Sequence
 
@@ -47,7 +48,7 @@ class RecurrentAdapter(MethodAdapter):
         """The sequence of MAX_STEPS steps: no objectness is below 0."""
         never = replace(self.model.inference, stop_threshold=0.0)
         (sequence,) = self.model.run_steps([item], inference=never)
-        return WholeSequence(sequence, output_size(item, sequence))
+        return WholeSequence(sequence, wanted_size(item, sequence.masks.shape[-2:]))
 
     def predict(self, state: WholeSequence, setting: Setting) -> Instances:
         """Instances of the steps before the end that a stop threshold or a limit sets."""
@@ -71,18 +72,16 @@ class RecurrentAdapter(MethodAdapter):
         return self.model.make_instances(sequence, size, inference=inference).to("cpu")
 
 
-def output_size(item: Mapping[str, Any], sequence: Sequence) -> "tuple[int, int]":
-    """Height and width that an input asks for; without, those of the network input."""
-    height, width = sequence.masks.shape[-2:]
-    return item.get("height", height), item.get("width", width)
-
-
 def split(model: RecurrentInstanceSeg) -> Split:
     """The network to the masks of all steps at the size of its input, and what is made of them."""
 
     def finish(inputs: Inputs, sequences: "Items[Sequence]") -> "list[dict[str, Instances]]":
         return [
-            {"instances": model.make_instances(sequence, output_size(item, sequence))}
+            {
+                "instances": model.make_instances(
+                    sequence, wanted_size(item, sequence.masks.shape[-2:])
+                )
+            }
             for item, sequence in zip(inputs, sequences)
         ]
 

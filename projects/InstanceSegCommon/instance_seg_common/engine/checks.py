@@ -85,6 +85,13 @@ def _check_classes(cfg, name):
     key = class_count_key(cfg)
     node = cfg
     for part in key.split("."):
+        if part not in node:
+            raise UserError(
+                f"The config has no {key}, where the number of classes of "
+                f"{cfg.MODEL.META_ARCHITECTURE} is expected: a method's node is its "
+                "meta-architecture in upper snake case, each capital after a small letter or digit "
+                "begins a word."
+            )
         node = node[part]
     if node != len(classes):
         raise UserError(

@@ -19,8 +19,10 @@ from tqdm import tqdm
 from ..data.images import load_image
 from ..data.loader import build_train_mapper
 from ..errors import UserError
+from ..evaluation.contingency import relabel
 from ..evaluation.image_report import prediction_of, truth_of
 from ..evaluation.label_map import predicted_label_map, score_label_maps
+from ..evaluation.restriction import restrict_to_config
 from ..visualization import panels, saving
 from .chosen_images import ChosenImages, Record, progress
 from .predictor import build_predictor, predict
@@ -115,7 +117,8 @@ class PredictionPictures:
         name = self.writer.name(file_name, prefix)
         options = {"class_names": self.images.class_names, **self.label_map_options}
         if "annotations" in record:
-            picture = panels.prediction_panel(record, instances, note=note, **options)
+            evaluated = restrict_to_config(self.cfg, record, instances)
+            picture = panels.prediction_panel(record, evaluated, note=note, **options)
         else:
             title = Path(file_name).name
             picture = panels.plain_prediction_panel(image, instances, title, **options)
@@ -139,9 +142,10 @@ class PredictionPictures:
         instances = predict(self.cfg, self.model, image, file_name=record["file_name"])
         truth = truth_of(record)
         labels = predicted_label_map(
-            instances, truth.labels, truth.ignore, **self.label_map_options
-        )
-        scores = score_label_maps(truth.labels, labels, iou_thresholds=(0.5,))
+            restrict_to_config(self.cfg, record, instances), truth.labels, truth.ignore,
+            **self.label_map_options,
+        )  # fmt: skip
+        scores = score_label_maps(relabel(truth.labels), labels, iou_thresholds=(0.5,))
         return scores.matchings[0].accuracy, scores.sbd
 
     def draw_all(self) -> None:

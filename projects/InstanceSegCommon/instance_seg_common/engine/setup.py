@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Optional, Union
 
 from detectron2.config import CfgNode
 
-from ..config import REMOVED_KEYS, RemovedKey, announced, get_cfg_with_plugins
+from ..config import REMOVED_KEYS, announced, get_cfg_with_plugins
 from ..data import register_builtin_datasets, register_from_config
-from ..errors import UserError
+from ..errors import RemovedKey, UserError
 from .machine import fit_to_machine
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def _read_config(cfg, config_file, removed):
 def without_removed_keys(loaded: CfgNode, removed: Mapping[str, RemovedKey], where: str) -> None:
     """Take keys of earlier versions out of a config; those that changed something are an error.
 
-    A ``config.yaml`` that a run has saved holds every key of its time, most at their defaults.
+    A ``config.yaml`` that a run has saved holds every key of its time.
 
     Args:
         loaded: of a YAML file; changed in place.
@@ -116,17 +116,17 @@ def _node_of(loaded, key) -> Optional[CfgNode]:
     return node if name in node else None
 
 
-def _is_same(value: Any, default: Any) -> bool:
-    """Whether a value of a YAML file is a default: it may be text there, and tuples are lists."""
-    if isinstance(value, str) and not isinstance(default, str):
+def _is_same(value: Any, expected: Any) -> bool:
+    """Whether a value of a YAML file is another: it may be text there, and tuples are lists."""
+    if isinstance(value, str) and not isinstance(expected, str):
         try:
             value = ast.literal_eval(value)
         except (SyntaxError, ValueError):
             return False
     sequences = (list, tuple)
-    if isinstance(value, sequences) and isinstance(default, sequences):
-        return list(value) == list(default)
-    return value == default
+    if isinstance(value, sequences) and isinstance(expected, sequences):
+        return list(value) == list(expected)
+    return value == expected
 
 
 def refuse_removed_keys(keys: Sequence[str], removed: Mapping[str, RemovedKey], where: str) -> None:

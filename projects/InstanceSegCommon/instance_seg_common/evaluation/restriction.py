@@ -71,6 +71,18 @@ def restrict_evaluators(
     return list(evaluators)
 
 
+def restrict_to_config(cfg: CfgNode, record: Mapping[str, Any], instances: Instances) -> Instances:
+    """What of a prediction of one image the config wants evaluated.
+
+    Args:
+        cfg: with ``TEST.FOREGROUND_GIVEN``, only what lies in the supplied foreground.
+        record: data set dict or model input.
+        instances: of :func:`restrict_instances`.
+    """
+    region = supplied_foreground(record) if cfg.TEST.FOREGROUND_GIVEN else None
+    return restrict_instances(instances, region)
+
+
 def restrict_instances(instances: Instances, region: Optional[np.ndarray]) -> Instances:
     """Predictions without what lies outside a region.
 
