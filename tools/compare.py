@@ -2,7 +2,7 @@
 
 python tools/compare.py --model A --model B --model C [--dataset D] --output DIR
 writes index.html, one file that needs no network, comparison.png and comparison.json. Two
-baselines are added: Otsu + watershed and, where an embedding model is among the models, connected
+baselines are added: Otsu + watershed and, for a method with a semantic output, connected
 components of its semantic output.
 """
 

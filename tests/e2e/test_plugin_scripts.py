@@ -12,40 +12,29 @@ import yaml
 from own_data import write_cells
 
 ROOT = Path(__file__).resolve().parents[2]
-MY_CONFIG = {
-    "MODEL": {"MASK_ON": True, "DEVICE": "cpu", "BACKBONE": {"FREEZE_AT": 0}},
-    "INPUT": {"MASK_FORMAT": "bitmask", "MIN_SIZE_TRAIN": [96], "MIN_SIZE_TEST": 96},
-    "DATASETS": {"TRAIN": ["cells"], "TEST": ["cells"]},
+# What is smaller here than in the README's my_config.yaml.
+SMALLER = {
+    "MODEL": {"DEVICE": "cpu"},
+    "INPUT": {"MIN_SIZE_TRAIN": [96], "MIN_SIZE_TEST": 96},
     "DATALOADER": {"NUM_WORKERS": 0},
     "SOLVER": {"IMS_PER_BATCH": 3, "MAX_ITER": 60, "WARMUP_ITERS": 5},
     "TEST": {"EVAL_PERIOD": 60},
-    "OUTPUT_DIR": "run",
 }
-# Folder of the plugin, its node, learning rate of stock SGD.
+# Of so few images every object is asked for at once, with hints to the end.
+FEW = {"MAX_STEPS": 6, "CURRICULUM_START": 0, "GUIDED": {"TEACHER_UNTIL": 60}}
 PLUGINS = {
-    "EmbeddingInstanceSeg": (
-        {"EMBEDDING_INSTANCE_SEG": {"NUM_CLASSES": 1, "SEMI_CONVOLUTIONAL": True}},
-        0.05,
-    ),
-    # Of so few images every object is asked for at once, with hints to the end.
-    "RecurrentInstanceSeg": (
-        {
-            "RECURRENT_INSTANCE_SEG": {
-                "NUM_CLASSES": 1,
-                "MAX_STEPS": 6,
-                "CURRICULUM_START": 0,
-                "GUIDED": {"TEACHER_UNTIL": 60},
-            }
-        },
-        0.03,
-    ),
+    "EmbeddingInstanceSeg": {},
+    "RecurrentInstanceSeg": {"MODEL": {"RECURRENT_INSTANCE_SEG": FEW}},
 }
 
 
-def my_config(node, rate):
-    """What a user writes beside the plugin's own YAML."""
-    model, solver = {**MY_CONFIG["MODEL"], **node}, {**MY_CONFIG["SOLVER"], "BASE_LR": rate}
-    return {**MY_CONFIG, "MODEL": model, "SOLVER": solver}
+def overlaid(below, above):
+    """Nested dicts, one over the other."""
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, dict) and isinstance(below.get(key), dict)
+        merged[key] = overlaid(below[key], value) if nested else value
+    return merged
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
@@ -54,8 +43,10 @@ def test_script_with_stock_trainer_mapper_and_evaluator(plugin, tmp_path):
     (tmp_path / "cells/val").rename(tmp_path / "cells/images")
     (tmp_path / "cells/val.json").rename(tmp_path / "cells/annotations.json")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    (tmp_path / "my_config.yaml").write_text(yaml.safe_dump(my_config(*PLUGINS[plugin])))
     readme = (ROOT / "projects" / plugin / "README.md").read_text()
+    shown = yaml.safe_load(re.search(r"```yaml\n(.*?)```", readme, flags=re.DOTALL).group(1))
+    small = overlaid(overlaid(shown, SMALLER), PLUGINS[plugin])
+    (tmp_path / "my_config.yaml").write_text(yaml.safe_dump(small))
     script = re.search(r"```python\n(.*?)```", readme, flags=re.DOTALL).group(1)
     assert len(script.splitlines()) <= 25
     assert "instance_seg_common" not in script

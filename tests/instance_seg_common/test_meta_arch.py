@@ -2,15 +2,18 @@
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.modeling import Backbone
 from detectron2.utils.events import EventStorage
 
 from instance_seg_common.meta_arch import (
     as_buffer,
     current_iteration,
+    instance_limit,
     padded_batch,
     put_scalars,
     read_levels,
+    wanted_size,
 )
 
 
@@ -83,3 +86,16 @@ def test_scalars_go_to_the_storage_of_a_trainer_and_nowhere_without():
         assert current_iteration() == 5
         put_scalars({"x": 1.0, "y": 2.0}, smoothing_hint=False)
         assert storage.latest() == {"x": (1.0, 5), "y": (2.0, 5)}
+
+
+def test_size_that_is_asked_for_and_else_that_of_the_image():
+    assert wanted_size({"height": 7, "width": 9}, (3, 4)) == (7, 9)
+    assert wanted_size({}, torch.Size([3, 4])) == (3, 4)
+
+
+def test_a_limit_below_0_is_none():
+    cfg = get_cfg()
+    cfg.TEST.DETECTIONS_PER_IMAGE = 5
+    assert instance_limit(cfg) == 5
+    cfg.TEST.DETECTIONS_PER_IMAGE = -1
+    assert instance_limit(cfg) is None

@@ -674,3 +674,12 @@ def test_missing_masks_are_a_sentence():
     x["instances"].remove("gt_masks")
     with pytest.raises(UserError, match=r"MODEL\.MASK_ON"):
         build_tiny()([x])
+
+
+def test_more_objects_than_steps_are_said_once(caplog):
+    model = build_tiny(MAX_STEPS=1).train()
+    crowded = [item()]
+    for _ in range(2):
+        model(crowded)
+    said = [r.getMessage() for r in caplog.records if "MAX_STEPS is 1" in r.getMessage()]
+    assert len(said) == 1 and "has 2 objects" in said[0]

@@ -10,9 +10,14 @@ import torch
 from detectron2.modeling import build_model
 from PIL import Image
 
+from instance_seg_analysis.comparison.models import TRAINED, ComparedModel
+from instance_seg_analysis.comparison.run import Comparison
+from instance_seg_common.config import get_cfg_with_plugins
 from instance_seg_common.data import register_label_map_dataset
+from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.setup import load_cfg, load_model_cfg
 from instance_seg_common.errors import UserError
+from instance_seg_common.masks import instances_from_masks
 
 NAME = "test_compare_squares"
 OPTIONS = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "TEST.DETECTIONS_PER_IMAGE", "10"]
@@ -140,3 +145,40 @@ def test_weights_default_to_those_of_the_training(models, tmp_path):
     assert str(trained) == load_model_cfg(config, opts).MODEL.WEIGHTS
     given = load_model_cfg(config, [*opts, "MODEL.WEIGHTS", "a.pth"])
     assert given.MODEL.WEIGHTS == "a.pth"
+
+
+def test_the_page_scores_what_the_table_scores_where_the_foreground_is_given(tmp_path):
+    """One prediction reaches beyond the foreground: cards and metrics leave that away alike."""
+    name = "test_compare_foreground"
+    for folder in ("images", "labels", "foreground"):
+        (tmp_path / folder).mkdir()
+    labels = np.zeros((40, 40), dtype=np.uint8)
+    labels[4:14, 4:14], labels[20:30, 20:30] = 1, 2
+    for folder, array in (("images", labels * 90), ("labels", labels), ("foreground", labels > 0)):
+        Image.fromarray(array.astype(np.uint8)).convert("RGB" if folder == "images" else "L").save(
+            tmp_path / folder / "a.png"
+        )
+    register_label_map_dataset(name, tmp_path / "images", tmp_path / "labels")
+    record = {
+        **get_dataset_dicts(name)[0],
+        "foreground_file_name": str(tmp_path / "foreground" / "a.png"),
+    }
+    masks = torch.zeros(2, 40, 40)
+    masks[0, :19, :19] = masks[1, 19:, 19:] = 1  # far beyond the objects
+    instances = instances_from_masks(
+        masks, torch.ones(2), torch.zeros(2), input_size=(40, 40), output_size=(40, 40)
+    )
+
+    class Fixed(torch.nn.Module):
+        def forward(self, inputs):
+            return [{"instances": instances} for _ in inputs]
+
+    cfg = get_cfg_with_plugins()
+    cfg.MODEL.DEVICE, cfg.TEST.FOREGROUND_GIVEN, cfg.INPUT.MIN_SIZE_TEST = "cpu", True, 0
+    model = ComparedModel("fixed", cfg, Fixed(), TRAINED)
+    comparison = Comparison([model], name)
+    image = comparison.add(record)
+    metrics = comparison.summary(model, memory=False).metrics
+    assert metrics["SBD"] == pytest.approx(1) and metrics["accuracy"] == 1
+    assert image.models["fixed"].scores.sbd == pytest.approx(1)
+    assert image.models["fixed"].found.all()

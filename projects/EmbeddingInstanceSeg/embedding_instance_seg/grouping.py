@@ -31,7 +31,8 @@ class InferenceSettings:
 
     Attributes:
         clustering: one of ``CLUSTERINGS``; "seeded" needs a network with seeds and bandwidths.
-        bandwidth: radius of a cluster, in units of the embedding; "seeded" does not read it.
+        bandwidth: radius of a cluster, in units of the embedding; "seeded" reads it
+            only for objects that fall between the cells of the grid.
         min_cluster_size: pixels of the grid; smaller clusters are left over.
         seed_threshold: least value of the seed map at a centre of "seeded".
         reach: an instance takes pixels up to this many bandwidths away; inf: any distance.
@@ -106,7 +107,7 @@ def group_pixels(
         truth (Centers or None): with classes; they take the place of the clusters' centres.
 
     Returns:
-        Grouping: instances by class, in each class by descending size.
+        Grouping: instances by class, in each class in the order of the clustering.
 
     Raises:
         UserError: the clustering needs seeds that the network does not predict.

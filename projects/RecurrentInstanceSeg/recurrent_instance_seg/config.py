@@ -38,7 +38,7 @@ DEFAULTS = {
     "MIN_AREA": 1,  # pixels of the output; smaller instances are dropped
     "OVERLAP": "",  # "" leaves masks alone; "first" gives a pixel to the first that claims it
     # An instance's score is the product of: class (probability), objectness, mask (mean probability
-    # of its own pixels). [] = all scores 1.
+    # of its pixels above one half). [] = all scores 1.
     "SCORE": ["class", "objectness", "mask"],
     "ALL_CLASSES": False,  # every mask once for each class, as RSIS's evaluation does
     # What one decoder alone reads: for another it cannot be set
@@ -131,7 +131,7 @@ def add_recurrent_instance_seg_config(cfg: CfgNode) -> None:
     # Stock Detectron2 then says what became of a key that a YAML or the command line still has.
     for key, rule in REMOVED_KEYS.items():
         name = key[len(NODE) + 1 :]
-        today = f"{NODE}.{MOVED[name][1]}" if name in MOVED else "nothing that has its name"
+        today = f"{NODE}.{MOVED[name][1]}" if name in MOVED else "(removed)"
         cfg.register_renamed_key(key, today, message=rule.sentence)
 
 

@@ -4,6 +4,7 @@ Shape shorthand in this module:
     B: images in the batch   K: ground-truth instances, padded   h, w: grid of the masks
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -19,6 +20,8 @@ from .losses import soft_iou_cost
 from .matcher import Matches
 from .schedule import Schedule
 from .targets import Targets, hide_found
+
+logger = logging.getLogger(__name__)
 
 
 class Teacher:
@@ -115,6 +118,7 @@ class Teaching:
         self.max_steps = max_steps
         self.hints_until = hints_until
         self.onsets = {"loss_class": class_after, "loss_stop": stop_after}
+        self.warned = False
 
     def lesson(self, targets: Targets, mask_stride: int) -> Lesson:
         """What to teach of a batch.
@@ -134,9 +138,23 @@ class Teaching:
             memory = F.avg_pool2d(found[:, None], mask_stride)[:, 0]
             coarse = targets.at(mask_stride)
             teacher = Teacher(coarse.masks, coarse.valid, targets.counts)
+        if learning:
+            self._warn_of_crowds(targets)
         # The step after the last object is where stopping is learned.
         num_steps = max(min(n + 1, limit) for n in targets.counts)
         return Lesson(targets, num_steps, memory, teacher)
+
+    def _warn_of_crowds(self, targets: Targets) -> None:
+        """Say once that images have more objects than a sequence has steps."""
+        most = max(targets.counts)
+        if most > self.max_steps and not self.warned:
+            self.warned = True
+            logger.warning(
+                "An image has %d objects, but MODEL.RECURRENT_INSTANCE_SEG.MAX_STEPS is %d: the "
+                "rest is neither learned nor found. Raise it, or crop the images.",
+                most,
+                self.max_steps,
+            )
 
     def advance(self, lesson: Lesson, loss_mask: Tensor) -> None:
         """Account for an iteration.

@@ -146,7 +146,8 @@ def test_seconds_are_not_split_where_the_network_is_not_known():
         return timing.network_modules(Slow(), analysis_of(architecture))
 
     assert modules("GeneralizedRCNN") is None  # it has no backbone
-    assert modules("EmbeddingInstanceSeg") is None
+    with pytest.warns(UserWarning, match="has no part 'backbone', which the network_modules"):
+        assert modules("EmbeddingInstanceSeg") is None
     assert modules("Unknown") is None
     assert modules("OtsuWatershed") == ()
 

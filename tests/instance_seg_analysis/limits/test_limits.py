@@ -264,3 +264,19 @@ def test_what_cannot_be_told():
     assert weak[1].holds is False
     other = {"other": model_figures(False, {"": rule_figures(9, 9)}, 1.0, 0.0, 1)}
     assert [f.holds for f in limits_findings.findings(other)] == [None] * 4
+
+
+def test_no_verdict_where_the_detector_segments_next_to_nothing():
+    rules = {"box NMS": rule_figures(90, 40), "no NMS": rule_figures(95, 85)}
+    figures = {"detector": model_figures(True, rules, 0.05, 0.1, 1)}
+    figures["detector"]["sweep"]["AP"]["all"] = [0.1, 0.05]
+    found = limits_findings.findings(figures)
+    assert found[2].holds is None and "an AP of 0.1 at best" in found[2].sentence
+
+
+def test_no_verdict_on_shared_boxes_without_enough_objects_apart():
+    few = neighbour_curve([0.0] * 3 + [0.9] * 100, [True] * 3 + [False] * 100)
+    free = neighbour_curve([0.0] * 3 + [0.9] * 100, [True] * 103)
+    rules = {"box NMS": {"bins": few, "box_bins": few}, "no NMS": {"bins": free, "box_bins": free}}
+    found = verdicts(rules)
+    assert found[0].holds is None and "too few objects" in found[0].sentence

@@ -3,6 +3,8 @@
 import logging
 
 import pytest
+import torch
+from detectron2.modeling import META_ARCH_REGISTRY
 
 from instance_seg_common.engine.checks import check_config, class_count_key
 from instance_seg_common.errors import UserError
@@ -114,3 +116,13 @@ def test_doubtful_settings_are_warned_of(tiny_cfg, caplog, key, value, word):
 def test_class_count_key_of_other_methods(tiny_cfg):
     tiny_cfg.MODEL.META_ARCHITECTURE = "RecurrentInstanceSeg"
     assert class_count_key(tiny_cfg) == "MODEL.RECURRENT_INSTANCE_SEG.NUM_CLASSES"
+
+
+def test_a_node_of_another_name_is_a_sentence(tiny_cfg):
+    @META_ARCH_REGISTRY.register()
+    class YOLACT2D(torch.nn.Module):
+        """Its node should be called MODEL.YOLACT2_D."""
+
+    tiny_cfg.MODEL.META_ARCHITECTURE = "YOLACT2D"
+    with pytest.raises(UserError, match=r"no MODEL\.YOLACT2_D\.NUM_CLASSES, where the number"):
+        check_config(tiny_cfg)

@@ -8,6 +8,7 @@ recurrent model's is making instances of its masks. Reading the image is in neit
 
 import multiprocessing
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
@@ -80,7 +81,15 @@ def network_modules(model: nn.Module, analysis: MethodAnalysis) -> "Optional[tup
     if analysis.network_modules is None or not analysis.fits(model):
         return None
     present = {name for name, _ in model.named_modules()}
-    return analysis.network_modules if present.issuperset(analysis.network_modules) else None
+    absent = sorted(set(analysis.network_modules) - present)
+    if absent:
+        warnings.warn(  # said once, not for every image
+            f"{type(model).__name__} has no part {absent[0]!r}, which the network_modules of its "
+            "MethodAnalysis name: its seconds are not split.",
+            stacklevel=2,
+        )
+        return None
+    return analysis.network_modules
 
 
 @torch.no_grad()

@@ -44,8 +44,8 @@ class MethodAnalysis:
 
     Attributes:
         draw_internals: from the image (H, W, 3) uint8 RGB, the internals of that image, the data
-            set dict (None for plain files) and the keyword ``name``, for the header, to a picture
-            (H', W', 3) uint8 RGB.
+            set dict and the keyword ``name``, for the header, to a picture (H', W', 3) uint8 RGB.
+            The dict has ``thing_classes``, names of classes; of a plain file no annotations.
         compute_internals: from the model and a list of inputs to the internals of each image; None:
             the model's own method ``internals``.
         shows: what the picture of the internals shows, for readers who cannot see it.
@@ -121,9 +121,19 @@ def compute_internals(
 
     Returns:
         list[dict[str, Tensor]]: one an image.
+
+    Raises:
+        UserError: there are none.
     """
     compute = analysis_of(architecture).compute_internals
-    return compute(model, batched_inputs) if compute else model.internals(batched_inputs)
+    if compute is not None:
+        return compute(model, batched_inputs)
+    if not hasattr(model, "internals"):
+        raise UserError(
+            f"{architecture} has no internals to draw. Give the model a method internals, or its "
+            "MethodAnalysis a function compute_internals."
+        )
+    return model.internals(batched_inputs)
 
 
 def internals_panel(
