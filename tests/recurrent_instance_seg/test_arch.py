@@ -25,7 +25,7 @@ from tiny_recurrent import (
 from instance_seg_common.errors import UserError
 from instance_seg_common.masks import instances_to_label_map
 from recurrent_instance_seg import arch, teaching
-from recurrent_instance_seg.inference import Sequence, count_steps
+from recurrent_instance_seg.inference import StepSequence, count_steps
 from recurrent_instance_seg.rollout import remember
 from recurrent_instance_seg.targets import batch_targets
 
@@ -232,7 +232,7 @@ def test_no_more_steps_than_asked_for():
 
 
 def test_no_step_from_the_one_that_says_stop_on_takes_part():
-    sequence = Sequence(
+    sequence = StepSequence(
         masks=torch.tensor([0.8, 0.9, 0.9])[:, None, None].expand(3, 6, 8),
         class_probabilities=torch.tensor([[0.7, 0.3], [0.5, 0.5], [0.5, 0.5]]),
         objectness=torch.tensor([0.9, 0.1, 0.9]),

@@ -5,8 +5,7 @@ Shape shorthand in this module:
     height, width: the image as the user has it
 """
 
-from collections.abc import Mapping
-from collections.abc import Sequence as Items
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
 import torch
@@ -21,12 +20,12 @@ from . import build
 from .config import check_node
 from .criterion import SequenceCriterion
 from .decoders import Decoder, Prepared
-from .inference import InferenceSettings, Sequence, count_steps, instances_of, sequences_of
+from .inference import InferenceSettings, StepSequence, count_steps, instances_of, sequences_of
 from .rollout import unroll, unroll_until_stop
 from .targets import batch_targets
 from .teaching import Teaching
 
-Batch = Items[Mapping[str, Any]]
+Batch = Sequence[Mapping[str, Any]]
 
 
 @META_ARCH_REGISTRY.register()
@@ -55,15 +54,15 @@ class RecurrentInstanceSeg(nn.Module):
         self,
         *,
         backbone: Backbone,
-        in_features: Items[str],
+        in_features: Sequence[str],
         detail: Optional[nn.Module],
         decoder: Decoder,
         criterion: SequenceCriterion,
         teaching: Teaching,
         checkpointing: bool,
         inference: InferenceSettings,
-        pixel_mean: Items[float],
-        pixel_std: Items[float],
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
     ):
         super().__init__()
         self.backbone = backbone
@@ -147,7 +146,7 @@ class RecurrentInstanceSeg(nn.Module):
     @torch.no_grad()
     def internals(self, batched_inputs: Batch) -> "list[dict[str, Tensor]]":
         """What the pictures of the insides are drawn from, one dict an image: the fields of its
-        :class:`inference.Sequence` (``points`` with attention only) and ``count`` () int64, how
+        :class:`inference.StepSequence` (``points`` with attention only) and ``count`` () int64, how
         many steps come before its end. The step at ``count``, if there is one, has said stop."""
         results = [vars(sequence).copy() for sequence in self.run_steps(batched_inputs)]
         for parts in results:
@@ -171,7 +170,7 @@ class RecurrentInstanceSeg(nn.Module):
     @torch.no_grad()
     def run_steps(
         self, batched_inputs: Batch, *, inference: Optional[InferenceSettings] = None
-    ) -> "list[Sequence]":
+    ) -> "list[StepSequence]":
         """The network, and steps until an objectness below ``stop_threshold`` (0 makes all
         ``max_steps``) of these settings, or of the model's own; a sequence ends with that step."""
         inference = self.inference if inference is None else inference
@@ -186,7 +185,7 @@ class RecurrentInstanceSeg(nn.Module):
     @torch.no_grad()
     def make_instances(
         self,
-        sequence: Sequence,
+        sequence: StepSequence,
         output_size: "tuple[int, int]",
         *,
         inference: Optional[InferenceSettings] = None,

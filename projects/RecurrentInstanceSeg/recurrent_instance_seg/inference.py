@@ -5,7 +5,7 @@ Shape shorthand in this module:
     h, w: network input of one image, without padding
 """
 
-from collections.abc import Sequence as Items
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -45,7 +45,7 @@ class InferenceSettings:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class StepSequence:
     """The steps of one image, all float.
 
     ``masks`` (T, h, w) in [0, 1]; ``class_probabilities`` (T, C); ``objectness`` (T,) in [0, 1];
@@ -57,10 +57,10 @@ class Sequence:
     objectness: Tensor
     points: Optional[Tensor] = None
 
-    def first(self, count: int) -> "Sequence":
+    def first(self, count: int) -> "StepSequence":
         """The first ``count`` steps."""
         points = None if self.points is None else self.points[:count]
-        return Sequence(
+        return StepSequence(
             self.masks[:count], self.class_probabilities[:count], self.objectness[:count], points
         )
 
@@ -78,11 +78,11 @@ def count_steps(objectness: Tensor, inference: InferenceSettings) -> int:
 
 def sequences_of(
     steps: Step,
-    image_sizes: Items[tuple[int, int]],
+    image_sizes: Sequence[tuple[int, int]],
     padded_size: tuple[int, int],
     *,
     inference: InferenceSettings,
-) -> "list[Sequence]":
+) -> "list[StepSequence]":
     """The sequences of the images of a batch, each up to its own end.
 
     Args:
@@ -92,7 +92,7 @@ def sequences_of(
         inference (InferenceSettings): its ``stop_threshold`` and ``max_steps``.
 
     Returns:
-        list[Sequence]: the steps before the end and, if there is one, that which says stop.
+        list[StepSequence]: the steps before the end and, if there is one, that which says stop.
     """
     sequences = []
     for index, (h, w) in enumerate(image_sizes):
@@ -105,17 +105,17 @@ def sequences_of(
             points = points_of(steps.attention[index, :length], padded_size[1])
         classes = steps.classes[index, :length].float().softmax(dim=1)
         masks = torch.sigmoid(logits[:, :h, :w])
-        sequences.append(Sequence(masks, classes, objectness[:length], points))
+        sequences.append(StepSequence(masks, classes, objectness[:length], points))
     return sequences
 
 
 def instances_of(
-    sequence: Sequence, output_size: tuple[int, int], *, inference: InferenceSettings
+    sequence: StepSequence, output_size: tuple[int, int], *, inference: InferenceSettings
 ) -> Instances:
     """Instances of the steps before the end.
 
     Args:
-        sequence (Sequence): steps beyond the end take no part.
+        sequence (StepSequence): steps beyond the end take no part.
         output_size (tuple[int, int]): height and width of the image as the user has it.
         inference (InferenceSettings)
 
@@ -174,7 +174,7 @@ def score_instances(
     class_probabilities: Tensor,
     objectness: Tensor,
     *,
-    parts: Items[str],
+    parts: Sequence[str],
     all_classes: bool,
 ) -> "tuple[Tensor, Tensor, Tensor]":
     """Scores and classes of the masks of one image.

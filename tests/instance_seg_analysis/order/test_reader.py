@@ -12,7 +12,7 @@ from instance_seg_common.data.images import load_image
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.predictor import build_predictor, model_input
 from instance_seg_common.engine.setup import load_cfg
-from recurrent_instance_seg.inference import InferenceSettings, Sequence
+from recurrent_instance_seg.inference import InferenceSettings, StepSequence
 
 OPTIONS = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "SEED", "11"]
 NODE = "MODEL.RECURRENT_INSTANCE_SEG"
@@ -55,7 +55,7 @@ class Script(torch.nn.Module):
         objectness = torch.full((len(masks),), 0.8)
         objectness[2], objectness[-1] = 0.2, 0.0
         classes = torch.tensor([[0.1, 0.9]]).repeat(len(masks), 1)
-        return [Sequence(masks, classes, objectness)]
+        return [StepSequence(masks, classes, objectness)]
 
 
 def test_sequence_is_that_of_the_kept_steps(config, weights, tmp_path):

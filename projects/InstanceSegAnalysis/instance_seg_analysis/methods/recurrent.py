@@ -1,7 +1,6 @@
 """Analysis of the recurrent method."""
 
-from collections.abc import Mapping
-from collections.abc import Sequence as Items
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from instance_seg_analysis.limits.adapters import (
 )
 from instance_seg_common.meta_arch import wanted_size
 from recurrent_instance_seg import RecurrentInstanceSeg
-from recurrent_instance_seg.inference import InferenceSettings, Sequence
+from recurrent_instance_seg.inference import InferenceSettings, StepSequence
 
 from .base import Inputs, MethodAnalysis, Split
 
@@ -28,7 +27,7 @@ NODE = "MODEL.RECURRENT_INSTANCE_SEG"
 class WholeSequence(NamedTuple):
     """All steps of one image, whatever their objectness, and the size of the output."""
 
-    sequence: Sequence
+    sequence: StepSequence
     output_size: tuple[int, int]
 
 
@@ -75,7 +74,7 @@ class RecurrentAdapter(MethodAdapter):
 def split(model: RecurrentInstanceSeg) -> Split:
     """The network to the masks of all steps at the size of its input, and what is made of them."""
 
-    def finish(inputs: Inputs, sequences: "Items[Sequence]") -> "list[dict[str, Instances]]":
+    def finish(inputs: Inputs, sequences: "Sequence[StepSequence]") -> "list[dict[str, Instances]]":
         return [
             {
                 "instances": model.make_instances(

@@ -28,7 +28,7 @@ from instance_seg_common.engine.predictor import model_input
 from recurrent_instance_seg import RecurrentInstanceSeg
 from recurrent_instance_seg.inference import (
     InferenceSettings,
-    Sequence,
+    StepSequence,
     count_steps,
     score_instances,
     without_overlap,
@@ -112,12 +112,12 @@ class OrderReader:
 
 
 def objects_in_order(
-    sequence: Sequence, inference: InferenceSettings, *, least_area: float, least_score: float
+    sequence: StepSequence, inference: InferenceSettings, *, least_area: float, least_score: float
 ) -> ObjectsInOrder:
     """The predicted instances of a sequence in the order of their steps.
 
     Args:
-        sequence (Sequence): of one image.
+        sequence (StepSequence): of one image.
         inference (InferenceSettings): of the model.
         least_area (float): pixels of the network input; smaller masks are left out.
         least_score (float): of a mask's likeliest class; those with a lower one are left out.
