@@ -6,6 +6,7 @@ set, and return whether there was something to draw.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -142,7 +143,7 @@ def claims_plot(figures: FiguresByModel, path: Path, title: str = "") -> bool:
             places + 0.4 * index - 0.2, shares, 0.38, label=name, color=LINE_COLORS[index]
         )
         axes.bar_label(bars, fmt="%.2f", fontsize=9)
-    axes.set_xticks(places, [model.replace("_", "_\u200b") for model in figures])
+    axes.set_xticks(places, [fill(m.replace("_", " "), 16) for m in figures], fontsize=9)
     axes.set_ylabel("percent of the claimed pixels")
     axes.margins(y=0.12)
     axes.set_ylim(bottom=0)
