@@ -7,7 +7,7 @@ from detectron2.data import DatasetCatalog
 from instance_seg_analysis.limits.adapters import DETECTIONS, SUPPRESSION
 from instance_seg_analysis.methods import adapt
 from instance_seg_analysis.methods.mask_rcnn import MaskRCNNAdapter
-from instance_seg_common.data.loader import build_test_mapper
+from instance_seg_common.data.mapper import build_test_mapper
 from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.engine.trainer import build_model_quietly
 

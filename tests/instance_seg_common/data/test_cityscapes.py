@@ -16,7 +16,7 @@ from instance_seg_common.data import register_builtin_datasets, register_citysca
 from instance_seg_common.data.check import check_dataset
 from instance_seg_common.data.cityscapes import CLASS_IDS
 from instance_seg_common.data.images import read_ignore_map
-from instance_seg_common.data.loader import build_train_mapper
+from instance_seg_common.data.mapper import build_train_mapper
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.errors import UserError
 from instance_seg_common.masks import decode_segmentation

@@ -8,12 +8,8 @@ import torch
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
-from instance_seg_common.data.loader import (
-    build_augmentations,
-    build_test_loader,
-    build_train_loader,
-    build_train_mapper,
-)
+from instance_seg_common.data.loader import build_test_loader, build_train_loader
+from instance_seg_common.data.mapper import build_augmentations, build_train_mapper
 from instance_seg_common.errors import UserError
 
 

@@ -34,7 +34,7 @@ from instance_seg_analysis.comparison.scores import (
     score_image,
 )
 from instance_seg_analysis.comparison.timing import peak_of, timed_call
-from instance_seg_common.data.loader import build_test_mapper
+from instance_seg_common.data.mapper import build_test_mapper
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.checks import check_prediction

@@ -22,7 +22,7 @@ from instance_seg_analysis.limits.images import MeasuredImages, Record
 from instance_seg_analysis.limits.precision import ByGroup, MaskAP
 from instance_seg_analysis.limits.scoring import Claims, Counts, ImageScorer
 from instance_seg_analysis.methods import adapt
-from instance_seg_common.data.loader import build_test_mapper
+from instance_seg_common.data.mapper import build_test_mapper
 from instance_seg_common.evaluation.ground_truth import GroundTruth
 
 # Of the most crowded image's number of objects: what a capacity is set to.

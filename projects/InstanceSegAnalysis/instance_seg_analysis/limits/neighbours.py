@@ -21,7 +21,7 @@ from torch import nn
 from instance_seg_analysis.annotations import ground_truth_boxes
 from instance_seg_analysis.limits.matching import IOU, found_objects, neighbour_box_iou
 from instance_seg_analysis.methods import analysis_of
-from instance_seg_common.data.loader import build_test_mapper
+from instance_seg_common.data.mapper import build_test_mapper
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.predictor import build_predictor
 from instance_seg_common.engine.setup import warn_of_choice_on_test_set

@@ -1,25 +1,22 @@
-"""Detectron2's own mapper and loaders, made to continue exactly where a run stopped.
+"""Detectron2's loaders, made to continue exactly where a run stopped.
 
 Every sample's random state is a function of (SEED, rank, position in the stream), so that a run
 resumed at position p draws the same images with the same augmentations as one never interrupted.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Optional
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import (
-    DatasetMapper,
     MapDataset,
     build_detection_test_loader,
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.data import detection_utils as utils
-from detectron2.data import transforms as T
 from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
@@ -27,9 +24,7 @@ from detectron2.utils.env import seed_all_rng
 from torch.utils.data import Dataset, Sampler
 
 from ..errors import UserError
-from .images import READ_ERRORS, check_readable_mode
-
-Mapper = Callable[[dict[str, Any]], dict[str, Any]]  # data set dict -> model input
+from .mapper import build_test_mapper, build_train_mapper
 
 
 class ResumableSampler(Sampler):
@@ -72,83 +67,6 @@ class SeededDataset(Dataset):
         return self.dataset[index]
 
 
-class SafeMapper:
-    """Detectron2's mapper; a file that fails is named in a sentence, and boxes fit their masks.
-
-    Stock ``recompute_boxes``, which is there for tight boxes, fails on images without instances.
-    """
-
-    def __init__(self, mapper: Mapper) -> None:
-        self.mapper = mapper
-
-    def __call__(self, dataset_dict: "dict[str, Any]") -> "dict[str, Any]":
-        item = self._read(dataset_dict)
-        instances = item.get("instances")
-        if instances is not None and instances.has("gt_masks"):
-            instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-        return item
-
-    def _read(self, dataset_dict: "dict[str, Any]") -> "dict[str, Any]":
-        check_readable_mode(dataset_dict["file_name"])
-        try:
-            return self.mapper(dataset_dict)
-        except (*READ_ERRORS, utils.SizeMismatchError) as error:
-            raise UserError(
-                f"The image {dataset_dict['file_name']} cannot be used: {error}. Replace or "
-                "remove it; tools/check_dataset.py lists everything that is wrong with a data set."
-            ) from error
-
-
-def build_augmentations(cfg: CfgNode, is_train: bool) -> "list[T.Augmentation | T.Transform]":
-    """The transforms before the model, in order: ``INPUT.AUGMENTATIONS``, crop, resize, flip.
-
-    Of ``INPUT.AUGMENTATIONS`` only ``Resize`` (a fixed squash, not random) is applied at test time.
-
-    Args:
-        cfg: of which ``INPUT`` is read.
-        is_train: False: for test time, without random transforms.
-
-    Returns:
-        For ``DatasetMapper`` or ``AugmentationList``.
-    """
-    augmentations = [
-        _augmentation(name, arguments)
-        for name, arguments in cfg.INPUT.AUGMENTATIONS
-        if is_train or name == "Resize"
-    ]
-    if is_train and cfg.INPUT.CROP.ENABLED:
-        augmentations.append(T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
-    return augmentations + utils.build_augmentation(cfg, is_train)
-
-
-def _augmentation(name: str, arguments: Any) -> "T.Augmentation | T.Transform":
-    kind = getattr(T, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, (T.Augmentation, T.Transform))):
-        raise UserError(
-            f"INPUT.AUGMENTATIONS names {name!r}, which is no transform of "
-            "detectron2.data.transforms. Use for example RandomRotation or RandomBrightness."
-        )
-    try:
-        return kind(**arguments) if isinstance(arguments, dict) else kind(*arguments)
-    except TypeError as error:
-        raise UserError(f"INPUT.AUGMENTATIONS: {name} cannot take {arguments}: {error}") from error
-
-
-def build_train_mapper(
-    cfg: CfgNode, augmentations: "Optional[Sequence[T.Augmentation | T.Transform]]" = None
-) -> SafeMapper:
-    """Detectron2's mapper for training, annotations kept.
-
-    Args:
-        cfg: of the run.
-        augmentations: instead of those of the config, as for the validation loss.
-    """
-    if augmentations is None:
-        augmentations = build_augmentations(cfg, is_train=True)
-    # The stock default recomputes boxes after a crop only; SafeMapper does it always.
-    return SafeMapper(DatasetMapper(cfg, True, augmentations=augmentations, recompute_boxes=False))
-
-
 def build_train_loader(cfg: CfgNode, start_iter: int = 0) -> "Iterable[list[dict[str, Any]]]":
     """Infinite loader of training batches from iteration ``start_iter`` on.
 
@@ -189,13 +107,6 @@ def _sampler(cfg: CfgNode, dicts: "list[dict[str, Any]]", seed: int) -> "Sampler
         return RepeatFactorTrainingSampler(repeat_factors, seed=seed)
     raise UserError(
         f"DATALOADER.SAMPLER_TRAIN is {kind!r}; use TrainingSampler or RepeatFactorTrainingSampler."
-    )
-
-
-def build_test_mapper(cfg: CfgNode) -> SafeMapper:
-    """Detectron2's mapper for inference, without annotations, with the config's fixed squash."""
-    return SafeMapper(
-        DatasetMapper(cfg, False, augmentations=build_augmentations(cfg, is_train=False))
     )
 
 

@@ -15,7 +15,7 @@ from detectron2.evaluation import inference_context
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
-from ..data.loader import build_test_mapper
+from ..data.mapper import build_test_mapper
 from ..visualization.panels import prediction_panel
 from .checkpoint import AtomicCheckpointer
 from .validation_loss import build_validation_inputs, validation_loss

@@ -17,7 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..data.images import load_image
-from ..data.loader import build_train_mapper
+from ..data.mapper import build_train_mapper
 from ..errors import UserError
 from ..evaluation.contingency import relabel
 from ..evaluation.image_report import prediction_of, truth_of

@@ -13,7 +13,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from torch import nn
 
-from ..data.loader import build_augmentations
+from ..data.mapper import build_augmentations
 from ..errors import UserError
 from .checkpoint import load_weights
 from .trainer import build_model_quietly

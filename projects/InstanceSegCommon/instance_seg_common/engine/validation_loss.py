@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ..data.loader import build_augmentations, build_train_mapper
+from ..data.mapper import build_augmentations, build_train_mapper
 
 # Reads one input of a model when it is called.
 ReadInput = Callable[[], "dict[str, Any]"]

@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from tabulate import tabulate
 from torch import nn
 
-from ..data.loader import build_test_mapper
+from ..data.mapper import build_test_mapper
 from .checks import check_prediction
 from .gathering import gather_list
 from .ground_truth import GroundTruth

@@ -1,0 +1,149 @@
+"""From a record of a data set to the input of a model: Detectron2's mapper with our own reading.
+
+Of Detectron2's ``DatasetMapper`` it keeps the configuration, keypoints and proposals; the image is
+read by ``model_image``, the masks are transformed by ``cut_annotations``.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+
+from ..errors import UserError
+from .cut_annotations import transformed_instances
+from .images import READ_ERRORS
+from .model_image import read_model_image
+from .reading import READING
+
+Transforms = Sequence["T.Augmentation | T.Transform"]
+# Of a record, what does not go on to the model as it is.
+_READ_HERE = ("annotations", "sem_seg_file_name", READING)
+
+
+class InstanceMapper(DatasetMapper):
+    """Records to inputs; a file that fails is named in a sentence, and boxes fit their masks."""
+
+    def __init__(self, cfg: CfgNode, *, is_train: bool, augmentations: Transforms) -> None:
+        """
+        Args:
+            cfg: of the run.
+            is_train: annotations are kept.
+            augmentations: of :func:`build_augmentations`.
+        """
+        super().__init__(cfg, is_train, augmentations=list(augmentations), recompute_boxes=False)
+        self.cfg = cfg
+
+    def __call__(self, dataset_dict: "Mapping[str, Any]") -> "dict[str, Any]":
+        """The input of a model.
+
+        Args:
+            dataset_dict (dict): a record, which is left as it is.
+
+        Returns:
+            dict: the record's other keys; ``image`` (C, h, w) tensor; ``sem_seg`` (h, w) int64
+            where the record has ignored regions; in training ``instances``.
+
+        Raises:
+            UserError: a file that cannot be used.
+        """
+        try:
+            return self._map(dataset_dict)
+        except (*READ_ERRORS, utils.SizeMismatchError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"The image {dataset_dict['file_name']} cannot be used: {error}. Replace or "
+                "remove it; tools/check_dataset.py lists everything that is wrong with a data set."
+            ) from error
+
+    def _map(self, record):
+        item = {key: value for key, value in record.items() if key not in _READ_HERE}
+        image = read_model_image(self.cfg, record)
+        utils.check_image_size(item, image)
+        ignored = None
+        if "sem_seg_file_name" in record:
+            ignored = utils.read_image(record["sem_seg_file_name"], "L").squeeze(2)
+        augmented = T.AugInput(image, sem_seg=ignored)
+        transforms = self.augmentations(augmented)
+        size = augmented.image.shape[:2]
+        item["image"] = torch.as_tensor(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
+        if augmented.sem_seg is not None:
+            item["sem_seg"] = torch.as_tensor(augmented.sem_seg.astype("long"))
+        if self.proposal_topk is not None:
+            utils.transform_proposals(item, size, transforms, proposal_topk=self.proposal_topk)
+        if self.is_train and "annotations" in record:
+            item["annotations"] = record["annotations"]
+            self._transform_annotations(item, transforms, size)
+        return item
+
+    def _transform_annotations(self, dataset_dict, transforms, image_shape):
+        if self.use_keypoint or not self.use_instance_mask:
+            dataset_dict["annotations"] = [dict(a) for a in dataset_dict["annotations"]]
+            super()._transform_annotations(dataset_dict, transforms, image_shape)
+            return
+        dataset_dict["instances"] = transformed_instances(
+            dataset_dict.pop("annotations"),
+            transforms,
+            image_shape,
+            mask_format=self.instance_mask_format,
+        )
+
+
+def build_augmentations(cfg: CfgNode, is_train: bool) -> "list[T.Augmentation | T.Transform]":
+    """The transforms before the model, in order: ``INPUT.AUGMENTATIONS``, crop, resize, flip.
+
+    Of ``INPUT.AUGMENTATIONS`` only ``Resize`` (a fixed squash, not random) is applied at test time.
+
+    Args:
+        cfg: of which ``INPUT`` is read.
+        is_train: False: for test time, without random transforms.
+
+    Returns:
+        For ``DatasetMapper`` or ``AugmentationList``.
+    """
+    augmentations = [
+        _augmentation(name, arguments)
+        for name, arguments in cfg.INPUT.AUGMENTATIONS
+        if is_train or name == "Resize"
+    ]
+    if is_train and cfg.INPUT.CROP.ENABLED:
+        augmentations.append(T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+    return augmentations + utils.build_augmentation(cfg, is_train)
+
+
+def _augmentation(name: str, arguments: Any) -> "T.Augmentation | T.Transform":
+    kind = getattr(T, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, (T.Augmentation, T.Transform))):
+        raise UserError(
+            f"INPUT.AUGMENTATIONS names {name!r}, which is no transform of "
+            "detectron2.data.transforms. Use for example RandomRotation or RandomBrightness."
+        )
+    try:
+        return kind(**arguments) if isinstance(arguments, dict) else kind(*arguments)
+    except TypeError as error:
+        raise UserError(f"INPUT.AUGMENTATIONS: {name} cannot take {arguments}: {error}") from error
+
+
+def build_train_mapper(
+    cfg: CfgNode, augmentations: "Optional[Transforms]" = None
+) -> InstanceMapper:
+    """The mapper for training, annotations kept.
+
+    Args:
+        cfg: of the run.
+        augmentations: instead of those of the config, as for the validation loss.
+    """
+    if augmentations is None:
+        augmentations = build_augmentations(cfg, is_train=True)
+    return InstanceMapper(cfg, is_train=True, augmentations=augmentations)
+
+
+def build_test_mapper(cfg: CfgNode) -> InstanceMapper:
+    """The mapper for inference, without annotations, with the config's fixed squash."""
+    augmentations = build_augmentations(cfg, is_train=False)
+    return InstanceMapper(cfg, is_train=False, augmentations=augmentations)
