@@ -1,6 +1,7 @@
 """The plots of the page, each with its figures as a table."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # matplotlib is optional
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WIDTH = 32  # characters of a line of a legend
 AXES = {
     "size": "size of the object in pixels",
     "crowding": "other objects within 2 pixels",
@@ -102,7 +104,9 @@ def bins_plot(bins: Sequence[Bin], axis: str) -> str:
         ap = [np.nan if b.AP[model] is None else b.AP[model] for b in bins]
         precision.plot(places, ap, **style)
         shares, error = _recall(bins, model)
-        recall.errorbar(places, shares, error, label=model, capsize=2, elinewidth=0.8, **style)
+        recall.errorbar(
+            places, shares, error, label=_wrapped(model), capsize=2, elinewidth=0.8, **style
+        )
     recall.set_xticks(range(len(bins)), [f"{b.name}\n{b.objects} obj." for b in bins], fontsize=8)
     recall.set_xlabel(axis)
     precision.set_ylabel("AP")
@@ -132,7 +136,7 @@ def quality_plot(summaries: Sequence[Summary]) -> str:
     for index, summary in enumerate(summaries):
         values = [summary.metrics[key] / (100 if key == "AP" else 1) for key in keys]
         places = np.arange(len(keys)) + (index - (len(summaries) - 1) / 2) * width
-        axes.bar(places, values, width, label=summary.name, color=LINE_COLORS[index % 7])
+        axes.bar(places, values, width, label=_wrapped(summary.name), color=LINE_COLORS[index % 7])
     axes.set_xticks(range(len(keys)), ["accuracy\nat IoU 0.5", "PQ", "SBD", "AP / 100"])
     axes.set_ylim(0, 1)
     _finish(axes, "y", columns=2)
@@ -151,7 +155,7 @@ def time_plot(summaries: Sequence[Summary]) -> str:
     axes.barh(places, after, left=network, label="post-processing", color=LINE_COLORS[4])
     if any(whole):
         axes.barh(places, whole, label="not split", color="#999999")
-    names = [s.name.replace("components of ", "components of\n") for s in summaries]
+    names = [_wrapped(s.name) for s in summaries]
     axes.set_yticks(places, names, fontsize=8)
     axes.set_xlabel("seconds an image")
     _finish(axes, "x", columns=3)
@@ -163,6 +167,11 @@ def _finish(axes: "Axes", grid: str, *, columns: int) -> None:
     axes.grid(alpha=0.3, axis=grid)
     axes.set_axisbelow(True)
     axes.figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+
+
+def _wrapped(name: str) -> str:
+    """A model's name as lines that two columns of a legend have room for."""
+    return textwrap.fill(name, WIDTH)
 
 
 def _svg(figure: "Figure") -> str:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Optional, TypeVar
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from tqdm import tqdm
 
 from instance_seg_analysis.comparison.cards import ImageCard, image_card
 from instance_seg_analysis.comparison.models import ComparedModel
@@ -36,6 +35,7 @@ from instance_seg_analysis.comparison.scores import (
 from instance_seg_analysis.comparison.timing import peak_of, timed_call
 from instance_seg_common.data.mapper import build_test_mapper
 from instance_seg_common.data.registration import get_dataset_dicts
+from instance_seg_common.engine.chosen_images import progress
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.checks import check_prediction
 from instance_seg_common.evaluation.image_report import truth_of
@@ -251,7 +251,7 @@ def run(
     if not cards:
         reasons = " ".join(failures)
         raise UserError(f"None of the {len(records)} images could be done: {reasons}")
-    summaries = [comparison.summary(m) for m in tqdm(models, unit="model", desc="scores")]
+    summaries = [comparison.summary(m) for m in progress(models, "scores", unit="model")]
     return ComparisonResult(
         dataset, comparison, cards, summaries, bins=comparison.bins(), failures=failures
     )
@@ -268,6 +268,6 @@ def _run_images(
 
     failures.attempt(comparison.warm_up, records[0])
     failures.sentences.clear()  # an image that fails does so again
-    for record in tqdm(records, unit="image", desc="images"):
+    for record in progress(records):
         failures.attempt(add, record)
     return cards, failures.sentences

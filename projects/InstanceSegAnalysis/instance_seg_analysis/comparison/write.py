@@ -8,7 +8,6 @@ from typing import Any, Optional
 
 import torch
 from detectron2.data import MetadataCatalog
-from tqdm import tqdm
 
 from instance_seg_analysis.comparison import page
 from instance_seg_analysis.comparison.cards import (
@@ -26,6 +25,7 @@ from instance_seg_analysis.comparison.static import static_comparison
 from instance_seg_analysis.comparison.table import figures_of
 from instance_seg_analysis.methods import analysis_of, compute_internals, internals_panel
 from instance_seg_common.data.images import load_image
+from instance_seg_common.engine.chosen_images import progress
 
 # The page as a whole, and what of it is neither pictures of the images nor of the insides, which
 # come last and get what is left.
@@ -94,7 +94,7 @@ def add_internals(
     class_names = MetadataCatalog.get(result.dataset).get("thing_classes", ())
     records = {image.record["image_id"]: image.record for image in result.images}
     ranked = sorted(cards, key=lambda card: -card.spread)[:most]
-    for card in tqdm(ranked, unit="image", desc="insides"):
+    for card in progress(ranked, "insides"):
         record = {**records[card.image_id], "thing_classes": class_names}
         drawn = [failures.attempt(_inside, result.comparison, model, record) for model in models]
         layers = [layer for layer in drawn if layer is not None]

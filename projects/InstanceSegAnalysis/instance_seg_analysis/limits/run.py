@@ -4,25 +4,24 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from detectron2.config import CfgNode
 from torch import nn
-from tqdm import tqdm
 
 from instance_seg_analysis.limits.figures import Figures, figures_of
 from instance_seg_analysis.limits.findings import Finding, findings
 from instance_seg_analysis.limits.images import (
     CROWDINGS,
     MeasuredImages,
-    Record,
     describe_images,
     evenly_spread,
 )
 from instance_seg_analysis.limits.measure import measure_model
 from instance_seg_common.data.registration import get_dataset_dicts
+from instance_seg_common.engine.chosen_images import progress
 from instance_seg_common.engine.predictor import build_predictor
 from instance_seg_common.engine.setup import warn_of_choice_on_test_set
 
@@ -87,11 +86,10 @@ def run(
 def _figures(
     name: str, cfg: CfgNode, model: nn.Module, *, images: MeasuredImages, dataset: str
 ) -> Figures:
-    def progress(records: Iterable[Record]) -> Iterable[Record]:
-        return tqdm(records, desc=name, file=sys.stderr)
-
     start = time.perf_counter()
-    measured = measure_model(cfg, model, images, dataset=dataset, progress=progress)
+    measured = measure_model(
+        cfg, model, images, dataset=dataset, progress=lambda records: progress(records, name)
+    )
     figures = figures_of(measured, images)
     seconds = round(time.perf_counter() - start, 1)
     return {**figures, "weights": cfg.MODEL.WEIGHTS, "seconds": seconds}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from detectron2.config import CfgNode
-from tqdm import tqdm
 
 from instance_seg_analysis.order.encoders import EarlierEncoder, encoders_before
 from instance_seg_analysis.order.objects import FoundObjects
@@ -26,6 +25,7 @@ from instance_seg_analysis.order.tau import (
     summarize_activations,
     summarize_taus,
 )
+from instance_seg_common.engine.chosen_images import progress
 from instance_seg_common.engine.predictor import build_predictor
 from instance_seg_common.engine.setup import load_cfg, load_model_cfg, parse_model
 from instance_seg_common.errors import UserError
@@ -150,7 +150,7 @@ def run(
     start = time.perf_counter()
     reader = OrderReader(*model)
     images, failures = [], []
-    for file_name in tqdm(files, unit="image", desc="images"):
+    for file_name in progress(files):
         try:
             images.append(reader.read(file_name))
         except UserError as error:

@@ -136,8 +136,8 @@ def readable_metadata(name: Optional[str]) -> Optional[Metadata]:
     return metadata
 
 
-def progress(items: Iterable, what: str = "images") -> Iterable:
+def progress(items: Iterable, what: str = "images", *, unit: str = "image") -> Iterable:
     """The items, with a bar on stderr if that is a terminal and TQDM_DISABLE is not set."""
     # Saying disable=False would overrule TQDM_DISABLE.
     off = {} if sys.stderr.isatty() else {"disable": True}
-    return tqdm(items, desc=what, unit="image", **off)
+    return tqdm(items, desc=what, unit=unit, **off)
