@@ -178,6 +178,7 @@ ROOMS = [
     {"evaluation"},
     {"visualization"},
     {"engine"},
+    {"prediction"},
 ]
 COMMON_FILES = sorted((PROJECTS / "InstanceSegCommon" / COMMON).rglob("*.py"))
 
