@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
+from scipy.ndimage import find_objects
 
 from .stitching import Piece, StitchedObject
 from .tiles import Box
@@ -44,6 +45,43 @@ def _runs(piece: Piece, height: int) -> "tuple[np.ndarray, np.ndarray]":
         columns, rows = np.nonzero(np.equal(edges.T, sign))
         places.append((columns + piece.box.left) * height + rows + piece.box.top)
     return places[0], places[1]
+
+
+BAND = 512  # rows of an image that are painted at once
+
+
+def without_overlaps(
+    objects: "Sequence[StitchedObject]",
+    size: "tuple[int, int]",
+    *,
+    score_threshold: float = 0.0,
+    min_area: int = 0,
+) -> "list[StitchedObject]":
+    """The objects of a label map: every pixel belongs to the best of those that claim it.
+
+    What ``masks.instances_to_label_map`` is for dense masks, this is for pieces.
+
+    Args:
+        objects: of an image.
+        size: its height and width.
+        score_threshold: objects with a lower score are left out.
+        min_area: an object left with fewer pixels is dropped; its pixels are background.
+
+    Returns:
+        By descending score, those left with at least one pixel; object i has id i + 1 in the map.
+    """
+    kept = [one for one in objects if one.score >= score_threshold]
+    kept.sort(key=lambda one: -one.score)
+    pieces: list[list[Piece]] = [[] for _ in kept]
+    bands = label_map_bands(kept, size, rows=BAND, dtype=np.dtype(np.int32))
+    for top, labels in zip(range(0, size[0], BAND), bands):
+        for index, place in enumerate(find_objects(labels)):
+            if place is not None:
+                rows, columns = place
+                box = Box(rows.start, columns.start, rows.stop, columns.stop).moved(top, 0)
+                pieces[index].append(Piece(box, labels[place] == index + 1))
+    visible = [one._replace(pieces=tuple(own)) for one, own in zip(kept, pieces)]
+    return [one for one in visible if one.area >= max(min_area, 1)]
 
 
 def label_map_bands(
