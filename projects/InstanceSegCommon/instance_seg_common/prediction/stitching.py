@@ -77,6 +77,12 @@ class StitchedObject(NamedTuple):
         """Number of pixels."""
         return sum(piece.area for piece in self.pieces)
 
+    def cropped(self) -> Piece:
+        """All its pixels in one box, the smallest."""
+        boxes = np.array([piece.box for piece in self.pieces])
+        low, high = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
+        return _union(self.pieces, Box(*low, *high))
+
 
 class Stitcher:
     """Takes the parts that each tile sees, in the order of the tiles, and gives whole objects.
