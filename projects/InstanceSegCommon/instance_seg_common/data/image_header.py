@@ -25,9 +25,6 @@ class ImageHeader:
         orientation: the EXIF tag 274; 1: none, or as the pixels are stored.
         size: (height, width) in pixels as ``read_pixels`` returns them: turned by the orientation,
             unless ``exif: ignore``.
-        stock: Detectron2 reads the file well: 8 bits a channel, one plane or one that is chosen,
-            colours or grey. ``images.read_stock`` then gives what its ``read_image`` gives,
-            and the number of channels is that of the format asked for.
     """
 
     stored_size: tuple[int, int]
@@ -41,7 +38,17 @@ class ImageHeader:
     rule: str = ""
     orientation: int = 1
     size: tuple[int, int] = (0, 0)
-    stock: bool = False
+
+    @property
+    def stock(self) -> bool:
+        """Whether Detectron2 has a meaning for the pixels: 8 bits, grey or RGB, with opacity or not.
+
+        ``images.read_stock`` then gives what its ``read_image`` gives, and the number of channels
+        is that of the format asked for.
+        """
+        opaque = self.channels if self.alpha is None else self.alpha
+        last = self.alpha in (None, self.channels - 1)
+        return self.dtype == "uint8" and opaque in (1, 3) and last
 
     @property
     def unnamed_axis(self) -> bool:

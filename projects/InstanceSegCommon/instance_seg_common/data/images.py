@@ -74,8 +74,7 @@ def image_header(path: Union[str, Path], reading: Reading = PLAIN) -> ImageHeade
     height, width = header.stored_size
     size = (width, height) if header.orientation in TRANSPOSED else (height, width)
     if not reading.channels:
-        eight_bit = header.decoder == PILLOW and header.dtype == "uint8"
-        return replace(header, size=size, stock=eight_bit)
+        return replace(header, size=size)
     alpha = reading.channels.index(header.alpha) if header.alpha in reading.channels else None
     return replace(header, size=size, channels=len(reading.channels), alpha=alpha)
 
@@ -187,6 +186,10 @@ def read_stock(
         UserError: see :func:`read_pixels`.
     """
     header = image_header(path, reading)
+    if header.decoder != PILLOW or reading.channels:
+        pixels = read_pixels(path, reading)
+        image = Image.fromarray(pixels[:, :, 0] if header.channels == 1 else pixels)
+        return convert_PIL_to_numpy(image, image_format)
     with _sentences(path), pillow_files.open_image(path, reading.plane_index or 0) as image:
         pixels = convert_PIL_to_numpy(image, image_format)
     return np.ascontiguousarray(turned(pixels, header.orientation))

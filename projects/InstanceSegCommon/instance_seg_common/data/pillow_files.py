@@ -73,7 +73,7 @@ def pillow_header(path: Union[str, Path], start: bytes) -> ImageHeader:
         start: its first bytes.
 
     Returns:
-        ``size`` and ``stock`` not set yet.
+        ``size`` not set yet.
 
     Raises:
         UserError: colours that cannot be read; and what Pillow raises for a file it cannot open.

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from .image_header import PILLOW, TIFF, ImageHeader
-from .pillow_files import NATIVE, ORIENTATION, open_image
+from .pillow_files import CHANNELS, NATIVE, ORIENTATION, open_image
 from .pixel_limit import require_within_limit
 from .reading import Reading
 from .tiff_axes import CHANNEL_AXES, Layout, layout_of
@@ -26,6 +26,8 @@ ALPHA_SAMPLES = (1, 2)  # of the tag ExtraSamples: associated and unassociated o
 WHITE_IS_ZERO, PALETTE = 0, 3
 # Of the tag PhotometricInterpretation: what is grey, RGB, a palette, ink, or raw.
 READABLE = frozenset({0, 1, 2, 3, 4, 5, 6, 32803, 34892})
+# What Pillow decodes everywhere: none, CCITT, LZW, JPEG, deflate, PackBits.
+PILLOW_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946})
 AXIS_WORDS = {"T": "time points", "Z": "slices", "I": "pages", "Q": "on an axis without a name"}
 RULES = {5: "its channels are inks (CMYK), not colours", 32803: "its pixels are a sensor's mosaic"}
 
@@ -101,7 +103,7 @@ def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
         reading: whether channels are given, and the plane.
 
     Returns:
-        ``size`` and ``stock`` not set yet.
+        ``size`` not set yet.
 
     Raises:
         UserError: too large, colours that cannot be read; and what tifffile raises for a file that
@@ -130,22 +132,23 @@ def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
             orientation=orientation if orientation in range(2, 9) else 1,
         )
         alone = header.planes == 1 and len(opened.pages) == 1 + contents.left_out
-    # Detectron2 turns a TIFF twice: Pillow has turned it already.
-    if alone and header.orientation == 1 and header.dtype == "uint8":
-        return _as_pillow_reads_it(path, header, _unknown_samples(page))
+        pillow = page.compression in PILLOW_COMPRESSIONS and not _unknown_samples(page)
+    # Pillow turns a TIFF by its orientation, and Detectron2 turns it once more.
+    if alone and pillow and header.orientation == 1 and header.dtype == "uint8":
+        return _as_pillow_reads_it(path, header)
     return header
 
 
-def _as_pillow_reads_it(path, header: ImageHeader, unknown: int) -> ImageHeader:
+def _as_pillow_reads_it(path: Union[str, Path], header: ImageHeader) -> ImageHeader:
     """The header for Pillow if it reads all that the file has, else as it is."""
     try:
         with open_image(path) as image:
             mode, size = image.mode, (image.height, image.width)
     except (OSError, SyntaxError, ValueError):
         return header
-    channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}.get(NATIVE.get(mode, ""))
-    inks = mode in ("CMYK", "YCbCr")
-    if unknown or size != header.stored_size or not (channels == header.channels or inks):
+    channels = CHANNELS.get(NATIVE.get(mode, ""))
+    all_channels = channels == header.channels or mode in ("CMYK", "YCbCr")
+    if channels is None or size != header.stored_size or not all_channels:
         return header
     return replace(header, decoder=PILLOW, mode=mode, channels=channels)
 
