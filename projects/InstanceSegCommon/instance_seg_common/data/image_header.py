@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Optional
 
+EXIF_ORIENTATION = 274  # the tag, of EXIF as of TIFF
 # How the pixels are decoded.
 PILLOW, TIFF, PNG, JPEG2K, PNM = "Pillow", "TIFF", "PNG", "JPEG 2000", "PNM"
 
@@ -22,7 +23,7 @@ class ImageHeader:
         axes: what the planes are, such as "T=3, Z=4"; "" for one plane.
         rule: by which an axis was taken for planes or for channels, a part of a sentence; "" where
             nothing had to be decided.
-        orientation: the EXIF tag 274; 1: none, or as the pixels are stored.
+        orientation: the EXIF tag 274, also where it is ignored; 1: none, or as it is stored.
         size: (height, width) in pixels as ``read_pixels`` returns them: turned by the orientation,
             unless ``exif: ignore``.
     """
@@ -41,7 +42,7 @@ class ImageHeader:
 
     @property
     def stock(self) -> bool:
-        """Whether Detectron2 has a meaning for the pixels: 8 bits, grey or RGB, with opacity or not.
+        """Whether Detectron2 has a meaning for the pixels: grey or RGB of 8 bits, opacity or not.
 
         ``images.read_stock`` then gives what its ``read_image`` gives, and the number of channels
         is that of the format asked for.

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .image_header import JPEG2K, PILLOW, PNG, PNM, ImageHeader
+from .image_header import EXIF_ORIENTATION, JPEG2K, PILLOW, PNG, PNM, ImageHeader
 from .pixel_limit import require_within_limit, without_pillow_limit
 
 # Pillow's modes of 8 bits or fewer, and the mode whose channels are the file's own.
@@ -35,7 +35,6 @@ NATIVE = {
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 ALPHA = {"LA": 1, "RGBA": 3}
 DEEP = {"I": "int32", "F": "float32"}  # and uint16 for all of I;16
-ORIENTATION = 274
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JP2_START, J2K_START = b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"
 HEAD = 1 << 16  # bytes at the beginning of a JPEG 2000 file that hold its main header
@@ -130,7 +129,7 @@ def _orientation(image: Image.Image, path: Union[str, Path]) -> int:
         if not known_xmp:
             return 1
     try:
-        orientation = image.getexif().get(ORIENTATION)
+        orientation = image.getexif().get(EXIF_ORIENTATION)
     except Exception:  # Detectron2 does so too: whatever a broken block makes Pillow raise
         return 1
     return orientation if orientation in range(2, 9) else 1

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 import numpy as np
 
 from ..errors import UserError
-from .image_header import PILLOW, TIFF, ImageHeader
-from .pillow_files import CHANNELS, NATIVE, ORIENTATION, open_image
+from .image_header import EXIF_ORIENTATION, PILLOW, TIFF, ImageHeader
+from .pillow_files import CHANNELS, NATIVE, open_image
 from .pixel_limit import require_within_limit
 from .reading import Reading
 from .tiff_axes import CHANNEL_AXES, Layout, layout_of
@@ -119,7 +119,7 @@ def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
                 f"Image {path} stores its colours as {page.photometric.name}, which is not read "
                 "here; convert the file to RGB or grey."
             )
-        orientation = page.tags.valueof(ORIENTATION, default=1)
+        orientation = page.tags.valueof(EXIF_ORIENTATION, default=1)
         header = ImageHeader(
             stored_size=layout.size,
             dtype=_dtype(page, layout),

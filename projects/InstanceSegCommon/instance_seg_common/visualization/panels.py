@@ -13,8 +13,8 @@ import numpy as np
 from detectron2.data import detection_utils
 from detectron2.structures import Instances
 
+from ..data.image_facts import require_stated_size
 from ..data.images import IGNORE_VALUE
-from ..errors import UserError
 from ..evaluation.image_report import Prediction, Truth, prediction_of, report_image, truth_of
 from ..masks import instance_id_maps, targets_from_instances
 from . import drawing
@@ -214,13 +214,7 @@ def _ignore_legend(ignore) -> "list[drawing.LegendEntry]":
 
 def _checked_image(dataset_dict):
     image = load_image(dataset_dict)
-    height, width = image.shape[:2]
-    if (height, width) != (dataset_dict["height"], dataset_dict["width"]):
-        raise UserError(
-            f"{dataset_dict['file_name']} is {width}x{height} pixels, its annotation says "
-            f"{dataset_dict['width']}x{dataset_dict['height']}. Correct the data set; "
-            "tools/check_dataset.py lists all such images."
-        )
+    require_stated_size(dataset_dict, image.shape[:2])
     return image
 
 
