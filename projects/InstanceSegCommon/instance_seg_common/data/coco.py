@@ -13,7 +13,7 @@ from detectron2.data.datasets.coco import load_coco_json
 from ..errors import UserError
 from .image_facts import log_rules
 from .images import cached_ignore_map, image_header
-from .reading import PLAIN, READING, Reading
+from .reading import PLAIN, READING, Reading, taken_reading
 from .registration import (
     CONTENT_ERRORS,
     first_few,
@@ -113,7 +113,7 @@ def make_source(
     **options: "Unpack[ReadingOptions]",
 ) -> CocoSource:
     """A :class:`CocoSource` with absolute paths; arguments as of :func:`register_coco_dataset`."""
-    reading = Reading(**options)
+    reading = taken_reading(dict(options))
     if reading.planes == "each":
         raise UserError(
             f"Data set {name!r}: planes: each is not possible with COCO annotations, which belong "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Union
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ..errors import UserError
 from .image_header import EXIF_ORIENTATION, JPEG2K, PILLOW, PNG, PNM, ImageHeader
@@ -50,7 +50,7 @@ class _Samples(NamedTuple):
     alpha: bool
 
 
-def open_image(path: Union[str, Path], plane: int = 0) -> Image.Image:
+def open_image(path: Union[str, Path], plane: int = 0) -> ImageFile.ImageFile:
     """Pillow's image of a file within the limit of pixels, at a frame; its pixels not decoded."""
     with without_pillow_limit():
         image = Image.open(path)
@@ -132,7 +132,7 @@ def _orientation(image: Image.Image, path: Union[str, Path]) -> int:
         orientation = image.getexif().get(EXIF_ORIENTATION)
     except Exception:  # Detectron2 does so too: whatever a broken block makes Pillow raise
         return 1
-    return orientation if orientation in range(2, 9) else 1
+    return orientation if isinstance(orientation, int) and orientation in range(2, 9) else 1
 
 
 def _text_after_pixels(path: Union[str, Path]) -> bool:
@@ -169,7 +169,7 @@ def _planes(image: Image.Image) -> "tuple[int, str]":
     return 1, f"the first of the {frames} pictures of an MPO is read, others are of other sizes"
 
 
-def _largest_of_pnm(image: Image.Image) -> int:
+def _largest_of_pnm(image: ImageFile.ImageFile) -> int:
     """The value of white in a PNM file."""
     if image.mode == "I":
         return 65535  # or less; it has 16 bits

@@ -115,9 +115,10 @@ def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
         page, layout = picture.page, picture.layout
         require_within_limit(path, layout.size)
         if page.photometric not in READABLE:
+            kind = getattr(page.photometric, "name", page.photometric)
             raise UserError(
-                f"Image {path} stores its colours as {page.photometric.name}, which is not read "
-                "here; convert the file to RGB or grey."
+                f"Image {path} stores its colours as {kind}, which is not read here; convert the "
+                "file to RGB or grey."
             )
         orientation = page.tags.valueof(EXIF_ORIENTATION, default=1)
         header = ImageHeader(
@@ -260,8 +261,10 @@ def _selected(
     ranges = [[index[i]] if i in index else list(range(layout.shape[i])) for i in range(leading)]
     grid = np.meshgrid(*ranges, indexing="ij")
     keys = np.ravel_multi_index(tuple(grid), layout.shape[:leading])
-    pages = [series.pages[int(key)].asarray() for key in keys.ravel()]
-    array = np.stack(pages).reshape(*keys.shape, *page_shape)
+    pages = [series.pages[int(key)] for key in keys.ravel()]
+    array = np.stack([page.asarray() for page in pages if page is not None]).reshape(
+        *keys.shape, *page_shape
+    )
     return array, layout.axes
 
 
@@ -275,6 +278,6 @@ def _as_values(pixels: np.ndarray, picture: _Picture) -> np.ndarray:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if int(page.photometric) == WHITE_IS_ZERO and pixels.dtype.kind == "u":
-        bits = page.bitspersample if page.dtype.kind == "u" else 8
+        bits = max(8, page.bitspersample)
         return pixels.dtype.type(2**bits - 1) - pixels
     return pixels
