@@ -132,7 +132,7 @@ def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
             rule=_rule(contents, picture),
             orientation=orientation if orientation in range(2, 9) else 1,
         )
-        alone = header.planes == 1 and len(opened.pages) == 1 + contents.left_out
+        alone = header.planes == 1 and len(picture.series) == 1 and page.index == 0
         pillow = page.compression in PILLOW_COMPRESSIONS and not _unknown_samples(page)
     # Pillow turns a TIFF by its orientation, and Detectron2 turns it once more.
     if alone and pillow and header.orientation == 1 and header.dtype == "uint8":
