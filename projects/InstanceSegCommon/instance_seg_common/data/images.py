@@ -21,6 +21,7 @@ from ..errors import UserError
 from . import pillow_files, tiff
 from .cache import atomic_path, cache_root
 from .image_header import JPEG2K, PILLOW, PNG, TIFF, ImageHeader
+from .pixel_limit import without_pillow_limit
 from .reading import PLAIN, Reading
 
 IGNORE_VALUE = 255  # of a pixel that counts neither as an object nor as background
@@ -194,8 +195,9 @@ def read_stock(
         pixels = read_pixels(path, reading)
         image = Image.fromarray(pixels[:, :, 0] if header.channels == 1 else pixels)
         return convert_PIL_to_numpy(image, image_format)
-    with _sentences(path), pillow_files.open_image(path, reading.plane_index or 0) as image:
-        pixels = convert_PIL_to_numpy(image, image_format)
+    with _sentences(path), without_pillow_limit:
+        with pillow_files.open_image(path, reading.plane_index or 0) as image:
+            pixels = convert_PIL_to_numpy(image, image_format)
     return np.ascontiguousarray(_turned(pixels, header, reading))
 
 

@@ -52,7 +52,7 @@ class _Samples(NamedTuple):
 
 def open_image(path: Union[str, Path], plane: int = 0) -> ImageFile.ImageFile:
     """Pillow's image of a file within the limit of pixels, at a frame; its pixels not decoded."""
-    with without_pillow_limit():
+    with without_pillow_limit:
         image = Image.open(path)
         try:
             if plane:
@@ -158,7 +158,7 @@ def _planes(image: Image.Image) -> "tuple[int, str]":
     if image.format != "MPO":
         return frames, f"the {frames} frames of a {image.format} are planes"
     size, equal = image.size, True
-    with without_pillow_limit():
+    with without_pillow_limit:
         for number in range(1, frames):
             image.seek(number)
             equal = equal and image.size == size
@@ -226,7 +226,7 @@ def read_with_pillow(path: Union[str, Path], *, mode: str, plane: int = 0) -> np
     Returns:
         (H, W) or (H, W, C).
     """
-    with open_image(path, plane) as image:
+    with without_pillow_limit, open_image(path, plane) as image:
         return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
