@@ -15,6 +15,7 @@ from instance_seg_common.config import MAX_PIXELS
 from instance_seg_common.data import register_label_map_dataset
 from instance_seg_common.data.check import check_dataset
 from instance_seg_common.data.images import image_header, read_pixels, read_stock
+from instance_seg_common.data.label_images import read_label
 from instance_seg_common.data.mapper import build_train_mapper
 from instance_seg_common.data.pixel_limit import set_pixel_limit
 from instance_seg_common.engine.setup import load_cfg
@@ -115,19 +116,28 @@ def test_a_config_sets_the_limit_of_every_reader(folders, fresh_name, two_square
             read(folders.path("images"))
     with pytest.raises(UserError, match=words):
         DatasetCatalog.get(fresh_name)
-    (error,) = check_dataset(fresh_name).errors
-    assert words.split(";")[0] in error.sentence
+    image, label = check_dataset(fresh_name).errors
+    assert words in image.sentence and words in label.sentence
     # The mapper has its own config, also in a process of its own.
     assert build_train_mapper(tiny_cfg)(record)["image"].shape[0] == 3
     tiny_cfg.INPUT.MAX_PIXELS = 599
     mapper = build_train_mapper(tiny_cfg)
-    with (
-        multiprocessing.get_context("spawn").Pool(1) as pool,
-        pytest.raises(UserError, match=words),
-    ):
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool, pytest.raises(UserError, match=words):
         pool.apply(mapper, (record,))
     load_cfg("", ["INPUT.MAX_PIXELS", "600"])
     assert image_header(folders.path("images")).size == (20, 30)
+
+
+def test_labels_have_the_same_limit(tmp_path):
+    path = tmp_path / "a.png"
+    labels = np.zeros((13_500, 13_500), np.uint16)
+    labels[5:9, 5:9] = 300
+    Image.fromarray(labels).save(path, compress_level=1)
+    assert np.array_equal(read_label(path), labels)
+    set_pixel_limit(1000)
+    with pytest.raises(UserError, match="13500x13500 pixels"):
+        read_label(path)
 
 
 @pytest.mark.parametrize("value", ["0", "-3"])

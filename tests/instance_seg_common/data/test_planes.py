@@ -295,6 +295,15 @@ def test_labels_of_another_number_of_planes(stacks, fresh_name):
     assert error.kind == "planes differ" and "has 3 planes but its label" in error.sentence
 
 
+def test_a_stack_of_labels_for_one_image_is_an_error(folders, fresh_name, two_squares):
+    folders.add("a", two_squares)
+    folders.path("labels").unlink()
+    write(folders.path("labels", "a.tif"), np.stack([two_squares] * 3), metadata=None)
+    register(fresh_name, folders)
+    with pytest.raises(UserError, match=r"Label .*a\.tif has 3 planes, and its image is one"):
+        DatasetCatalog.get(fresh_name)
+
+
 def test_defaults_leave_no_trace(folders, fresh_name, two_squares):
     folders.add("a", two_squares)
     register(fresh_name, folders)

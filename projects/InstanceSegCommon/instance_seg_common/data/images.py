@@ -14,7 +14,7 @@ from typing import Any, Union, cast
 
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
+from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image
 
 from ..errors import UserError
@@ -195,9 +195,9 @@ def read_stock(
         pixels = read_pixels(path, reading)
         image = Image.fromarray(pixels[:, :, 0] if header.channels == 1 else pixels)
         return convert_PIL_to_numpy(image, image_format)
-    with _sentences(path), without_pillow_limit:
-        with pillow_files.open_image(path, reading.plane_index or 0) as image:
-            pixels = convert_PIL_to_numpy(image, image_format)
+    plane = reading.plane_index or 0
+    with _sentences(path), without_pillow_limit, pillow_files.open_image(path, plane) as image:
+        pixels = convert_PIL_to_numpy(image, image_format)
     return np.ascontiguousarray(_turned(pixels, header, reading))
 
 
@@ -246,12 +246,7 @@ def read_ignore_map(path: Union[str, Path], size: "tuple[int, ...]") -> np.ndarr
         UserError: see :func:`check_ignore_map`, or the pixels cannot be decoded.
     """
     check_ignore_map(path, size)
-    try:
-        return read_image(str(path), "L").squeeze(2) == IGNORE_VALUE
-    except READ_ERRORS as error:
-        raise UserError(
-            f"The map of ignored regions {path} cannot be read ({error}); write it again."
-        ) from error
+    return read_stock(path, "L")[:, :, 0] == IGNORE_VALUE
 
 
 def cached_ignore_map(segmentations: "Sequence[Any]", size: "tuple[int, int]") -> Path:

@@ -17,7 +17,7 @@ from detectron2.data import transforms as T
 from ..errors import UserError
 from .cut_annotations import transformed_instances
 from .image_facts import require_stated_size
-from .images import READ_ERRORS
+from .images import READ_ERRORS, read_stock
 from .model_image import read_model_image
 from .pixel_limit import set_pixel_limit
 from .reading import READING
@@ -71,7 +71,7 @@ class InstanceMapper(DatasetMapper):
         utils.check_image_size(item, image)
         ignored = None
         if "sem_seg_file_name" in record:
-            ignored = utils.read_image(record["sem_seg_file_name"], "L").squeeze(2)
+            ignored = read_stock(record["sem_seg_file_name"], "L")[:, :, 0]
         augmented = T.AugInput(image, sem_seg=ignored)
         transforms = self.augmentations(augmented)
         size = augmented.image.shape[:2]
