@@ -8,10 +8,10 @@ from PIL import Image
 
 from instance_seg_analysis.order.objects import describe_masks
 from instance_seg_analysis.order.reader import OrderReader
-from instance_seg_common.data.images import load_image
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.predictor import build_predictor, model_input
 from instance_seg_common.engine.setup import load_cfg
+from instance_seg_common.visualization.false_colors import load_image
 from recurrent_instance_seg.inference import InferenceSettings, StepSequence
 
 OPTIONS = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "SEED", "11"]
@@ -88,7 +88,7 @@ def test_objects_are_those_of_the_prediction(config, weights, tiny_cfg):
     reader, total = OrderReader(cfg, build_predictor(cfg), {}), 0
     for record in get_dataset_dicts(cfg.DATASETS.TEST[0])[:4]:
         found = reader.read(record["file_name"]).found
-        item = model_input(cfg, load_image(record["file_name"]))
+        item = model_input(cfg, load_image(record))
         instances = reader.model([item])[0]["instances"]
         expected = describe_masks(instances.pred_masks, instances.pred_classes)
         for ours, theirs in zip(found, expected):

@@ -23,8 +23,8 @@ from instance_seg_analysis.order.objects import (
     mask_activations,
 )
 from instance_seg_analysis.order.tau import AFTER, Activations
-from instance_seg_common.data.images import load_image
 from instance_seg_common.engine.predictor import model_input
+from instance_seg_common.visualization.false_colors import load_image
 from recurrent_instance_seg import RecurrentInstanceSeg
 from recurrent_instance_seg.inference import (
     InferenceSettings,
@@ -80,7 +80,7 @@ class OrderReader:
         Raises:
             UserError: the file cannot be read.
         """
-        item = model_input(self.cfg, load_image(file_name))
+        item = model_input(self.cfg, load_image({"file_name": file_name}))
         (sequence,) = self.model.run_steps([item])
         masks, classes, left_out = objects_in_order(
             sequence, self.model.inference,

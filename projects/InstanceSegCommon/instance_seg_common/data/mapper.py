@@ -16,8 +16,10 @@ from detectron2.data import transforms as T
 
 from ..errors import UserError
 from .cut_annotations import transformed_instances
-from .images import READ_ERRORS
+from .image_facts import require_stated_size
+from .images import READ_ERRORS, read_stock
 from .model_image import read_model_image
+from .pixel_limit import set_pixel_limit
 from .reading import READING
 
 Transforms = Sequence["T.Augmentation | T.Transform"]
@@ -63,11 +65,13 @@ class InstanceMapper(DatasetMapper):
 
     def _map(self, record):
         item = {key: value for key, value in record.items() if key not in _READ_HERE}
+        set_pixel_limit(self.cfg.INPUT.MAX_PIXELS)  # a worker process may have been spawned
         image = read_model_image(self.cfg, record)
+        require_stated_size(record, image.shape[:2])
         utils.check_image_size(item, image)
         ignored = None
         if "sem_seg_file_name" in record:
-            ignored = utils.read_image(record["sem_seg_file_name"], "L").squeeze(2)
+            ignored = read_stock(record["sem_seg_file_name"], "L")[:, :, 0]
         augmented = T.AugInput(image, sem_seg=ignored)
         transforms = self.augmentations(augmented)
         size = augmented.image.shape[:2]

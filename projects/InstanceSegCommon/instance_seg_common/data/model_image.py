@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data.detection_utils import read_image
 
-from .images import check_readable_mode
+from .images import read_stock
+from .reading import reading_of
 
 
 def read_model_image(cfg: CfgNode, record: Mapping[str, Any]) -> np.ndarray:
@@ -23,5 +23,4 @@ def read_model_image(cfg: CfgNode, record: Mapping[str, Any]) -> np.ndarray:
     Raises:
         UserError: absent, unreadable, or with more than 8 bits per channel.
     """
-    check_readable_mode(record["file_name"])
-    return read_image(record["file_name"], format=cfg.INPUT.FORMAT)
+    return read_stock(record["file_name"], cfg.INPUT.FORMAT, reading_of(record))

@@ -16,7 +16,6 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
-from ..data.images import load_image
 from ..data.mapper import build_train_mapper
 from ..errors import UserError
 from ..evaluation.contingency import relabel
@@ -24,6 +23,7 @@ from ..evaluation.image_report import prediction_of, truth_of
 from ..evaluation.label_map import predicted_label_map, score_label_maps
 from ..evaluation.restriction import restrict_to_config
 from ..visualization import panels, saving
+from ..visualization.false_colors import load_image
 from .chosen_images import ChosenImages, Record, progress
 from .predictor import build_predictor, predict
 
@@ -112,7 +112,7 @@ class PredictionPictures:
             note (str): for the header.
         """
         file_name = record["file_name"]
-        image = load_image(file_name)
+        image = load_image(record)
         instances = predict(self.cfg, self.model, image, file_name=file_name)
         name = self.writer.name(file_name, prefix)
         options = {"class_names": self.images.class_names, **self.label_map_options}
@@ -120,12 +120,11 @@ class PredictionPictures:
             evaluated = restrict_to_config(self.cfg, record, instances)
             picture = panels.prediction_panel(record, evaluated, note=note, **options)
         else:
-            title = Path(file_name).name
-            picture = panels.plain_prediction_panel(image, instances, title, **options)
+            picture = panels.plain_prediction_panel(record, instances, **options)
         self.writer.picture(picture, name)
         if self.draw_internals:
             named = {**record, "thing_classes": self.images.class_names}
-            self.writer.picture(self.draw_internals(image, named), f"{name}_internals")
+            self.writer.picture(self.draw_internals(load_image(record), named), f"{name}_internals")
         self._save(instances, record, name)
 
     def _save(self, instances: Instances, record: Record, name: str) -> None:
@@ -138,7 +137,7 @@ class PredictionPictures:
 
     def score(self, record: Record) -> tuple[float, float]:
         """(accuracy at IoU 0.5, SBD) of one annotated image, as the evaluators have them."""
-        image = load_image(record["file_name"])
+        image = load_image(record)
         instances = predict(self.cfg, self.model, image, file_name=record["file_name"])
         truth = truth_of(record)
         labels = predicted_label_map(
@@ -190,7 +189,7 @@ def draw_side_by_side(
     built = [(one.title, one.cfg, build_predictor(one.cfg)) for one in models]
 
     def draw(record: Record) -> None:
-        image = load_image(record["file_name"])
+        image = load_image(record)
         predictions = []
         for title, cfg, model in built:
             instances = predict(cfg, model, image, file_name=record["file_name"])
