@@ -21,10 +21,10 @@ from instance_seg_analysis.comparison.layers import (
 from instance_seg_analysis.comparison.models import TRAINED, ComparedModel
 from instance_seg_analysis.comparison.scores import ImageResult, ModelResult
 from instance_seg_analysis.methods import analysis_of
-from instance_seg_common.data.images import load_image
 from instance_seg_common.evaluation.error_kinds import InstanceErrors
 from instance_seg_common.visualization import drawing
 from instance_seg_common.visualization.colors import color_tables, instance_colors
+from instance_seg_common.visualization.false_colors import load_image
 
 # The most that a picture of the insides takes, height and width in pixels; wide ones scroll.
 INTERNALS_SIZE = (520, 2600)
@@ -84,7 +84,7 @@ def image_card(image: ImageResult, models: Sequence[ComparedModel]) -> ImageCard
     """
     labels, name = image.truth.labels, Path(image.record["file_name"]).name
     scale = stored_scale(*labels.shape)
-    bright, changed = drawing.brighten(load_image(image.record["file_name"]))
+    bright, changed = drawing.brighten(load_image(image.record))
     small = drawing.resize_image(bright, scale)
     count = _count(len(image.objects.area))
     colors = instance_colors(int(labels.max(initial=0)))

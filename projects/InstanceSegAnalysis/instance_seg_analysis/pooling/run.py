@@ -19,12 +19,12 @@ from instance_seg_analysis.pooling.objects import (
     object_tile,
 )
 from instance_seg_analysis.pooling.offsets import POOLERS, Offsets, offsets_figure
-from instance_seg_common.data.images import load_image
 from instance_seg_common.data.loader import build_test_loader
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.predictor import build_predictor, predict
 from instance_seg_common.evaluation import build_evaluator
 from instance_seg_common.evaluation.image_report import prediction_of, truth_of
+from instance_seg_common.visualization.false_colors import load_image
 
 NAMES = ("RoIAlign", "RoIPool")
 FIGURES = {
@@ -120,7 +120,7 @@ def draw_objects(
         compared += compare_objects(index, label_maps(record, models))
     chosen = choose_objects(compared, objects, max_area)
     maps = {i: label_maps(records[i], models) for i in {o.image for some in chosen for o in some}}
-    images = {index: load_image(records[index]["file_name"]) for index in maps}
+    images = {index: load_image(records[index]) for index in maps}
     titles = ("largest difference in mask IoU", "drawn at random")
     groups = [
         (

@@ -3,12 +3,9 @@
 from pathlib import Path
 from typing import Optional, Union
 
-from detectron2.data.detection_utils import read_image
-from PIL import Image
-
 from ..errors import UserError
 from .check_report import Report
-from .images import READ_ERRORS, require_8_bit
+from .images import read_pixels
 
 
 def check_image(
@@ -25,17 +22,10 @@ def check_image(
         Its height and width, None if unreadable.
     """
     try:
-        with Image.open(path) as image:
-            mode = image.mode
-        height, width = read_image(str(path)).shape[:2]
-    except READ_ERRORS as error:
-        sentence = f"Image {path} cannot be read ({error}); replace the file."
-        report.error("image unreadable", path, sentence)
-        return None
-    try:
-        require_8_bit(path, mode)
+        height, width = read_pixels(path).shape[:2]
     except UserError as error:
-        report.error("image not 8 bit", path, str(error))
+        report.error("image unreadable", path, str(error))
+        return None
     if size is not None and (height, width) != tuple(size):
         sentence = (
             f"Image {path} is {width}x{height} pixels, but the annotations say "

@@ -144,7 +144,7 @@ class _ImageCheck:
         try:
             path = one_file(stem, self.files.foregrounds, folder=folder, what="foreground")
             if labels:
-                read_foreground(path, image_header(labels[0])[0])
+                read_foreground(path, image_header(labels[0]).size)
         except UserError as error:
             self.report.error("foreground unusable", folder / stem, str(error))
 

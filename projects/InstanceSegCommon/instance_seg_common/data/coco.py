@@ -10,7 +10,7 @@ from detectron2.data.catalog import Metadata
 from detectron2.data.datasets.coco import load_coco_json
 
 from ..errors import UserError
-from .images import cached_ignore_map, check_readable_mode
+from .images import cached_ignore_map, image_header
 from .registration import (
     CONTENT_ERRORS,
     first_few,
@@ -194,7 +194,7 @@ def _check_images(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
     for record in dicts:
         # A JPEG has 8 bits: the many files of COCO itself need not be opened here.
         if Path(record["file_name"]).suffix.lower() not in JPEG_SUFFIXES:
-            check_readable_mode(record["file_name"])
+            image_header(record["file_name"])
 
 
 def _check_encodings(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:

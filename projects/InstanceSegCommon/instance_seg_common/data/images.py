@@ -1,21 +1,27 @@
-"""Image files as Detectron2 reads them: size and depth from the header, maps of ignored regions.
+"""Image files: their size, depth and channels from the header, their pixels, ignored regions.
 
-Shapes: H, W height and width in pixels with EXIF orientation applied.
+Shapes: H, W height and width in pixels, turned by the EXIF orientation unless a
+:class:`~.reading.Reading` says otherwise; C channels, colours in the order red, green, blue.
 """
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Union, cast
 
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.data.detection_utils import read_image
+from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
 from PIL import Image
 
 from ..errors import UserError
+from . import pillow_files, tiff
 from .cache import atomic_path, cache_root
+from .image_header import JPEG2K, PILLOW, PNG, TIFF, ImageHeader
+from .reading import PLAIN, Reading
 
 IGNORE_VALUE = 255  # of a pixel that counts neither as an object nor as background
 # What Pillow's decoders raise for files that are incomplete, damaged or of another kind.
@@ -27,70 +33,168 @@ READ_ERRORS = (
     struct.error,
     Image.DecompressionBombError,
 )
-DEEP_MODES = ("I", "F")  # first letters of Pillow's modes with more than 8 bits a channel
 IGNORE_MODES = ("L", "1")  # these keep the value 255 when they are read as 8 bit grey
-EXIF_ORIENTATION = 274
-EXIF_TRANSPOSED = frozenset({5, 6, 7, 8})
+NUMBERS = "iuf"  # numpy's kinds of types that can be the pixels of an image
+START = 32  # bytes that say which kind of file it is
+# Of the EXIF orientation: how numpy turns stored pixels to what a viewer shows.
+TURNS = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
+TRANSPOSED = frozenset({5, 6, 7, 8})
 
 
-def image_header(path: Union[str, Path]) -> "tuple[tuple[int, int], str]":
-    """Height and width that ``read_image`` will return, mostly without decoding the pixels.
+def image_header(path: Union[str, Path], reading: Reading = PLAIN) -> ImageHeader:
+    """What an image file says of itself, without decoding the pixels.
 
-    Returns:
-        (height, width) in pixels, EXIF orientation applied; Pillow's mode, such as "RGB".
+    Args:
+        path: of any format that Pillow or tifffile reads.
+        reading: of the data set. With ``planes: each`` and no plane, the header is that of the
+            first plane, and ``planes`` says how many there are.
 
     Raises:
-        UserError: not an image.
+        UserError: not an image; more pixels than ``INPUT.MAX_PIXELS``; several planes with
+            ``planes: error``; a channel that the file does not have; pixels that are no numbers.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # Asking a PNG without an EXIF chunk in its header for one decodes all of it.
-            plain = image.format == "PNG" and "exif" not in image.info
-            if not plain and image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED:
-                width, height = height, width
-            return (height, width), image.mode
-    except READ_ERRORS as error:
-        raise UserError(f"Image {path} cannot be read ({error}); replace the file.") from error
+    with _sentences(path):
+        with Path(path).open("rb") as file:
+            start = file.read(START)
+        if start.startswith(tiff.STARTS):
+            header = tiff.tiff_header(path, reading)
+        else:
+            header = pillow_files.pillow_header(path, start)
+    _require_readable(path, header, reading)
+    if reading.exif == "ignore":
+        header = replace(header, orientation=1)
+    height, width = header.stored_size
+    size = (width, height) if header.orientation in TRANSPOSED else (height, width)
+    if not reading.channels:
+        eight_bit = header.decoder == PILLOW and header.dtype == "uint8"
+        return replace(header, size=size, stock=eight_bit)
+    alpha = reading.channels.index(header.alpha) if header.alpha in reading.channels else None
+    return replace(header, size=size, channels=len(reading.channels), alpha=alpha)
 
 
-def require_8_bit(path: Union[str, Path], mode: str) -> None:
-    """Raise a sentence if a mode of :func:`image_header` has more than 8 bits a channel."""
-    if mode.startswith(DEEP_MODES):
+def _require_readable(path: Union[str, Path], header: ImageHeader, reading: Reading) -> None:
+    planes, plane = header.planes, reading.plane_index
+    if planes > 1 and plane is None and reading.planes == "error":
+        raise UserError(planes_sentence(path, header))
+    if plane is not None and plane >= planes:
+        raise UserError(f"Image {path} has {planes} planes, but plane {plane} is asked for.")
+    absent = [channel for channel in reading.channels if channel >= header.channels]
+    if absent:
         raise UserError(
-            f"Image {path} has more than 8 bits per channel (mode {mode}), and Detectron2 would "
-            "read every value above 255 as 255; scale it to 8 bits."
+            f"Image {path} has {header.channels} channels, and channels: {list(reading.channels)} "
+            f"asks for channel {absent[0]}; they count from 0."
+        )
+    if np.dtype(header.dtype).kind not in NUMBERS:
+        raise UserError(
+            f"Image {path} has pixels of type {header.dtype}; store whole or real numbers."
         )
 
 
-def check_readable_mode(path: Union[str, Path]) -> None:
-    """Raise unless Detectron2 reads the image as it is; only the header is read.
+def planes_sentence(path: Union[str, Path], header: ImageHeader) -> str:
+    """The sentence for a file of several planes where an image is needed."""
+    unnamed = ", `channels: [0, 1, 2]` takes them for channels" if header.unnamed_axis else ""
+    return (
+        f"Image {path} has {header.planes} planes ({header.axes}), and a model takes one image. "
+        "In the data set's entry of DATASETS.REGISTER, `planes: first` reads the first plane of "
+        f"each file, `planes: each` makes every plane an image of its own{unnamed}."
+    )
 
-    Raises:
-        UserError: not an image, or more than 8 bits a channel.
-    """
-    require_8_bit(path, image_header(path)[1])
+
+@contextmanager
+def _sentences(path: Union[str, Path]) -> "Iterator[None]":
+    """What a decoder raises inside becomes a sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever Pillow, tifffile and the codecs raise for a damaged file
+        reason = str(error) or type(error).__name__
+        raise UserError(f"Image {path} cannot be read ({reason}); replace the file.") from error
 
 
-def load_image(path: Union[str, Path]) -> np.ndarray:
-    """Read an image file.
+def read_pixels(path: Union[str, Path], reading: Reading = PLAIN) -> np.ndarray:
+    """The pixels of an image file in full depth, with its own channels.
 
     Args:
-        path: any format that Pillow reads.
+        path: of any format that Pillow or tifffile reads.
+        reading: of the data set.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        (H, W, C) of the type and C the channels of :func:`image_header`: grey 1, grey with opacity
+        2, colours 3 (palettes, CMYK and YCbCr of 8 bits are RGB), colours with opacity 4; channels
+        of other kinds as many as there are. Values as they are stored, 0 is black.
 
     Raises:
-        UserError: absent, unreadable, or with more than 8 bits per channel.
+        UserError: see :func:`image_header`, or pixels that are incomplete or not finite.
     """
-    check_readable_mode(path)
-    try:
-        return read_image(str(path), format="RGB")
-    except READ_ERRORS as error:
+    header = image_header(path, reading)
+    with _sentences(path):
+        pixels = _decoded(path, header, reading)
+        pixels = pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+    pixels = turned(pixels, header.orientation)
+    if reading.channels:
+        pixels = pixels[:, :, list(reading.channels)]
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        wrong = int((~np.isfinite(pixels)).sum())
         raise UserError(
-            f"The image {path} cannot be read: {error}. Give a PNG, JPEG or TIFF file that opens."
-        ) from error
+            f"Image {path} has {wrong} values that are nan or infinite; write a number there, such "
+            "as the background's."
+        )
+    return np.ascontiguousarray(pixels)
+
+
+def _decoded(path, header: ImageHeader, reading: Reading) -> np.ndarray:
+    """(H, W) or (H, W, C) as stored."""
+    plane = reading.plane_index or 0
+    if header.decoder == PILLOW:
+        mode = pillow_files.NATIVE.get(header.mode, header.mode)
+        pixels = pillow_files.read_with_pillow(path, mode=mode, plane=plane)
+        return pixels.astype(header.dtype, copy=False)
+    if header.decoder == TIFF:
+        return tiff.read_tiff(path, reading)
+    if header.decoder == PNG:
+        return pillow_files.read_png(path, plane)
+    return (
+        pillow_files.read_jpeg2k(path)
+        if header.decoder == JPEG2K
+        else (pillow_files.read_pnm(path))
+    )
+
+
+def read_stock(
+    path: Union[str, Path], image_format: str = "RGB", reading: Reading = PLAIN
+) -> np.ndarray:
+    """An image as Detectron2's ``read_image`` gives it; for headers with ``stock``.
+
+    Args:
+        path: of the file.
+        image_format: "RGB", "BGR", "L" or another of ``read_image``.
+        reading: of the data set.
+
+    Returns:
+        (H, W, 3) uint8, for "L" (H, W, 1): bit for bit what ``read_image`` gives, but for a reading
+        with another plane or without the EXIF orientation.
+
+    Raises:
+        UserError: see :func:`read_pixels`.
+    """
+    header = image_header(path, reading)
+    with _sentences(path), pillow_files.open_image(path, reading.plane_index or 0) as image:
+        pixels = convert_PIL_to_numpy(image, image_format)
+    return np.ascontiguousarray(turned(pixels, header.orientation))
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels (H, W, ...) turned by an EXIF orientation, 1 to 8; a view."""
+    return TURNS[orientation](pixels) if orientation in TURNS else pixels
 
 
 def check_ignore_map(path: Union[str, Path], size: "tuple[int, ...]") -> None:
@@ -104,11 +208,12 @@ def check_ignore_map(path: Union[str, Path], size: "tuple[int, ...]") -> None:
         UserError: unreadable, of another size, or not one channel of 8 bits: Detectron2 would turn
             a palette or colours into grey, and 255 would no longer mean what it did.
     """
-    own_size, mode = image_header(path)
+    header = image_header(path)
+    own_size, mode = header.size, header.mode
     if mode not in IGNORE_MODES:
         raise UserError(
-            f"The map of ignored regions {path} has mode {mode}; store it as one channel of 8 bits "
-            f"without a palette, {IGNORE_VALUE} where pixels are ignored."
+            f"The map of ignored regions {path} has mode {mode or header.dtype}; store it as one "
+            f"channel of 8 bits without a palette, {IGNORE_VALUE} where pixels are ignored."
         )
     if own_size != tuple(size):
         raise UserError(

@@ -97,7 +97,7 @@ def check_foreground(path: Union[str, Path], size: "tuple[int, ...]") -> None:
 
     Only the header is read.
     """
-    own_size, _ = image_header(path)
+    own_size = image_header(path).size
     if own_size != tuple(size):
         raise UserError(size_sentence("Foreground", path, size=own_size, label_size=size))
 

@@ -13,7 +13,7 @@ from detectron2.structures import BoxMode
 from ..errors import UserError
 from .annotation_cache import cached_instances
 from .encoding import EncodedInstance
-from .images import cached_ignore_map, check_ignore_map, image_header, require_8_bit
+from .images import cached_ignore_map, check_ignore_map, image_header
 from .label_files import SetFiles, one_file
 from .label_images import check_foreground, size_sentence
 from .label_map_source import LabelMapSource
@@ -82,8 +82,7 @@ def _load_image(source: LabelMapSource, stem: str, files: SetFiles) -> "dict[str
     """The standard dict of one image."""
     image_path, label_path, class_path = _paths_of(source, stem, files)
     size, records = cached_instances(label_path, class_path, source.id_table)
-    image_size, mode = image_header(image_path)
-    require_8_bit(image_path, mode)
+    image_size = image_header(image_path).size
     if image_size != size:
         raise UserError(size_sentence("Image", image_path, size=image_size, label_size=size))
     try:

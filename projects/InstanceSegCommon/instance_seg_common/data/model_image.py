@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..meta_arch import check_pixel_std
-from .pixels_placeholder import has_alpha, read_pixels
+from .images import image_header, read_pixels
 from .normalization import check_normalization, stretched
 from .reading import reading_of
 
@@ -43,15 +43,17 @@ def read_model_image(cfg: CfgNode, record: Mapping[str, Any]) -> np.ndarray:
 
     Raises:
         UserError: a file that is absent or unreadable, another number of channels, values that are not
-            finite, or keys that do not fit.
+            finite, or keys that do not fit; see also :func:`images.read_pixels`.
     """
     check_input(cfg)
     reading, path = reading_of(record), record["file_name"]
     if not reading.channels:
         reading = replace(reading, channels=tuple(cfg.INPUT.CHANNELS))
     pixels = read_pixels(path, reading)
-    if has_alpha(path, reading):
-        pixels = without_alpha(cfg, pixels)
+    # Whoever names channels wants them all.
+    if not reading.channels and pixels.shape[2] != len(cfg.MODEL.PIXEL_MEAN):
+        alpha = image_header(path, reading).alpha
+        pixels = pixels if alpha is None else np.delete(pixels, alpha, axis=2)
     return _as_the_model_takes_it(cfg, pixels, f"The image {path}")
 
 
@@ -77,6 +79,8 @@ def pixels_to_model_image(cfg: CfgNode, pixels: np.ndarray) -> np.ndarray:
             f"{name} has {pixels.shape[2]} channels, counted from 0, but INPUT.CHANNELS is "
             f"{chosen}."
         )
+    if pixels.dtype.kind == "f":
+        _check_finite(pixels, name)
     return _as_the_model_takes_it(cfg, pixels[:, :, chosen] if chosen else pixels, name)
 
 
@@ -91,13 +95,6 @@ def check_input(cfg: CfgNode) -> None:
         )
 
 
-def without_alpha(cfg: CfgNode, pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 2 or 4) without the last channel, which a file declares as alpha, unless the model
-    has as many channels."""
-    count = len(cfg.MODEL.PIXEL_MEAN)
-    return pixels if pixels.shape[2] == count else pixels[:, :, :-1]
-
-
 def grey(pixels: np.ndarray) -> np.ndarray:
     """(H, W, 3) to (H, W, 1) luma, of 8 bits as Pillow rounds it; other channels as they are."""
     if pixels.shape[2] != 3:
@@ -110,8 +107,6 @@ def grey(pixels: np.ndarray) -> np.ndarray:
 def _as_the_model_takes_it(cfg, pixels, name):
     """The steps that all images share; ``pixels`` are those that are read, colours are RGB."""
     count, order = len(cfg.MODEL.PIXEL_MEAN), cfg.INPUT.FORMAT
-    if pixels.dtype.kind == "f":
-        _check_finite(pixels, name)
     if order == "L" and count in (1, 3):
         pixels = grey(pixels)
     if pixels.shape[2] != count and (pixels.shape[2], count) != (1, 3):

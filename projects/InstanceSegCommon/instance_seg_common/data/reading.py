@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from ..errors import UserError
+
 READING = "reading"  # key of a record (dict) of a data set; absent where the defaults hold
+CHOICES = {"planes": ("error", "first", "each"), "exif": ("apply", "ignore")}
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,40 @@ class Reading:
         exif: "apply" the EXIF orientation, as Detectron2 does, or "ignore" it, for annotations that
             were made on the pixels as they are stored.
         plane: of a record of ``planes: each``: which one it is, from 0.
+
+    Raises:
+        UserError: a value that is none of these.
     """
 
     planes: str = "error"
     channels: tuple[int, ...] = ()
     exif: str = "apply"
     plane: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        for key, choices in CHOICES.items():
+            value = getattr(self, key)
+            if value not in choices:
+                raise UserError(f"{key} is {value!r}; give one of: {', '.join(choices)}.")
+        if not isinstance(self.channels, (list, tuple)) or not all(map(_counts, self.channels)):
+            raise UserError(
+                f"channels is {self.channels!r}; give a list of channel numbers that count from "
+                "0, such as [0, 1, 2]."
+            )
+        # A list from YAML would make the dataclass unhashable.
+        object.__setattr__(self, "channels", tuple(self.channels))
+
+    @property
+    def plane_index(self) -> Optional[int]:
+        """The plane that is read, from 0; None where a file must have exactly one."""
+        return 0 if self.planes == "first" else self.plane
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+PLAIN = Reading()  # as Detectron2 reads
 
 
 def reading_of(record: Mapping[str, Any]) -> Reading:
@@ -32,4 +63,4 @@ def reading_of(record: Mapping[str, Any]) -> Reading:
     Args:
         record (dict): of a data set, of this project or of other code.
     """
-    return record.get(READING, Reading())
+    return record.get(READING, PLAIN)

@@ -16,7 +16,6 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
-from ..data.images import load_image
 from ..data.mapper import build_train_mapper
 from ..errors import UserError
 from ..evaluation.contingency import relabel
@@ -24,6 +23,7 @@ from ..evaluation.image_report import prediction_of, truth_of
 from ..evaluation.label_map import predicted_label_map, score_label_maps
 from ..evaluation.restriction import restrict_to_config
 from ..visualization import panels, saving
+from ..visualization.false_colors import load_image
 from .chosen_images import ChosenImages, Record, progress
 from .predictor import build_predictor, predict
 
@@ -112,7 +112,7 @@ class PredictionPictures:
             note (str): for the header.
         """
         file_name = record["file_name"]
-        image = load_image(file_name)
+        image = load_image(record)
         instances = predict(self.cfg, self.model, record)
         name = self.writer.name(file_name, prefix)
         options = {"class_names": self.images.class_names, **self.label_map_options}

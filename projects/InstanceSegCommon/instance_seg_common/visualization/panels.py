@@ -13,7 +13,7 @@ import numpy as np
 from detectron2.data import detection_utils
 from detectron2.structures import Instances
 
-from ..data.images import IGNORE_VALUE, load_image
+from ..data.images import IGNORE_VALUE
 from ..errors import UserError
 from ..evaluation.image_report import Prediction, Truth, prediction_of, report_image, truth_of
 from ..masks import instance_id_maps, targets_from_instances
@@ -21,6 +21,7 @@ from . import drawing
 from .colors import color_tables, instance_colors
 from .display import DisplayImage
 from .errors_overlay import error_legend, errors_overlay
+from .false_colors import load_image
 
 IOU_THRESHOLD = 0.5  # from which on a prediction matches an object
 
@@ -190,7 +191,7 @@ def comparison_panel(
         (H', W', 3) uint8 RGB.
     """
     annotated = "annotations" in dataset_dict
-    image = _checked_image(dataset_dict) if annotated else load_image(dataset_dict["file_name"])
+    image = _checked_image(dataset_dict) if annotated else load_image(dataset_dict)
     truth = truth_of(dataset_dict) if annotated else None
     maps = [prediction.labels for _, prediction in predictions]
     tables = color_tables(truth.labels if truth else maps[0], maps)
@@ -212,7 +213,7 @@ def _ignore_legend(ignore) -> "list[drawing.LegendEntry]":
 
 
 def _checked_image(dataset_dict):
-    image = load_image(dataset_dict["file_name"])
+    image = load_image(dataset_dict)
     height, width = image.shape[:2]
     if (height, width) != (dataset_dict["height"], dataset_dict["width"]):
         raise UserError(
