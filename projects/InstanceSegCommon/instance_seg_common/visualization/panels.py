@@ -21,7 +21,7 @@ from . import drawing
 from .colors import color_tables, instance_colors
 from .display import DisplayImage
 from .errors_overlay import error_legend, errors_overlay
-from .false_colors import load_image
+from .false_colors import display_image, load_image
 
 IOU_THRESHOLD = 0.5  # from which on a prediction matches an object
 
@@ -53,8 +53,8 @@ def dataloader_panel(
     """Image | targets, as the training mapper yields them after augmentation.
 
     Args:
-        mapped: ``image`` (3, H, W) uint8 in ``image_format``, ``instances`` with ``gt_masks`` and
-            ``gt_classes``, optional ``sem_seg`` (H, W).
+        mapped: ``image`` (C, H, W), three channels in ``image_format``, ``instances`` with
+            ``gt_masks`` and ``gt_classes``, optional ``sem_seg`` (H, W).
         image_format: INPUT.FORMAT.
         class_names: of the data set.
 
@@ -71,8 +71,12 @@ def dataloader_panel(
 
 
 def _mapped_image(mapped, image_format):
-    image = detection_utils.convert_image_to_rgb(mapped["image"].permute(1, 2, 0), image_format)
-    return np.ascontiguousarray(image.astype(np.uint8))
+    image = mapped["image"].permute(1, 2, 0).numpy()
+    if image.shape[2] == 3 and image_format == "BGR":
+        image = image[:, :, ::-1]
+    elif image.shape[2] == 3 and image_format != "RGB":
+        image = detection_utils.convert_image_to_rgb(image, image_format).astype(np.uint8)
+    return np.ascontiguousarray(display_image(image))
 
 
 def _mapped_truth(mapped):
