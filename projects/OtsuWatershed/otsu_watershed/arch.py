@@ -88,8 +88,8 @@ class OtsuWatershed(nn.Module):
         """Detectron2's contract: see ``GeneralizedRCNN``.
 
         Args:
-            batched_inputs (list[dict]): ``image`` (C, H, W) of any dtype, and optionally ``height`` and
-                ``width`` of the output.
+            batched_inputs (list[dict]): ``image`` (C, H, W) of any dtype, and optionally
+                ``height`` and ``width`` of the output.
 
         Returns:
             list[dict]: ``instances`` with ``pred_masks`` (N, Ho, Wo) bool, ``pred_boxes`` XYXY in

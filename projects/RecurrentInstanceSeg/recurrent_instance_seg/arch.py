@@ -1,7 +1,8 @@
 """The meta-architecture: backbone, recurrent decoder, teaching and criterion wired together.
 
 Shape shorthand in this module:
-    B: images in the batch   C: channels of an image   h, w: network input of one image, without padding
+    B: images in the batch   C: channels of an image
+    h, w: network input of one image, without padding
     height, width: the image as the user has it
 """
 

@@ -150,9 +150,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> "list[T.Augmentation | 
     return augmentations + utils.build_augmentation(cfg, is_train)
 
 
-def _augmentation(
-    name: str, arguments: Any, *, channels: int
-) -> "T.Augmentation | T.Transform":
+def _augmentation(name: str, arguments: Any, *, channels: int) -> "T.Augmentation | T.Transform":
     kind = getattr(T, name, None)
     if not (isinstance(kind, type) and issubclass(kind, (T.Augmentation, T.Transform))):
         raise UserError(

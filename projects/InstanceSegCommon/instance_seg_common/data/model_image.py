@@ -42,8 +42,8 @@ def read_model_image(cfg: CfgNode, record: Mapping[str, Any]) -> np.ndarray:
         uint8, else float32); with ``percentile`` float32, see :func:`normalization.stretched`.
 
     Raises:
-        UserError: a file that is absent or unreadable, another number of channels, values that are not
-            finite, or keys that do not fit; see also :func:`images.read_pixels`.
+        UserError: another number of channels, or keys that do not fit; for a file that cannot be
+            read see :func:`images.read_pixels`.
     """
     check_input(cfg)
     reading, path = reading_of(record), record["file_name"]
@@ -163,6 +163,6 @@ def _in_order(pixels, order):
         return convert_PIL_to_numpy(Image.fromarray(pixels), order)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"INPUT.FORMAT is {order!r}; use RGB, BGR or L. Other formats of Pillow are for colours "
-            "of 8 bits with INPUT.NORMALIZATION fixed."
+            f"INPUT.FORMAT is {order!r}; use RGB, BGR or L. Other formats of Pillow are for "
+            "colours of 8 bits with INPUT.NORMALIZATION fixed."
         ) from error

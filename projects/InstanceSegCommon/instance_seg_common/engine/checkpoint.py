@@ -153,10 +153,11 @@ class AtomicCheckpointer(DetectionCheckpointer):
         """Why the last checkpoint of this folder is not one of this model, and what to do."""
         path = self.get_checkpoint_file()
         return (
-            f"--resume cannot go on with this config: {path} is of another model, {1 + len(others)} "
-            f"tensors do not fit, first {first}. Another number of classes or channels does this. "
-            f"To start from what was learned, leave --resume out, set MODEL.WEIGHTS {path} and "
-            "another OUTPUT_DIR; what does not fit is then left out and named."
+            f"--resume cannot go on with this config: {path} is of another model, "
+            f"{1 + len(others)} tensors do not fit, first {first}. Another number of classes or of "
+            "channels (MODEL.PIXEL_MEAN) does this. To start from what was learned, leave --resume "
+            f"out and set MODEL.WEIGHTS {path} and another OUTPUT_DIR; what does not fit is then "
+            "left out and named."
         )
 
 
