@@ -12,6 +12,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from .errors import UserError
 
+MAX_PIXELS = 2_000_000_000  # default of INPUT.MAX_PIXELS, which holds where no config is loaded
 METHODS = "instance_seg.methods"
 # Entry points of dicts {dotted key: RemovedKey}: keys that a config had in earlier versions.
 REMOVED_KEYS = "instance_seg.removed_keys"
@@ -76,6 +77,7 @@ def add_common_config(cfg: CfgNode) -> None:
     )
     _add_defaults(
         cfg.INPUT,
+        MAX_PIXELS=MAX_PIXELS,  # height times width of the largest image that is read
         AUGMENTATIONS=[],  # [name, arguments] of detectron2.data.transforms, before crop and resize
         CHANNELS=[],  # of the image files, from 0, in this order; [] = all; a data set's own win
         NORMALIZATION="fixed",  # values as they are; percentile: of each image and channel

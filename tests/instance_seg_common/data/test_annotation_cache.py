@@ -22,7 +22,10 @@ class Readings:
         monkeypatch.setattr(
             annotation_cache,
             "read_instances",
-            lambda path, *rest: (self.paths.append(path.name), original(path, *rest))[1],
+            lambda path, *rest, **options: (
+                self.paths.append(path.name),
+                original(path, *rest, **options),
+            )[1],
         )
 
 

@@ -90,12 +90,6 @@ BREAKAGES = [
         ["31x20", "30x20"],
     ),
     (
-        lambda f: f.write("images", np.zeros((20, 30), np.uint16)),
-        "image not 8 bit",
-        "a.png",
-        ["more than 8 bits"],
-    ),
-    (
         lambda f: repaint(f, "classes", "a.png", LARGE, 3),
         "class out of range",
         "a.png",

@@ -8,7 +8,7 @@ from detectron2.data.transforms import NoOpTransform
 from PIL import Image
 
 from instance_seg_common.data import register_label_map_dataset
-from instance_seg_common.data.images import EXIF_ORIENTATION
+from instance_seg_common.data.image_header import EXIF_ORIENTATION
 from instance_seg_common.errors import UserError
 
 

@@ -24,7 +24,7 @@ from instance_seg_analysis.methods import analysis_of
 from instance_seg_common.evaluation.error_kinds import InstanceErrors
 from instance_seg_common.visualization import drawing
 from instance_seg_common.visualization.colors import color_tables, instance_colors
-from instance_seg_common.visualization.false_colors import load_image
+from instance_seg_common.visualization.false_colors import display_note, load_image
 
 # The most that a picture of the insides takes, height and width in pixels; wide ones scroll.
 INTERNALS_SIZE = (520, 2600)
@@ -90,7 +90,8 @@ def image_card(image: ImageResult, models: Sequence[ComparedModel]) -> ImageCard
     colors = instance_colors(int(labels.max(initial=0)))
     trained = [m.name for m in models if m.kind == TRAINED] or [m.name for m in models]
     spread, sbd_spread = image.spread(trained)
-    note = ", shown brighter than it is" if changed else ""
+    said = display_note(image.record)
+    note = (f", {said}" if said else "") + (", shown brighter than it is" if changed else "")
     return ImageCard(
         name=name,
         image_id=image.record["image_id"],

@@ -20,10 +20,15 @@ SizeAndInstances = tuple[tuple[int, int], list[EncodedInstance]]
 
 
 def cached_instances(
-    label_path: Path, class_path: Optional[Path] = None, id_table: Optional[IdTable] = None
+    label_path: Path,
+    class_path: Optional[Path] = None,
+    id_table: Optional[IdTable] = None,
+    *,
+    plane: Optional[int] = None,
 ) -> SizeAndInstances:
     """:func:`read_instances` through a cache whose key is the content of the files."""
     use = "" if id_table is None else f", ids {id_table.known} {id_table.kept}"
+    use += "" if plane is None else f", plane {plane}"
     key = hashlib.sha256(f"label maps {CACHE_FORMAT}{use}".encode())
     for path in filter(None, (label_path, class_path)):
         try:
@@ -39,14 +44,18 @@ def cached_instances(
             logger.warning(
                 "Cache entry %s is broken (%s); encoding %s anew.", entry, error, label_path
             )
-    size, records = read_instances(label_path, class_path, id_table)
+    size, records = read_instances(label_path, class_path, id_table, plane=plane)
     with atomic_path(entry) as path:
         path.write_text(json.dumps([size, records], separators=(",", ":")))
     return size, records
 
 
 def read_instances(
-    label_path: Path, class_path: Optional[Path] = None, id_table: Optional[IdTable] = None
+    label_path: Path,
+    class_path: Optional[Path] = None,
+    id_table: Optional[IdTable] = None,
+    *,
+    plane: Optional[int] = None,
 ) -> SizeAndInstances:
     """The encoded instances of one label file, without the cache.
 
@@ -54,12 +63,13 @@ def read_instances(
         label_path: instance ids.
         class_path: class ids of the same size.
         id_table: which ids are encoded; None: all but 0.
+        plane: of files of several planes, from 0.
 
     Raises:
         UserError: a file that is unreadable or no id image, sizes that differ, or an id that is not
             in the table.
     """
-    labels, classes = read_labels(label_path, class_path)
+    labels, classes = read_labels(label_path, class_path, plane=plane)
     if id_table is not None:
         unknown = id_table.unknown_ids(labels)
         if unknown:

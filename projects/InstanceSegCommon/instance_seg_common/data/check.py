@@ -15,6 +15,7 @@ from .check_report import Report, listed
 from .cityscapes import CityscapesSource
 from .coco import CocoSource
 from .label_map_source import LabelMapSource
+from .reading import reading_of
 from .registration import get_dataset_dicts, source_of
 from .segmentations import quoted
 from .voc import JoinedSource
@@ -59,7 +60,7 @@ def check_dicts(name: str, report: Report) -> None:
             report.error("entry incomplete", record.get("file_name", name), sentence)
             continue
         size = record["height"], record["width"]
-        check_image(record["file_name"], report, size)
+        check_image(record["file_name"], report, size, reading=reading_of(record))
         annotations = enumerate(record.get("annotations", []))
         entries = [_entry(number, annotation, classes) for number, annotation in annotations]
         check_masks(entries, path=record["file_name"], size=size, report=report)

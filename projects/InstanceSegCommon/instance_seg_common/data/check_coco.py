@@ -105,7 +105,7 @@ def _check_coco_image(
         return
     path, size = source.image_root / image["file_name"], (image["height"], image["width"])
     if path.is_file():
-        check_image(path, report, size)
+        check_image(path, report, size, reading=source.reading)
     elif source.image_root.is_dir():
         sentence = f"Image {path} (id {image['id']} in {source.json_file}) does not exist."
         report.error("image missing", path, sentence)

@@ -5,31 +5,62 @@ from typing import Optional, Union
 
 from ..errors import UserError
 from .check_report import Report
-from .images import read_pixels
+from .image_facts import kind_of, orientation_sentence, size_sentence
+from .images import image_header, read_pixels
+from .reading import PLAIN, Reading
+
+RULE, TURNED, DEPTHS = "axes by a rule", "EXIF orientation", "several depths"
 
 
 def check_image(
-    path: Union[str, Path], report: Report, size: "Optional[tuple[int, int]]" = None
+    path: Union[str, Path],
+    report: Report,
+    size: "Optional[tuple[int, int]]" = None,
+    *,
+    reading: Reading = PLAIN,
+    by: str = "its annotation",
 ) -> "Optional[tuple[int, int]]":
-    """Decode an image as Detectron2 will.
+    """Decode an image as training will.
 
     Args:
         path: of the file.
         report: findings are added to it.
-        size: the height and width that the annotations state.
+        size: the height and width that belong to it.
+        reading: of the image.
+        by: what states the size.
 
     Returns:
         Its height and width, None if unreadable.
     """
     try:
-        height, width = read_pixels(path).shape[:2]
+        header = image_header(path, reading)
+        height, width = read_pixels(path, reading).shape[:2]
     except UserError as error:
         report.error("image unreadable", path, str(error))
         return None
-    if size is not None and (height, width) != tuple(size):
-        sentence = (
-            f"Image {path} is {width}x{height} pixels, but the annotations say "
-            f"{size[1]}x{size[0]}; correct width and height there."
-        )
+    report.image_kinds[kind_of(header)] += 1
+    _check_depths(path, header.dtype, report)
+    if header.rule and not _is_said(report, header.rule):
+        report.notice(RULE, path, f"Image {path}: {header.rule}.")
+    differs = size is not None and (height, width) != tuple(size)
+    if header.orientation != 1:
+        report.orientations[header.orientation] += 1
+        if reading.exif == "apply" and not differs:
+            report.notice(TURNED, path, orientation_sentence(path, header))
+    if size is not None and differs:
+        sentence = size_sentence(path, reading, size=(height, width), stated=size, by=by)
         report.error("sizes differ", path, sentence)
     return height, width
+
+
+def _check_depths(path: Union[str, Path], dtype: str, report: Report) -> None:
+    """Say once that a set mixes depths: one mean and one deviation cannot fit all its images."""
+    others = sorted({kind.split(",")[0] for kind in report.image_kinds} - {dtype})
+    if others and not any(notice.kind == DEPTHS for notice in report.notices):
+        sentence = f"Image {path} is {dtype}, others of the set are {', '.join(others)}."
+        report.notice(DEPTHS, path, sentence)
+
+
+def _is_said(report: Report, rule: str) -> bool:
+    """Whether a notice has the rule already: a set has many files of one kind."""
+    return any(n.kind == RULE and n.sentence.endswith(f": {rule}.") for n in report.notices)

@@ -3,6 +3,7 @@
 Shapes: H, W height and width in pixels; a label map is (H, W) integers, 0 = background.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -16,6 +17,7 @@ from .images import image_header, read_ignore_map
 from .label_files import SetFiles, one_file, same_stem_sentence
 from .label_images import read_foreground, read_labels, size_sentence
 from .label_map_source import LabelMapSource
+from .planes import Plane, planes_of
 from .registration import missing_sentence
 
 IMAGE, LABEL, CLASS_IMAGE = "image", "label", "class image"
@@ -63,8 +65,18 @@ class _ImageCheck:
     def run(self, stem: str) -> None:
         paths = {what: files.get(stem, []) for what, (_, files) in self.needed.items()}
         self._check_pairing(stem, paths)
-        self._check_label(stem, paths)
+        for plane in self._planes(paths):
+            self._check_label(stem, paths, plane)
         self._check_foreground(stem, paths[LABEL])
+
+    def _planes(self, paths: "dict[str, list[Path]]") -> "list[Plane]":
+        """The planes of an image; the file as a whole where they cannot be told."""
+        if paths[IMAGE] and paths[LABEL]:
+            try:
+                return planes_of(paths[IMAGE][0], paths[LABEL][0], self.source.reading)
+            except UserError as error:
+                self.report.error("planes differ", paths[IMAGE][0], str(error))
+        return [] if self.source.reading.planes == "each" else [Plane(None, None)]
 
     def _check_pairing(self, stem: str, paths: "dict[str, list[Path]]") -> None:
         of_list = f"The list of {self.source.name}"
@@ -80,15 +92,14 @@ class _ImageCheck:
                 )
                 self.report.error(f"{what} missing", other, sentence)
 
-    def _check_label(self, stem: str, paths: "dict[str, list[Path]]") -> None:
-        size = check_image(paths[IMAGE][0], self.report) if paths[IMAGE] else None
-        labels, classes = self._read_both(paths)
+    def _check_label(self, stem: str, paths: "dict[str, list[Path]]", plane: Plane) -> None:
+        labels, classes = self._read_both(paths, plane.of_label)
+        if paths[IMAGE]:
+            size = None if labels is None else (labels.shape[0], labels.shape[1])
+            reading = replace(self.source.reading, plane=plane.of_image)
+            check_image(paths[IMAGE][0], self.report, size, reading=reading, by="its label")
         if labels is None:
             return
-        if size is not None and size != labels.shape:
-            image = paths[IMAGE][0]
-            sentence = size_sentence("Image", image, size=size, label_size=labels.shape)
-            self.report.error("sizes differ", image, sentence)
         self._check_ignored(stem, labels.shape)
         label_path = paths[LABEL][0]
         labels, regions = self._without_regions(label_path, labels)
@@ -106,13 +117,13 @@ class _ImageCheck:
         self._check_parts(label_path, labels, records)
 
     def _read_both(
-        self, paths: "dict[str, list[Path]]"
+        self, paths: "dict[str, list[Path]]", plane: Optional[int]
     ) -> "tuple[Optional[np.ndarray], Optional[np.ndarray]]":
         """Ids and classes (H, W) of one image; None what is absent or unusable."""
-        labels, classes = self._read(paths[LABEL])
+        labels, classes = self._read(paths[LABEL], plane)
         class_paths = paths.get(CLASS_IMAGE, [])
         if labels is not None and class_paths:
-            classes, _ = self._read(class_paths)
+            classes, _ = self._read(class_paths, plane)
             if classes is not None and classes.shape != labels.shape:
                 sentence = size_sentence(
                     "Class image", class_paths[0], size=classes.shape, label_size=labels.shape
@@ -123,7 +134,9 @@ class _ImageCheck:
             classes = self.source.id_table.without_ignored(classes)
         return labels, classes
 
-    def _read(self, paths: "list[Path]") -> "tuple[Optional[np.ndarray], Optional[np.ndarray]]":
+    def _read(
+        self, paths: "list[Path]", plane: Optional[int]
+    ) -> "tuple[Optional[np.ndarray], Optional[np.ndarray]]":
         """Ids (H, W) of the first of the paths, and classes if they are in the same file.
 
         None each if there is no path or it cannot be used.
@@ -131,7 +144,7 @@ class _ImageCheck:
         if not paths:
             return None, None
         try:
-            return read_labels(paths[0])
+            return read_labels(paths[0], plane=plane)
         except UserError as error:
             self.report.error("label unusable", paths[0], str(error))
             return None, None

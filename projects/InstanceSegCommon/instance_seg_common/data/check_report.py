@@ -41,6 +41,8 @@ class Report:
         areas: of the instances, in pixels.
         classes: instances per class name.
         crowds: regions to ignore: crowds and void.
+        image_kinds: images per depth and number of channels.
+        orientations: images per EXIF orientation, those without one not counted.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Report:
     areas: list[int] = field(default_factory=list)
     classes: "Counter[str]" = field(default_factory=Counter)
     crowds: int = 0
+    image_kinds: "Counter[str]" = field(default_factory=Counter)
+    orientations: "Counter[int]" = field(default_factory=Counter)
 
     @property
     def ok(self) -> bool:
@@ -67,6 +71,7 @@ class Report:
     def text(self) -> str:
         """The report for a terminal, several lines."""
         lines = [f"{self.name}: {self._summary()}"]
+        lines += self._image_lines()
         if self.classes:
             counts = ", ".join(f"{name} {count}" for name, count in self.classes.most_common())
             lines.append(f"instances per class: {counts}")
@@ -85,6 +90,17 @@ class Report:
             f"{len(self.instances_per_image)} images, {sum(self.instances_per_image)} "
             f"instances{crowds}"
         )
+
+    def _image_lines(self) -> "list[str]":
+        """How the files are stored."""
+        lines = []
+        if self.image_kinds:
+            kinds = [f"{kind} ({count})" for kind, count in self.image_kinds.most_common()]
+            lines.append(f"image files: {'; '.join(kinds)}")
+        if self.orientations:
+            tags = [f"{tag} ({count})" for tag, count in sorted(self.orientations.items())]
+            lines.append(f"images with an EXIF orientation: {', '.join(tags)}")
+        return lines
 
     def _notice_lines(self) -> "list[str]":
         lines = []

@@ -57,7 +57,8 @@ def check_disparity_header(path: Path, size: "tuple[int, ...]") -> None:
     """
     if not path.is_file():
         raise UserError(_absent("disparity", path))
-    own_size, mode = image_header(path)
+    header = image_header(path)
+    own_size, mode = header.size, header.mode
     if mode not in DISPARITY_MODES:
         raise UserError(
             f"Disparity {path} has mode {mode}; it is stored as one channel of 16 bits. Unpack "
@@ -150,7 +151,7 @@ def stereo_problems(
             source.stereo_path(kind, label_path, stem) for kind in ("disparity", "camera")
         )
         try:
-            size = image_header(label_path)[0]
+            size = image_header(label_path).size
         except UserError:
             continue  # another sentence is about the label
         check = read_disparity if decode else check_disparity_header

@@ -2,15 +2,18 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, TypedDict, Union
 
 from detectron2.data.catalog import Metadata
 from detectron2.data.datasets.coco import load_coco_json
 
 from ..errors import UserError
+from .image_facts import log_rules
 from .images import cached_ignore_map, image_header
+from .reading import PLAIN, READING, Reading, taken_reading
 from .registration import (
     CONTENT_ERRORS,
     first_few,
@@ -19,6 +22,9 @@ from .registration import (
     require_folder,
 )
 from .segmentations import rle_problem
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +40,16 @@ class CocoSource:
     name: str
     json_file: Path
     image_root: Path
+    reading: Reading = PLAIN
     hint: str = field(default="", compare=False)
+
+
+class ReadingOptions(TypedDict, total=False):
+    """Options of :func:`register_coco_dataset`, described there."""
+
+    planes: str
+    channels: Sequence[int]
+    exif: str
 
 
 class CocoMetadata(Metadata):
@@ -63,7 +78,10 @@ class CocoMetadata(Metadata):
 
 
 def register_coco_dataset(
-    name: str, json_file: Union[str, Path], image_root: Union[str, Path]
+    name: str,
+    json_file: Union[str, Path],
+    image_root: Union[str, Path],
+    **options: "Unpack[ReadingOptions]",
 ) -> None:
     """Register a COCO JSON and its folder of images; nothing is read yet.
 
@@ -74,20 +92,35 @@ def register_coco_dataset(
         name: in ``DatasetCatalog``.
         json_file: with ``images``, ``annotations`` and ``categories``.
         image_root: folder that the ``file_name`` s are relative to.
+        **options: ``planes`` ("error", "first"), ``channels`` (numbers from 0) and ``exif``
+            ("apply", "ignore"): how images are read, see :class:`~.reading.Reading`.
 
     Raises:
         UserError: the name is taken by other parameters. Files are read when the set is first
             used, and what is wrong with them is raised then.
     """
-    register_coco_source(make_source(name=name, json_file=json_file, image_root=image_root))
+    register_coco_source(
+        make_source(name=name, json_file=json_file, image_root=image_root, **options)
+    )
 
 
 def make_source(
-    *, name: str, json_file: Union[str, Path], image_root: Union[str, Path], hint: str = ""
+    *,
+    name: str,
+    json_file: Union[str, Path],
+    image_root: Union[str, Path],
+    hint: str = "",
+    **options: "Unpack[ReadingOptions]",
 ) -> CocoSource:
-    """A :class:`CocoSource` with absolute paths."""
+    """A :class:`CocoSource` with absolute paths; arguments as of :func:`register_coco_dataset`."""
+    reading = taken_reading(dict(options))
+    if reading.planes == "each":
+        raise UserError(
+            f"Data set {name!r}: planes: each is not possible with COCO annotations, which belong "
+            "to one image; write the planes as files of their own, or use planes: first."
+        )
     json_path, image_path = (Path(p).expanduser().resolve() for p in (json_file, image_root))
-    return CocoSource(name, json_path, image_path, hint)
+    return CocoSource(name, json_path, image_path, reading, hint)
 
 
 def register_coco_source(source: CocoSource, *, replace: bool = False) -> None:
@@ -168,6 +201,9 @@ def load_coco(source: CocoSource) -> "list[dict[str, Any]]":
         read_coco_json(source)  # says it in a sentence if the file as a whole is at fault
         raise _unusable(source, error) from error
     _check_images(source, dicts)
+    if source.reading != PLAIN:
+        for record in dicts:
+            record[READING] = source.reading
     _drop_maskless(source, dicts)
     _check_encodings(source, dicts)
     try:
@@ -191,10 +227,13 @@ def _check_images(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
             f"Data set {source.name!r}: {len(missing)} of the images in {source.json_file} do not "
             f"exist: {first_few(missing)}. {_check_hint(source)}"
         )
-    for record in dicts:
-        # A JPEG has 8 bits: the many files of COCO itself need not be opened here.
-        if Path(record["file_name"]).suffix.lower() not in JPEG_SUFFIXES:
-            image_header(record["file_name"])
+    # A JPEG has 8 bits and one plane: the many files of COCO itself need not be opened here.
+    others = [
+        record["file_name"]
+        for record in dicts
+        if source.reading.channels or Path(record["file_name"]).suffix.lower() not in JPEG_SUFFIXES
+    ]
+    log_rules(source.name, [(path, image_header(path, source.reading)) for path in others])
 
 
 def _check_encodings(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:

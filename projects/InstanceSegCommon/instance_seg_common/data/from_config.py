@@ -12,6 +12,7 @@ from .label_map import register_label_map_source, source_of_folders
 from .registration import datasets_root
 from .synthetic import register_synthetic_dataset
 
+READING_KEYS = {"planes": False, "channels": False, "exif": False}
 # Keys of each format: True if the entry must have it.
 KEYS = {
     "label_map": {
@@ -24,8 +25,9 @@ KEYS = {
         "max_instances": False,
         "image_suffix": False,
         "label_suffix": False,
+        **READING_KEYS,
     },
-    "coco": {"json_file": True, "image_dir": True},
+    "coco": {"json_file": True, "image_dir": True, **READING_KEYS},
 }
 SYNTHETIC = "synthetic"  # register_synthetic_dataset checks its parameters itself
 PATHS = ("image_dir", "label_dir", "class_dir", "ignore_dir", "json_file")
@@ -65,18 +67,21 @@ def _register_entry(number: int, entry: Any) -> None:
         raise UserError(f"{where} has format {kind!r}; give one of: {formats}.")
     _check_keys(where, kind, parameters)
     hint = _locate(where, parameters)
+    try:
+        _register_files(kind, {"name": name, "hint": hint, **parameters})
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _register_files(kind: str, parameters: "dict[str, Any]") -> None:
+    """Register a set of files; keys as in an entry, paths absolute."""
     if kind == "coco":
-        source = coco.make_source(
-            name=name,
-            json_file=parameters["json_file"],
-            image_root=parameters["image_dir"],
-            hint=hint,
-        )
-        coco.register_coco_source(source)
-    else:
-        if "classes" in parameters:
-            parameters["thing_classes"] = parameters.pop("classes")
-        register_label_map_source(source_of_folders(name=name, hint=hint, **parameters))
+        parameters["image_root"] = parameters.pop("image_dir")
+        coco.register_coco_source(coco.make_source(**parameters))
+        return
+    if "classes" in parameters:
+        parameters["thing_classes"] = parameters.pop("classes")
+    register_label_map_source(source_of_folders(**parameters))
 
 
 def _register_synthetic(where: str, name: str, parameters: "dict[str, Any]") -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Optional
 
+EXIF_ORIENTATION = 274  # the tag, of EXIF as of TIFF
 # How the pixels are decoded.
 PILLOW, TIFF, PNG, JPEG2K, PNM = "Pillow", "TIFF", "PNG", "JPEG 2000", "PNM"
 
@@ -22,12 +23,9 @@ class ImageHeader:
         axes: what the planes are, such as "T=3, Z=4"; "" for one plane.
         rule: by which an axis was taken for planes or for channels, a part of a sentence; "" where
             nothing had to be decided.
-        orientation: the EXIF tag 274; 1: none, or as the pixels are stored.
+        orientation: the EXIF tag 274, also where it is ignored; 1: none, or as it is stored.
         size: (height, width) in pixels as ``read_pixels`` returns them: turned by the orientation,
             unless ``exif: ignore``.
-        stock: Detectron2 reads the file well: 8 bits a channel, one plane or one that is chosen,
-            colours or grey. ``images.read_stock`` then gives what its ``read_image`` gives,
-            and the number of channels is that of the format asked for.
     """
 
     stored_size: tuple[int, int]
@@ -41,7 +39,17 @@ class ImageHeader:
     rule: str = ""
     orientation: int = 1
     size: tuple[int, int] = (0, 0)
-    stock: bool = False
+
+    @property
+    def stock(self) -> bool:
+        """Whether Detectron2 has a meaning for the pixels: grey or RGB of 8 bits, opacity or not.
+
+        ``images.read_stock`` then gives what its ``read_image`` gives, and the number of channels
+        is that of the format asked for.
+        """
+        opaque = self.channels if self.alpha is None else self.alpha
+        last = self.alpha in (None, self.channels - 1)
+        return self.dtype == "uint8" and opaque in (1, 3) and last
 
     @property
     def unnamed_axis(self) -> bool:

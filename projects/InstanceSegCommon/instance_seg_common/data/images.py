@@ -69,13 +69,11 @@ def image_header(path: Union[str, Path], reading: Reading = PLAIN) -> ImageHeade
         else:
             header = pillow_files.pillow_header(path, start)
     _require_readable(path, header, reading)
-    if reading.exif == "ignore":
-        header = replace(header, orientation=1)
     height, width = header.stored_size
-    size = (width, height) if header.orientation in TRANSPOSED else (height, width)
+    transposed = reading.exif == "apply" and header.orientation in TRANSPOSED
+    size = (width, height) if transposed else (height, width)
     if not reading.channels:
-        eight_bit = header.decoder == PILLOW and header.dtype == "uint8"
-        return replace(header, size=size, stock=eight_bit)
+        return replace(header, size=size)
     alpha = reading.channels.index(header.alpha) if header.alpha in reading.channels else None
     return replace(header, size=size, channels=len(reading.channels), alpha=alpha)
 
@@ -139,7 +137,7 @@ def read_pixels(path: Union[str, Path], reading: Reading = PLAIN) -> np.ndarray:
     with _sentences(path):
         pixels = _decoded(path, header, reading)
         pixels = pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
-    pixels = turned(pixels, header.orientation)
+    pixels = _turned(pixels, header, reading)
     if reading.channels:
         pixels = pixels[:, :, list(reading.channels)]
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
@@ -184,17 +182,27 @@ def read_stock(
         with another plane or without the EXIF orientation.
 
     Raises:
-        UserError: see :func:`read_pixels`.
+        UserError: see :func:`read_pixels`, or a header without ``stock``.
     """
     header = image_header(path, reading)
+    if not header.stock:
+        raise UserError(
+            f"Image {path} is of {header.dtype} and has {header.channels} channels; Detectron2's "
+            "own reading takes 8 bits, grey or colours."
+        )
+    if header.decoder != PILLOW or reading.channels:
+        pixels = read_pixels(path, reading)
+        image = Image.fromarray(pixels[:, :, 0] if header.channels == 1 else pixels)
+        return convert_PIL_to_numpy(image, image_format)
     with _sentences(path), pillow_files.open_image(path, reading.plane_index or 0) as image:
         pixels = convert_PIL_to_numpy(image, image_format)
-    return np.ascontiguousarray(turned(pixels, header.orientation))
+    return np.ascontiguousarray(_turned(pixels, header, reading))
 
 
-def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (H, W, ...) turned by an EXIF orientation, 1 to 8; a view."""
-    return TURNS[orientation](pixels) if orientation in TURNS else pixels
+def _turned(pixels: np.ndarray, header: ImageHeader, reading: Reading) -> np.ndarray:
+    """Stored pixels (H, W, ...) turned by the EXIF orientation, where that is applied; a view."""
+    applies = reading.exif == "apply" and header.orientation in TURNS
+    return TURNS[header.orientation](pixels) if applies else pixels
 
 
 def check_ignore_map(path: Union[str, Path], size: "tuple[int, ...]") -> None:

@@ -12,18 +12,20 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from ..errors import UserError
-from .images import READ_ERRORS, image_header
+from .images import READ_ERRORS, image_header, read_pixels
+from .reading import Reading
 from .sbd import ENDING as SBD_ENDING
 from .sbd import read_sbd
 
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP", "JPEG2000"})
 
 
-def read_label(path: Path) -> np.ndarray:
+def read_label(path: Path, plane: Optional[int] = None) -> np.ndarray:
     """Read an image of ids.
 
     Args:
         path: single-channel, lossless.
+        plane: of a file of several planes, from 0; None: the file must have one.
 
     Returns:
         (H, W) int32 or an unsigned type of 8 or 16 bit.
@@ -31,6 +33,8 @@ def read_label(path: Path) -> np.ndarray:
     Raises:
         UserError: unreadable, more than one channel, lossy, negative or fractional values.
     """
+    if plane is not None:
+        return _whole_numbers(path, _plane_of(path, plane))
     try:
         with Image.open(path) as image:
             file_format, mode = image.format, image.mode
@@ -47,6 +51,16 @@ def read_label(path: Path) -> np.ndarray:
             "store one integer per pixel."
         )
     return _whole_numbers(path, labels)
+
+
+def _plane_of(path: Path, plane: int) -> np.ndarray:
+    """One plane (H, W) of a stack of id images."""
+    pixels = read_pixels(path, Reading(planes="each", plane=plane))
+    if pixels.shape[2] != 1:
+        raise UserError(
+            f"Label {path} has {pixels.shape[2]} channels; the planes of an id image have one."
+        )
+    return pixels[:, :, 0]
 
 
 def _whole_numbers(path: Path, labels: np.ndarray) -> np.ndarray:
@@ -66,13 +80,14 @@ def _whole_numbers(path: Path, labels: np.ndarray) -> np.ndarray:
 
 
 def read_labels(
-    label_path: Path, class_path: Optional[Path] = None
+    label_path: Path, class_path: Optional[Path] = None, *, plane: Optional[int] = None
 ) -> "tuple[np.ndarray, Optional[np.ndarray]]":
     """The ids of the instances of one image and, where the format has them, the classes.
 
     Args:
         label_path: an image of ids, or a ``.mat`` of SBD, which has the classes too.
         class_path: class ids of the same size.
+        plane: of files of several planes, from 0.
 
     Returns:
         (H, W) integers each; None for classes that the format does not have.
@@ -82,8 +97,8 @@ def read_labels(
     """
     if label_path.suffix.lower() == SBD_ENDING:
         return read_sbd(label_path)
-    labels = read_label(label_path)
-    classes = None if class_path is None else read_label(class_path)
+    labels = read_label(label_path, plane)
+    classes = None if class_path is None else read_label(class_path, plane)
     if classes is not None and classes.shape != labels.shape:
         sentence = size_sentence(
             "Class image", class_path, size=classes.shape, label_size=labels.shape

@@ -9,6 +9,7 @@ from .class_rules import WrittenRule, class_of_id_rule
 from .label_files import Folder, LabelFolders
 from .label_map_loading import load_label_maps
 from .label_map_source import LabelMapSource
+from .reading import taken_reading
 from .registration import register_source
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ class FurtherOptions(TypedDict, total=False):
     max_instances: Optional[int]
     image_suffix: str
     label_suffix: str
+    planes: str
+    channels: Sequence[int]
+    exif: str
 
 
 def register_label_map_dataset(
@@ -55,7 +59,9 @@ def register_label_map_dataset(
             ``sem_seg_file_name``; images without one have nothing to ignore. ``max_instances``:
             images with more instances than this are left out. ``image_suffix``, ``label_suffix``:
             ends of the stems that are dropped before stems are compared ("_rgb", "_label"); files
-            without them are not part of the set.
+            without them are not part of the set. ``planes`` ("error", "first", "each"),
+            ``channels`` (numbers from 0) and ``exif`` ("apply", "ignore"): how images are read, see
+            :class:`~.reading.Reading`; with "each" the labels have as many planes as the images.
 
     Raises:
         UserError: parameters that contradict each other, or a name that is taken. Files are read
@@ -89,7 +95,7 @@ def source_of_folders(
         name, thing_classes, class_of_id, max_instances: see there.
         hint: what to do about a folder that is missing.
         **folders: ``image_dir``, ``label_dir``, ``class_dir``, ``ignore_dir``, ``image_suffix``,
-            ``label_suffix``, see there.
+            ``label_suffix``, ``planes``, ``channels``, ``exif``, see there.
 
     Raises:
         UserError: parameters that contradict each other.
@@ -98,8 +104,10 @@ def source_of_folders(
         raise UserError(
             f"Data set {name!r}: the classes must be a list of names, not {thing_classes!r}."
         )
+    reading = taken_reading(folders)
     return LabelMapSource(
         name=name,
+        reading=reading,
         folders=_label_folders(**folders),
         thing_classes=tuple(thing_classes),
         class_of_id=class_of_id_rule(name, class_of_id, thing_classes),

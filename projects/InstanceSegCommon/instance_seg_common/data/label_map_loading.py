@@ -5,6 +5,8 @@ come from. size = (height, width) of an image in pixels.
 """
 
 import logging
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -13,10 +15,14 @@ from detectron2.structures import BoxMode
 from ..errors import UserError
 from .annotation_cache import cached_instances
 from .encoding import EncodedInstance
+from .image_facts import log_rules, size_sentence
+from .image_header import ImageHeader
 from .images import cached_ignore_map, check_ignore_map, image_header
 from .label_files import SetFiles, one_file
-from .label_images import check_foreground, size_sentence
+from .label_images import check_foreground
 from .label_map_source import LabelMapSource
+from .planes import planes_of
+from .reading import PLAIN, READING
 from .registration import first_few, require_folder
 
 logger = logging.getLogger(__name__)
@@ -28,7 +34,8 @@ def load_label_maps(source: LabelMapSource) -> "list[dict[str, Any]]":
     """Detectron2's standard dicts of a data set of label maps.
 
     Returns:
-        list[dict]: file_name, height, width, image_id (the stem), annotations,
+        list[dict]: file_name, height, width, image_id (the stem; with ``planes: each`` of a file of
+        several "stem_plane0" ...), annotations, ``reading`` where it is not the default,
         sem_seg_file_name where there is a file in ``ignore_dir`` or an id that is ignored, and
         foreground_file_name where the source has a ``foreground_dir``; sorted by stem.
 
@@ -41,10 +48,12 @@ def load_label_maps(source: LabelMapSource) -> "list[dict[str, Any]]":
     if not files.images:
         raise UserError(source.no_image_sentence())
     _require_labels(source, files)
-    dicts, problems = [], []
+    dicts, headers, problems = [], [], []
     for stem in files.images:
         try:
-            dicts.append(_load_image(source, stem, files))
+            for loaded, header in _load_image(source, stem, files):
+                dicts.append(loaded)
+                headers.append((loaded["file_name"], header))
         except UserError as error:
             problems.append(str(error))
     if problems:
@@ -53,6 +62,7 @@ def load_label_maps(source: LabelMapSource) -> "list[dict[str, Any]]":
             f"`python tools/check_dataset.py {source.name}` lists everything."
         )
     _warn_of_unused(source, files)
+    log_rules(source.name, headers)
     limit = source.max_instances
     return dicts if limit is None else [d for d in dicts if len(d["annotations"]) <= limit]
 
@@ -78,33 +88,57 @@ def _warn_of_unused(source: LabelMapSource, files: SetFiles) -> None:
         )
 
 
-def _load_image(source: LabelMapSource, stem: str, files: SetFiles) -> "dict[str, Any]":
-    """The standard dict of one image."""
+def _load_image(
+    source: LabelMapSource, stem: str, files: SetFiles
+) -> "Iterator[tuple[dict[str, Any], ImageHeader]]":
+    """The standard dict and the header of one image, or of each plane of its file."""
     image_path, label_path, class_path = _paths_of(source, stem, files)
-    size, records = cached_instances(label_path, class_path, source.id_table)
-    image_size = image_header(image_path).size
-    if image_size != size:
-        raise UserError(size_sentence("Image", image_path, size=image_size, label_size=size))
-    try:
-        annotations = _annotations(source, records, size)
-    except UserError as error:
-        raise UserError(f"In label {label_path}, {error}.") from error
-    loaded = {
-        "file_name": str(image_path),
-        "height": size[0],
-        "width": size[1],
-        "image_id": stem,
-        "annotations": annotations,
-    }
+    for plane in planes_of(image_path, label_path, source.reading):
+        reading = replace(source.reading, plane=plane.of_image)
+        header = image_header(image_path, reading)
+        size, records = cached_instances(
+            label_path, class_path, source.id_table, plane=plane.of_label
+        )
+        if header.size != size:
+            raise UserError(
+                size_sentence(image_path, reading, size=header.size, stated=size, by="its label")
+            )
+        try:
+            annotations = _annotations(source, records, size)
+        except UserError as error:
+            raise UserError(f"In label {label_path}, {error}.") from error
+        loaded = {
+            "file_name": str(image_path),
+            "height": size[0],
+            "width": size[1],
+            "image_id": stem + plane.suffix,
+            "annotations": annotations,
+            **_further_files(source, stem, files, records=records, size=size),
+        }
+        if reading != PLAIN:
+            loaded[READING] = reading
+        yield loaded, header
+
+
+def _further_files(
+    source: LabelMapSource,
+    stem: str,
+    files: SetFiles,
+    *,
+    records: "list[EncodedInstance]",
+    size: "tuple[int, int]",
+) -> "dict[str, str]":
+    """The keys of the standard dict for the map of ignored regions and the foreground."""
+    keys = {}
     ignored = _ignore_map(source, stem, files, records=records, size=size)
     if ignored is not None:
-        loaded["sem_seg_file_name"] = str(ignored)
+        keys["sem_seg_file_name"] = str(ignored)
     if source.folders.foreground_dir is not None:
         folder = source.folders.foreground_dir.path
         path = one_file(stem, files.foregrounds, folder=folder, what="foreground")
         check_foreground(path, size)
-        loaded["foreground_file_name"] = str(path)
-    return loaded
+        keys["foreground_file_name"] = str(path)
+    return keys
 
 
 def _paths_of(

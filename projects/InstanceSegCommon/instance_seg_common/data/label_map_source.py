@@ -7,6 +7,7 @@ from ..errors import UserError
 from .class_rules import ClassOfId, IdTable
 from .encoding import EncodedInstance
 from .label_files import FilesByStem, LabelFolders, SetFiles
+from .reading import PLAIN, Reading
 from .sbd import ENDING as SBD_ENDING
 from .selection import Selection
 
@@ -25,6 +26,7 @@ class LabelMapSource:
         id_table: which ids the format has; None: all are objects.
         selection: which of the images belong to the set; None: all.
         max_instances: images with more of them are left out.
+        reading: how the images are read.
         evaluator_type: of the metadata, what the evaluators are chosen by.
         hint: what to do about a folder that is missing.
 
@@ -39,6 +41,7 @@ class LabelMapSource:
     id_table: Optional[IdTable] = None
     selection: Optional[Selection] = None
     max_instances: Optional[int] = None
+    reading: Reading = PLAIN
     evaluator_type: str = "coco"
     hint: str = field(default="", compare=False)
 
@@ -54,6 +57,11 @@ class LabelMapSource:
             raise UserError(
                 f"Data set {self.name!r} has {len(self.thing_classes)} classes but nothing says "
                 "which instance is of which: give class_dir or class_of_id, or exactly one class."
+            )
+        if self.reading.planes == "each" and self.folders.ignore_dir is not None:
+            raise UserError(
+                f"Data set {self.name!r} has planes: each and ignore_dir, whose maps have one "
+                "plane; write the planes as files of their own, or leave ignore_dir out."
             )
         limit = self.max_instances
         if limit is not None and (not isinstance(limit, int) or limit < 0):

@@ -18,8 +18,10 @@ from detectron2.data import transforms as T
 from ..errors import UserError
 from .augmented import augmented
 from .cut_annotations import transformed_instances
+from .image_facts import require_stated_size
 from .images import READ_ERRORS
 from .model_image import read_model_image
+from .pixel_limit import set_pixel_limit
 from .reading import READING
 
 Transforms = Sequence["T.Augmentation | T.Transform"]
@@ -111,7 +113,9 @@ def image_input(
         (h, w) int64, both after them; what the augmentations were.
     """
     item = {key: value for key, value in record.items() if key not in _READ_HERE}
+    set_pixel_limit(cfg.INPUT.MAX_PIXELS)  # a worker process may have been spawned
     image = read_model_image(cfg, record)
+    require_stated_size(record, image.shape[:2])
     utils.check_image_size(item, image)
     ignored = None
     if "sem_seg_file_name" in record:

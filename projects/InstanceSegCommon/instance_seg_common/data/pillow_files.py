@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple, Union
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ..errors import UserError
-from .image_header import JPEG2K, PILLOW, PNG, PNM, ImageHeader
+from .image_header import EXIF_ORIENTATION, JPEG2K, PILLOW, PNG, PNM, ImageHeader
 from .pixel_limit import require_within_limit, without_pillow_limit
 
 # Pillow's modes of 8 bits or fewer, and the mode whose channels are the file's own.
@@ -35,7 +35,6 @@ NATIVE = {
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 ALPHA = {"LA": 1, "RGBA": 3}
 DEEP = {"I": "int32", "F": "float32"}  # and uint16 for all of I;16
-ORIENTATION = 274
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JP2_START, J2K_START = b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"
 HEAD = 1 << 16  # bytes at the beginning of a JPEG 2000 file that hold its main header
@@ -51,7 +50,7 @@ class _Samples(NamedTuple):
     alpha: bool
 
 
-def open_image(path: Union[str, Path], plane: int = 0) -> Image.Image:
+def open_image(path: Union[str, Path], plane: int = 0) -> ImageFile.ImageFile:
     """Pillow's image of a file within the limit of pixels, at a frame; its pixels not decoded."""
     with without_pillow_limit():
         image = Image.open(path)
@@ -73,7 +72,7 @@ def pillow_header(path: Union[str, Path], start: bytes) -> ImageHeader:
         start: its first bytes.
 
     Returns:
-        ``size`` and ``stock`` not set yet.
+        ``size`` not set yet.
 
     Raises:
         UserError: colours that cannot be read; and what Pillow raises for a file it cannot open.
@@ -130,10 +129,10 @@ def _orientation(image: Image.Image, path: Union[str, Path]) -> int:
         if not known_xmp:
             return 1
     try:
-        orientation = image.getexif().get(ORIENTATION)
+        orientation = image.getexif().get(EXIF_ORIENTATION)
     except Exception:  # Detectron2 does so too: whatever a broken block makes Pillow raise
         return 1
-    return orientation if orientation in range(2, 9) else 1
+    return orientation if isinstance(orientation, int) and orientation in range(2, 9) else 1
 
 
 def _text_after_pixels(path: Union[str, Path]) -> bool:
@@ -170,7 +169,7 @@ def _planes(image: Image.Image) -> "tuple[int, str]":
     return 1, f"the first of the {frames} pictures of an MPO is read, others are of other sizes"
 
 
-def _largest_of_pnm(image: Image.Image) -> int:
+def _largest_of_pnm(image: ImageFile.ImageFile) -> int:
     """The value of white in a PNM file."""
     if image.mode == "I":
         return 65535  # or less; it has 16 bits

@@ -11,11 +11,11 @@ from typing import Union
 
 from PIL import Image
 
+from ..config import MAX_PIXELS
 from ..errors import UserError
 
 KEY = "INPUT.MAX_PIXELS"
-DEFAULT = 2_000_000_000  # pixels
-_limits = {KEY: DEFAULT}
+_limits = {KEY: MAX_PIXELS}
 _lock = Lock()
 
 

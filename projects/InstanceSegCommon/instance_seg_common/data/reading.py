@@ -54,6 +54,19 @@ def _counts(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def taken_reading(options: "dict[str, Any]") -> Reading:
+    """The reading that the options of a data set ask for, whose keys are taken out.
+
+    Args:
+        options (dict): changed in place.
+
+    Raises:
+        UserError: a value that a :class:`Reading` cannot have.
+    """
+    keys = [key for key in ("planes", "channels", "exif") if key in options]
+    return Reading(**{key: options.pop(key) for key in keys})
+
+
 PLAIN = Reading()  # as Detectron2 reads
 
 

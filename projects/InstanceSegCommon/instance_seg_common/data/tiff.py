@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 import numpy as np
 
 from ..errors import UserError
-from .image_header import PILLOW, TIFF, ImageHeader
-from .pillow_files import NATIVE, ORIENTATION, open_image
+from .image_header import EXIF_ORIENTATION, PILLOW, TIFF, ImageHeader
+from .pillow_files import CHANNELS, NATIVE, open_image
 from .pixel_limit import require_within_limit
 from .reading import Reading
 from .tiff_axes import CHANNEL_AXES, Layout, layout_of
@@ -26,6 +26,8 @@ ALPHA_SAMPLES = (1, 2)  # of the tag ExtraSamples: associated and unassociated o
 WHITE_IS_ZERO, PALETTE = 0, 3
 # Of the tag PhotometricInterpretation: what is grey, RGB, a palette, ink, or raw.
 READABLE = frozenset({0, 1, 2, 3, 4, 5, 6, 32803, 34892})
+# What Pillow decodes everywhere: none, CCITT, LZW, JPEG, deflate, PackBits.
+PILLOW_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946})
 AXIS_WORDS = {"T": "time points", "Z": "slices", "I": "pages", "Q": "on an axis without a name"}
 RULES = {5: "its channels are inks (CMYK), not colours", 32803: "its pixels are a sensor's mosaic"}
 
@@ -101,7 +103,7 @@ def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
         reading: whether channels are given, and the plane.
 
     Returns:
-        ``size`` and ``stock`` not set yet.
+        ``size`` not set yet.
 
     Raises:
         UserError: too large, colours that cannot be read; and what tifffile raises for a file that
@@ -113,11 +115,12 @@ def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
         page, layout = picture.page, picture.layout
         require_within_limit(path, layout.size)
         if page.photometric not in READABLE:
+            kind = getattr(page.photometric, "name", page.photometric)
             raise UserError(
-                f"Image {path} stores its colours as {page.photometric.name}, which is not read "
-                "here; convert the file to RGB or grey."
+                f"Image {path} stores its colours as {kind}, which is not read here; convert the "
+                "file to RGB or grey."
             )
-        orientation = page.tags.valueof(ORIENTATION, default=1)
+        orientation = page.tags.valueof(EXIF_ORIENTATION, default=1)
         header = ImageHeader(
             stored_size=layout.size,
             dtype=_dtype(page, layout),
@@ -129,23 +132,24 @@ def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
             rule=_rule(contents, picture),
             orientation=orientation if orientation in range(2, 9) else 1,
         )
-        alone = header.planes == 1 and len(opened.pages) == 1 + contents.left_out
-    # Detectron2 turns a TIFF twice: Pillow has turned it already.
-    if alone and header.orientation == 1 and header.dtype == "uint8":
-        return _as_pillow_reads_it(path, header, _unknown_samples(page))
+        alone = header.planes == 1 and len(picture.series) == 1 and page.index == 0
+        pillow = page.compression in PILLOW_COMPRESSIONS and not _unknown_samples(page)
+    # Pillow turns a TIFF by its orientation, and Detectron2 turns it once more.
+    if alone and pillow and header.orientation == 1 and header.dtype == "uint8":
+        return _as_pillow_reads_it(path, header)
     return header
 
 
-def _as_pillow_reads_it(path, header: ImageHeader, unknown: int) -> ImageHeader:
+def _as_pillow_reads_it(path: Union[str, Path], header: ImageHeader) -> ImageHeader:
     """The header for Pillow if it reads all that the file has, else as it is."""
     try:
         with open_image(path) as image:
             mode, size = image.mode, (image.height, image.width)
     except (OSError, SyntaxError, ValueError):
         return header
-    channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}.get(NATIVE.get(mode, ""))
-    inks = mode in ("CMYK", "YCbCr")
-    if unknown or size != header.stored_size or not (channels == header.channels or inks):
+    channels = CHANNELS.get(NATIVE.get(mode, ""))
+    all_channels = channels == header.channels or mode in ("CMYK", "YCbCr")
+    if channels is None or size != header.stored_size or not all_channels:
         return header
     return replace(header, decoder=PILLOW, mode=mode, channels=channels)
 
@@ -257,8 +261,10 @@ def _selected(
     ranges = [[index[i]] if i in index else list(range(layout.shape[i])) for i in range(leading)]
     grid = np.meshgrid(*ranges, indexing="ij")
     keys = np.ravel_multi_index(tuple(grid), layout.shape[:leading])
-    pages = [series.pages[int(key)].asarray() for key in keys.ravel()]
-    array = np.stack(pages).reshape(*keys.shape, *page_shape)
+    pages = [series.pages[int(key)] for key in keys.ravel()]
+    array = np.stack([page.asarray() for page in pages if page is not None]).reshape(
+        *keys.shape, *page_shape
+    )
     return array, layout.axes
 
 
@@ -272,6 +278,6 @@ def _as_values(pixels: np.ndarray, picture: _Picture) -> np.ndarray:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if int(page.photometric) == WHITE_IS_ZERO and pixels.dtype.kind == "u":
-        bits = page.bitspersample if page.dtype.kind == "u" else 8
+        bits = max(8, page.bitspersample)
         return pixels.dtype.type(2**bits - 1) - pixels
     return pixels

@@ -120,12 +120,11 @@ class PredictionPictures:
             evaluated = restrict_to_config(self.cfg, record, instances)
             picture = panels.prediction_panel(record, evaluated, note=note, **options)
         else:
-            title = Path(file_name).name
-            picture = panels.plain_prediction_panel(image, instances, title, **options)
+            picture = panels.plain_prediction_panel(record, instances, **options)
         self.writer.picture(picture, name)
         if self.draw_internals:
             named = {**record, "thing_classes": self.images.class_names}
-            self.writer.picture(self.draw_internals(image, named), f"{name}_internals")
+            self.writer.picture(self.draw_internals(load_image(record), named), f"{name}_internals")
         self._save(instances, record, name)
 
     def _save(self, instances: Instances, record: Record, name: str) -> None:

@@ -17,6 +17,7 @@ from detectron2.config import CfgNode
 
 from ..config import REMOVED_KEYS, announced, get_cfg_with_plugins
 from ..data import register_builtin_datasets, register_from_config
+from ..data.pixel_limit import set_pixel_limit
 from ..errors import RemovedKey, UserError
 from .machine import fit_to_machine
 
@@ -59,6 +60,7 @@ def load_cfg(config_file: Union[str, Path], opts: Sequence[str] = ()) -> CfgNode
     except Exception as error:  # yaml, yacs and fvcore raise each their own
         where = f"{config_file} or the KEY VALUE pairs {list(opts)}" if opts else config_file
         raise UserError(f"The config cannot be used ({where}): {error}") from error
+    set_pixel_limit(cfg.INPUT.MAX_PIXELS)
     register_builtin_datasets()
     register_from_config(cfg)
     return fit_to_machine(cfg)

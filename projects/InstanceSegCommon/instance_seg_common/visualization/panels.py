@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.data import detection_utils
 from detectron2.structures import Instances
 
+from ..data.image_facts import require_stated_size
 from ..data.images import IGNORE_VALUE
-from ..errors import UserError
+from ..data.reading import reading_of
 from ..evaluation.image_report import Prediction, Truth, prediction_of, report_image, truth_of
 from ..masks import instance_id_maps, targets_from_instances
 from . import drawing
 from .colors import color_tables, instance_colors
 from .display import DisplayImage
 from .errors_overlay import error_legend, errors_overlay
-from .false_colors import display_image, load_image
+from .false_colors import display_image, display_note, load_image, note_of
 
 IOU_THRESHOLD = 0.5  # from which on a prediction matches an object
 
@@ -44,7 +46,11 @@ def annotation_panel(
         ("image" + display.note, display.pixels),
         (f"annotations: {_count(truth.classes)}", display.with_truth(truth, class_names)),
     ]
-    return drawing.side_by_side(panels, _header(dataset_dict, image), _ignore_legend(truth.ignore))
+    return drawing.side_by_side(
+        panels,
+        _header(dataset_dict, image),
+        _ignore_legend(truth.ignore),
+    )
 
 
 def dataloader_panel(
@@ -61,22 +67,25 @@ def dataloader_panel(
     Returns:
         (H', W', 3) uint8 RGB.
     """
-    image, truth = _mapped_image(mapped, image_format), _mapped_truth(mapped)
+    (image, note), truth = _mapped_image(mapped, image_format), _mapped_truth(mapped)
     display = DisplayImage(image)
     panels = [
         ("network input" + display.note, display.pixels),
         (f"targets: {_count(truth.classes)}", display.with_truth(truth, class_names)),
     ]
-    return drawing.side_by_side(panels, _header(mapped, image), _ignore_legend(truth.ignore))
+    return drawing.side_by_side(panels, _header(mapped, image, note), _ignore_legend(truth.ignore))
 
 
 def _mapped_image(mapped, image_format):
-    image = mapped["image"].permute(1, 2, 0).numpy()
-    if image.shape[2] == 3 and image_format == "BGR":
-        image = image[:, :, ::-1]
-    elif image.shape[2] == 3 and image_format != "RGB":
-        image = detection_utils.convert_image_to_rgb(image, image_format).astype(np.uint8)
-    return np.ascontiguousarray(display_image(image))
+    """The picture (H, W, 3) of an image after augmentation, and what was done for it."""
+    pixels = mapped["image"].permute(1, 2, 0)
+    if pixels.dtype == torch.uint8 and pixels.shape[2] == 3:
+        image = detection_utils.convert_image_to_rgb(pixels, image_format)
+        return np.ascontiguousarray(image.astype(np.uint8)), ""
+    array = pixels.numpy()
+    if array.shape[2] == 3 and image_format == "BGR":
+        array = array[:, :, ::-1]
+    return display_image(array), note_of(array.shape[2], str(array.dtype))
 
 
 def _mapped_truth(mapped):
@@ -144,24 +153,23 @@ def prediction_panel(
 
 
 def plain_prediction_panel(
-    image: np.ndarray,
+    dataset_dict: Mapping[str, Any],
     instances: Instances,
-    name: str,
-    *,
     class_names: Sequence[str] = (),
+    *,
     score_threshold: float = 0.5,
     min_area: int = 0,
 ) -> np.ndarray:
     """Image | prediction, for images without ground truth.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        dataset_dict: ``file_name`` and how it is read.
         instances, class_names, score_threshold, min_area: of :func:`prediction_panel`.
-        name: for the header.
 
     Returns:
         (H', W', 3) uint8 RGB.
     """
+    image = load_image(dataset_dict)
     prediction = prediction_of(instances, score_threshold, min_area)
     display = DisplayImage(image)
     colors = instance_colors(int(prediction.labels.max(initial=0)))
@@ -172,7 +180,7 @@ def plain_prediction_panel(
             display.with_prediction(prediction, colors, class_names),
         ),
     ]
-    return drawing.side_by_side(panels, _header({"file_name": name}, image))
+    return drawing.side_by_side(panels, _header(dataset_dict, image))
 
 
 def comparison_panel(
@@ -218,19 +226,16 @@ def _ignore_legend(ignore) -> "list[drawing.LegendEntry]":
 
 def _checked_image(dataset_dict):
     image = load_image(dataset_dict)
-    height, width = image.shape[:2]
-    if (height, width) != (dataset_dict["height"], dataset_dict["width"]):
-        raise UserError(
-            f"{dataset_dict['file_name']} is {width}x{height} pixels, its annotation says "
-            f"{dataset_dict['width']}x{dataset_dict['height']}. Correct the data set; "
-            "tools/check_dataset.py lists all such images."
-        )
+    require_stated_size(dataset_dict, image.shape[:2])
     return image
 
 
-def _header(dataset_dict, image):
+def _header(dataset_dict, image, note=None):
     height, width = image.shape[:2]
-    return f"{Path(dataset_dict['file_name']).name}   {width} x {height} pixels"
+    name, plane = Path(dataset_dict["file_name"]).name, reading_of(dataset_dict).plane
+    parts = [name if plane is None else f"{name}, plane {plane}", f"{width} x {height} pixels"]
+    note = display_note(dataset_dict) if note is None else note
+    return "   ".join([*parts, *filter(None, [note])])
 
 
 def _count(classes):
