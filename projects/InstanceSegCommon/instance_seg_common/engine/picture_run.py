@@ -111,10 +111,8 @@ class PredictionPictures:
             prefix (str): of the file's name.
             note (str): for the header.
         """
-        file_name = record["file_name"]
-        image = load_image(record)
         instances = predict(self.cfg, self.model, record)
-        name = self.writer.name(file_name, prefix)
+        name = self.writer.name(record["file_name"], prefix)
         options = {"class_names": self.images.class_names, **self.label_map_options}
         if "annotations" in record:
             evaluated = restrict_to_config(self.cfg, record, instances)
