@@ -118,8 +118,7 @@ def analyze_order(args: argparse.Namespace) -> int:
     model = order.load_order_model(args.model, args.opts, before=args.before, fresh=args.fresh)
     dataset = args.dataset or next(iter(model.cfg.DATASETS.TEST), None)
     images = choose_images(args.images, dataset, limit=args.max_images)
-    files = [record["file_name"] for record in images.records]
-    result = order.run(model, files, name=images.name, class_names=images.class_names)
+    result = order.run(model, images.records, name=images.name, class_names=images.class_names)
     for sentence in result.failures:
         print(f"error: {sentence}", file=sys.stderr)
     print(order.text(result))

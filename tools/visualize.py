@@ -97,7 +97,7 @@ def internals_drawer(cfg: CfgNode, model: nn.Module) -> picture_run.DrawInternal
     architecture = cfg.MODEL.META_ARCHITECTURE
 
     def draw(image: np.ndarray, record: Mapping[str, Any]) -> np.ndarray:
-        internals = compute_internals(architecture, model, [model_input(cfg, image)])[0]
+        internals = compute_internals(architecture, model, [model_input(cfg, record)])[0]
         name = Path(record["file_name"]).name
         return internals_panel(architecture, image, internals, dataset_dict=dict(record), name=name)
 

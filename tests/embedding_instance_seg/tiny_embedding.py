@@ -38,7 +38,7 @@ def tiny_head(stride=2, num_classes=2, coordinates=False, position_unit=None, se
         channels=8,
         out_channels=8,
         output_stride=stride,
-        detail=True,
+        detail_channels=3,
         coordinates=coordinates,
         norm="",
     )

@@ -1,7 +1,7 @@
 """The meta-architecture: backbone, head, losses and grouping wired together.
 
 Shape shorthand in this module:
-    B: images in the batch   E: embedding channels   K: clusters
+    B: images in the batch   C: channels of an image   E: embedding channels   K: clusters
     H, W: padded network input   h, w: an image of the network input, without padding
 """
 
@@ -15,7 +15,13 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from instance_seg_common.masks import instance_id_maps, instances_from_masks, targets_from_inputs
-from instance_seg_common.meta_arch import as_buffer, padded_batch, read_levels, wanted_size
+from instance_seg_common.meta_arch import (
+    as_buffer,
+    check_pixel_std,
+    padded_batch,
+    read_levels,
+    wanted_size,
+)
 
 from . import monitoring
 from .build import build_criterion, build_head, build_inference
@@ -66,6 +72,7 @@ class EmbeddingInstanceSeg(nn.Module):
         self.criterion = criterion
         self.inference = inference
         self.num_classes = criterion.num_classes
+        check_pixel_std(pixel_mean, pixel_std)
         self.register_buffer("pixel_mean", as_buffer(pixel_mean), False)
         self.register_buffer("pixel_std", as_buffer(pixel_std), False)
         # Few channels on large maps: convolutions are a fifth faster where these lie together.
@@ -98,7 +105,7 @@ class EmbeddingInstanceSeg(nn.Module):
         """Detectron2's contract: see ``GeneralizedRCNN``.
 
         Args:
-            batched_inputs (list[dict]): ``image`` (3, h, w), optionally ``height`` and ``width`` of
+            batched_inputs (list[dict]): ``image`` (C, h, w), optionally ``height`` and ``width`` of
                 the output; in training also ``instances``, and optionally ``sem_seg`` (h, w) with
                 255 where pixels do not count.
 
@@ -125,7 +132,7 @@ class EmbeddingInstanceSeg(nn.Module):
         return self.criterion(outputs, instance_ids, class_ids)
 
     def network(self, batched_inputs: Inputs) -> "tuple[dict[str, Tensor], ImageList]":
-        """The outputs of the head for the padded batch, and that batch, (B, 3, H, W)."""
+        """The outputs of the head for the padded batch, and that batch, (B, C, H, W)."""
         images = padded_batch(
             batched_inputs,
             pixel_mean=self.pixel_mean,

@@ -25,7 +25,7 @@ def build_head(cfg: CfgNode, in_channels: Sequence[int]) -> EmbeddingHead:
         channels=node.CHANNELS,
         out_channels=node.HEAD_CHANNELS,
         output_stride=node.OUTPUT_STRIDE,
-        detail=node.DETAIL,
+        detail_channels=len(cfg.MODEL.PIXEL_MEAN) if node.DETAIL else 0,
         coordinates=node.COORDINATES,
         norm=node.NORM,
     )

@@ -35,7 +35,7 @@ class PyramidDecoder(nn.Module):
         channels (int): of the sum of the levels.
         out_channels (int): of the result.
         output_stride (int): a power of two.
-        detail (bool): with the branch from the image.
+        detail_channels (int): of the image, for the branch from it; 0: without that branch.
         coordinates (bool): with two more channels that tell the position in the image.
         norm (str): of every convolution, a name that ``detectron2.layers.get_norm`` knows.
     """
@@ -47,7 +47,7 @@ class PyramidDecoder(nn.Module):
         channels: int,
         out_channels: int,
         output_stride: int,
-        detail: bool,
+        detail_channels: int,
         coordinates: bool,
         norm: str,
     ) -> None:
@@ -57,8 +57,8 @@ class PyramidDecoder(nn.Module):
         self.levels = nn.ModuleList(_conv(c, channels, norm) for c in in_channels)
         self.fuse = _conv(channels + 2 * coordinates, out_channels, norm)
         self.detail = None
-        if detail:
-            widths = [3] + [out_channels] * int(math.log2(output_stride))
+        if detail_channels:
+            widths = [detail_channels] + [out_channels] * int(math.log2(output_stride))
             self.detail = nn.Sequential(
                 *(_conv(a, b, norm, stride=2) for a, b in zip(widths, widths[1:]))
             )
@@ -69,7 +69,7 @@ class PyramidDecoder(nn.Module):
         """
         Args:
             features (list[Tensor]): (B, C_l, H_l, W_l) float, finest first.
-            images (Tensor): (B, 3, H, W) float, normalised.
+            images (Tensor): (B, detail_channels, H, W) float, normalised.
             image_sizes (list[tuple[int, int]]): height and width of each image without padding.
 
         Returns:

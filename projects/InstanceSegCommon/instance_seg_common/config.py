@@ -79,6 +79,9 @@ def add_common_config(cfg: CfgNode) -> None:
         cfg.INPUT,
         MAX_PIXELS=MAX_PIXELS,  # height times width of the largest image that is read
         AUGMENTATIONS=[],  # [name, arguments] of detectron2.data.transforms, before crop and resize
+        CHANNELS=[],  # of the image files, from 0, in this order; [] = all; a data set's own win
+        NORMALIZATION="fixed",  # values as they are; percentile: of each image and channel
+        PERCENTILES=[1.0, 99.8],  # brought to 0 and 255 (StarDist's; Cellpose has 1 and 99)
     )
     _add_defaults(
         cfg.SOLVER,

@@ -14,6 +14,8 @@ from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
+from .errors import UserError
+
 
 def padded_batch(
     batched_inputs: Sequence[Mapping[str, Any]],
@@ -33,7 +35,13 @@ def padded_batch(
 
     Returns:
         ``tensor`` (B, C, H, W) float, ``image_sizes`` (h, w) of each image.
+
+    Raises:
+        UserError: an image of another number of channels, which would else be spread over the
+            channels of the model, or fail far from here.
     """
+    for item in batched_inputs:
+        check_channels(item, len(pixel_mean))
     images = [(x["image"].to(pixel_mean.device) - pixel_mean) / pixel_std for x in batched_inputs]
     size = max(backbone.size_divisibility, divisibility)
     # Detectron2 0.6 has no constraints beyond divisibility.
@@ -97,6 +105,30 @@ def current_iteration() -> Optional[int]:
         return get_event_storage().iter
     except AssertionError:  # Detectron2 0.6 cannot be asked whether there is a storage
         return None
+
+
+def check_channels(item: Mapping[str, Any], channels: int) -> None:
+    """Raise a sentence unless an input has as many channels as the model.
+
+    Args:
+        item (dict): ``image`` (C, h, w), and its ``file_name`` where it has one.
+        channels: of the model.
+    """
+    found = len(item["image"])
+    if found != channels:
+        raise UserError(
+            f"The image {item.get('file_name', 'given')} reaches the model with {found} channels, "
+            f"but MODEL.PIXEL_MEAN has {channels} values, one a channel. Give both the same number."
+        )
+
+
+def check_pixel_std(pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
+    """Raise a sentence unless ``PIXEL_STD`` has a value above 0 for each of ``PIXEL_MEAN``."""
+    if len(pixel_std) != len(pixel_mean) or not all(value > 0 for value in pixel_std):
+        raise UserError(
+            f"MODEL.PIXEL_STD is {list(pixel_std)} and MODEL.PIXEL_MEAN {list(pixel_mean)}: both "
+            "need a value for each channel of the images, those of PIXEL_STD above 0."
+        )
 
 
 def as_buffer(values: Sequence[float]) -> Tensor:

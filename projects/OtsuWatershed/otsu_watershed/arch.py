@@ -88,8 +88,8 @@ class OtsuWatershed(nn.Module):
         """Detectron2's contract: see ``GeneralizedRCNN``.
 
         Args:
-            batched_inputs (list[dict]): ``image`` (C, H, W) uint8, and optionally ``height`` and
-                ``width`` of the output.
+            batched_inputs (list[dict]): ``image`` (C, H, W) of any dtype, and optionally
+                ``height`` and ``width`` of the output.
 
         Returns:
             list[dict]: ``instances`` with ``pred_masks`` (N, Ho, Wo) bool, ``pred_boxes`` XYXY in
@@ -113,10 +113,13 @@ class OtsuWatershed(nn.Module):
 
 
 def grey_image(image: Tensor, input_format: str) -> np.ndarray:
-    """(C, H, W) tensor to (H, W) float64 luma on the range of the image."""
+    """(C, H, W) tensor to (H, W) float64 on the range of the image: luma of colours, else a mean.
+
+    Three channels are colours in the order of ``input_format``; any other number has no luma.
+    """
     planes = image.detach().cpu().numpy().astype(np.float64)
-    if len(planes) == 1:
-        return planes[0]
+    if len(planes) != 3:
+        return planes.mean(axis=0)
     weights = _LUMA if input_format == "RGB" else _LUMA[::-1]
     return np.tensordot(weights, planes, axes=1)
 

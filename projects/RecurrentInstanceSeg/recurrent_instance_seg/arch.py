@@ -1,7 +1,8 @@
 """The meta-architecture: backbone, recurrent decoder, teaching and criterion wired together.
 
 Shape shorthand in this module:
-    B: images in the batch   h, w: network input of one image, without padding
+    B: images in the batch   C: channels of an image
+    h, w: network input of one image, without padding
     height, width: the image as the user has it
 """
 
@@ -14,7 +15,13 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from instance_seg_common.meta_arch import as_buffer, padded_batch, read_levels, wanted_size
+from instance_seg_common.meta_arch import (
+    as_buffer,
+    check_pixel_std,
+    padded_batch,
+    read_levels,
+    wanted_size,
+)
 
 from . import build
 from .config import check_node
@@ -74,6 +81,7 @@ class RecurrentInstanceSeg(nn.Module):
         self.schedule = teaching.schedule  # a module: its buffers are saved
         self.checkpointing = checkpointing
         self.inference = inference
+        check_pixel_std(pixel_mean, pixel_std)
         self.register_buffer("pixel_mean", as_buffer(pixel_mean), False)
         self.register_buffer("pixel_std", as_buffer(pixel_std), False)
         # Few channels on large maps: convolutions are faster where these lie together.
@@ -90,7 +98,7 @@ class RecurrentInstanceSeg(nn.Module):
         return {
             "backbone": backbone,
             "in_features": in_features,
-            "detail": build.build_detail(node),
+            "detail": build.build_detail(cfg),
             "decoder": build.build_decoder(node, [shapes[name] for name in in_features]),
             "criterion": build.build_criterion(node),
             "teaching": build.build_teaching(node),
@@ -111,7 +119,7 @@ class RecurrentInstanceSeg(nn.Module):
         """Detectron2's contract: see ``GeneralizedRCNN``.
 
         Args:
-            batched_inputs (list[dict]): ``image`` (3, h, w); in training also ``instances``, and
+            batched_inputs (list[dict]): ``image`` (C, h, w); in training also ``instances``, and
                 optionally ``sem_seg`` (h, w) with 255 where pixels do not count.
 
         Returns:

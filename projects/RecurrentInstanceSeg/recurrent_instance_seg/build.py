@@ -46,9 +46,12 @@ def build_decoder(node: CfgNode, levels: Sequence[ShapeSpec]) -> Decoder:
     return RSISDecoder(channels, *shared, stride=stride, norm=node.NORM)
 
 
-def build_detail(node: CfgNode) -> Optional[nn.Module]:
+def build_detail(cfg: CfgNode) -> Optional[nn.Module]:
     """From the image to one more, finest level; None where the backbone's levels are all."""
-    return detail_level(node.HIDDEN_CHANNELS[-1], node.NORM) if node.RSIS.DETAIL else None
+    node = cfg.MODEL.RECURRENT_INSTANCE_SEG
+    if not node.RSIS.DETAIL:
+        return None
+    return detail_level(len(cfg.MODEL.PIXEL_MEAN), node.HIDDEN_CHANNELS[-1], node.NORM)
 
 
 def build_criterion(node: CfgNode) -> SequenceCriterion:

@@ -70,7 +70,7 @@ def test_sequence_is_that_of_the_kept_steps(config, weights, tmp_path):
     cfg = load_cfg(config, [*OPTIONS, "MODEL.WEIGHTS", str(weights / "model.pth")])
     script = Script(build_model(cfg).backbone.eval(), areas)
     Image.fromarray(np.zeros((64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
-    image = OrderReader(cfg, script, {}).read(str(tmp_path / "a.png"))
+    image = OrderReader(cfg, script, {}).read({"file_name": str(tmp_path / "a.png")})
     found, activations = image.found, image.activations
     np.testing.assert_allclose(found.centers * 64, [(50, 5), (35, 5), (10, 50)])
     np.testing.assert_allclose(found.areas * 64 * 64, [200, 100, 400])
@@ -87,8 +87,8 @@ def test_objects_are_those_of_the_prediction(config, weights, tiny_cfg):
     cfg.DATASETS.TEST = tiny_cfg.DATASETS.TEST
     reader, total = OrderReader(cfg, build_predictor(cfg), {}), 0
     for record in get_dataset_dicts(cfg.DATASETS.TEST[0])[:4]:
-        found = reader.read(record["file_name"]).found
-        item = model_input(cfg, load_image(record))
+        found = reader.read(record).found
+        item = model_input(cfg, record)
         instances = reader.model([item])[0]["instances"]
         expected = describe_masks(instances.pred_masks, instances.pred_classes)
         for ours, theirs in zip(found, expected):

@@ -86,12 +86,29 @@ def test_unreadable_images_are_named(tiny_cfg, tmp_path, content):
         build_train_mapper(tiny_cfg)(item)
 
 
-def test_images_of_more_than_8_bits_are_refused(tiny_cfg, tmp_path):
+@pytest.mark.parametrize("crop", [False, True])
+def test_percentiles_are_those_of_the_whole_image(tiny_cfg, tmp_path, crop):
+    """A crop of a 16-bit image has the values that the whole image has there."""
+    tiny_cfg.INPUT.NORMALIZATION = "percentile"
+    tiny_cfg.INPUT.RANDOM_FLIP = "none"
+    tiny_cfg.INPUT.MIN_SIZE_TRAIN = (0,)
+    tiny_cfg.INPUT.CROP.ENABLED = crop
+    tiny_cfg.INPUT.CROP.TYPE, tiny_cfg.INPUT.CROP.SIZE = "absolute", [24, 24]
     item = dict(DatasetCatalog.get(tiny_cfg.DATASETS.TRAIN[0])[0])
     item["file_name"] = str(tmp_path / "deep.png")
-    Image.fromarray(np.full((64, 64), 3000, dtype=np.uint16)).save(item["file_name"])
-    with pytest.raises(UserError, match=r"deep\.png.*8 bits"):
-        build_train_mapper(tiny_cfg)(item)
+    pixels = np.random.default_rng(0).permutation(64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(pixels).save(item["file_name"])
+    image = build_train_mapper(tiny_cfg)(item)["image"]
+    low, high = np.percentile(pixels, [1.0, 99.8])
+    whole = (pixels - low) * 255 / (high - low)
+    assert image.shape == (3, 24, 24) if crop else (3, 64, 64)
+    rows, columns = np.unravel_index(
+        [int(np.abs(whole - float(value)).argmin()) for value in image[0].flatten()], whole.shape
+    )
+    assert np.allclose(image[0].flatten(), whole[rows, columns], atol=1e-3)
+    assert (rows.max() - rows.min(), columns.max() - columns.min()) == (
+        (23, 23) if crop else (63, 63)
+    )
 
 
 def test_unknown_samplers_are_named(tiny_cfg):

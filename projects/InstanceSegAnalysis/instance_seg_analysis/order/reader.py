@@ -24,7 +24,6 @@ from instance_seg_analysis.order.objects import (
 )
 from instance_seg_analysis.order.tau import AFTER, Activations
 from instance_seg_common.engine.predictor import model_input
-from instance_seg_common.visualization.false_colors import load_image
 from recurrent_instance_seg import RecurrentInstanceSeg
 from recurrent_instance_seg.inference import (
     InferenceSettings,
@@ -74,13 +73,13 @@ class OrderReader:
         self._encoder_input = inputs[0]
 
     @torch.no_grad()
-    def read(self, file_name: str) -> ReadImage:
-        """One image.
+    def read(self, record: "Mapping[str, Any]") -> ReadImage:
+        """One image, of a record (dict) of a data set or one that has ``file_name`` alone.
 
         Raises:
             UserError: the file cannot be read.
         """
-        item = model_input(self.cfg, load_image({"file_name": file_name}))
+        item = model_input(self.cfg, record)
         (sequence,) = self.model.run_steps([item])
         masks, classes, left_out = objects_in_order(
             sequence, self.model.inference,
@@ -88,7 +87,7 @@ class OrderReader:
             least_score=self.cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
         )  # fmt: skip
         activations = self._activations(masks)
-        return ReadImage(file_name, describe_masks(masks, classes), activations, left_out)
+        return ReadImage(record["file_name"], describe_masks(masks, classes), activations, left_out)
 
     def _least_area(self, item: "Mapping[str, Any]") -> float:
         """MIN_AREA is one of the image: the same of the network input, in its pixels."""

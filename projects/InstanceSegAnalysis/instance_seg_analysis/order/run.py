@@ -31,6 +31,7 @@ from instance_seg_common.engine.setup import load_cfg, load_model_cfg, parse_mod
 from instance_seg_common.errors import UserError
 from recurrent_instance_seg import RecurrentInstanceSeg
 
+Record = Mapping[str, Any]
 ARCHITECTURE = "RecurrentInstanceSeg"
 DEFINITIONS = {
     "sequence": "predicted instances in the order of their steps; overlap, mask threshold, least "
@@ -131,13 +132,13 @@ def weights_before(name: str, opts: Sequence[str] = (), *, given: Optional[str] 
 
 
 def run(
-    model: OrderModel, files: Sequence[str], *, name: str, class_names: Sequence[str] = ()
+    model: OrderModel, records: Sequence[Record], *, name: str, class_names: Sequence[str] = ()
 ) -> OrderResult:
     """Read the order of the objects on all images.
 
     Args:
         model (OrderModel)
-        files (list[str]): images; they need no annotations.
+        records (list[dict]): of images; they need no annotations.
         name (str): of the images, for titles.
         class_names (sequence[str])
 
@@ -150,9 +151,9 @@ def run(
     start = time.perf_counter()
     reader = OrderReader(*model)
     images, failures = [], []
-    for file_name in progress(files):
+    for record in progress(records):
         try:
-            images.append(reader.read(file_name))
+            images.append(reader.read(record))
         except UserError as error:
             failures.append(str(error))
     if not images:

@@ -134,10 +134,9 @@ def draw_objects(
 
 def label_maps(record: Record, models: Sequence[PooledModel]) -> LabelMaps:
     """The truth of an image, and what both models predict."""
-    image = load_image(record)
     predicted = [
         prediction_of(
-            predict(cfg, model, image, file_name=record["file_name"]),
+            predict(cfg, model, record),
             score_threshold=cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
             min_area=cfg.TEST.LABEL_MAP_MIN_AREA,
         ).labels

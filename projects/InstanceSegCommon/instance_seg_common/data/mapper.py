@@ -1,10 +1,11 @@
 """From a record of a data set to the input of a model: Detectron2's mapper with our own reading.
 
 Of Detectron2's ``DatasetMapper`` it keeps the configuration, keypoints and proposals; the image is
-read by ``model_image``, the masks are transformed by ``cut_annotations``.
+read by ``model_image`` and transformed by ``augmented``, the masks by ``cut_annotations``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Optional
 
 import numpy as np
@@ -15,6 +16,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from ..errors import UserError
+from .augmented import augmented
 from .cut_annotations import transformed_instances
 from .image_facts import require_stated_size
 from .images import READ_ERRORS, read_stock
@@ -25,6 +27,8 @@ from .reading import READING
 Transforms = Sequence["T.Augmentation | T.Transform"]
 # Of a record, what does not go on to the model as it is.
 _READ_HERE = ("annotations", "sem_seg_file_name", READING)
+# They mix red, green and blue.
+_OF_COLOURS = ("RandomSaturation", "RandomLighting")
 
 
 class InstanceMapper(DatasetMapper):
@@ -53,31 +57,12 @@ class InstanceMapper(DatasetMapper):
         Raises:
             UserError: a file that cannot be used.
         """
-        try:
+        with errors_in_sentences(dataset_dict):
             return self._map(dataset_dict)
-        except (*READ_ERRORS, utils.SizeMismatchError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(
-                f"The image {dataset_dict['file_name']} cannot be used: {error}. Replace or "
-                "remove it; tools/check_dataset.py lists everything that is wrong with a data set."
-            ) from error
 
     def _map(self, record):
-        item = {key: value for key, value in record.items() if key not in _READ_HERE}
-        set_pixel_limit(self.cfg.INPUT.MAX_PIXELS)  # a worker process may have been spawned
-        image = read_model_image(self.cfg, record)
-        require_stated_size(record, image.shape[:2])
-        utils.check_image_size(item, image)
-        ignored = None
-        if "sem_seg_file_name" in record:
-            ignored = read_stock(record["sem_seg_file_name"], "L")[:, :, 0]
-        augmented = T.AugInput(image, sem_seg=ignored)
-        transforms = self.augmentations(augmented)
-        size = augmented.image.shape[:2]
-        item["image"] = torch.as_tensor(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
-        if augmented.sem_seg is not None:
-            item["sem_seg"] = torch.as_tensor(augmented.sem_seg.astype("long"))
+        item, transforms = image_input(self.cfg, record, self.augmentations.augs)
+        size = tuple(item["image"].shape[1:])
         if self.proposal_topk is not None:
             utils.transform_proposals(item, size, transforms, proposal_topk=self.proposal_topk)
         if self.is_train and "annotations" in record:
@@ -98,6 +83,55 @@ class InstanceMapper(DatasetMapper):
         )
 
 
+@contextmanager
+def errors_in_sentences(record: "Mapping[str, Any]") -> "Iterator[None]":
+    """What fails on the files of a record becomes a UserError that names its image."""
+    try:
+        yield
+    except (*READ_ERRORS, utils.SizeMismatchError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"The image {record['file_name']} cannot be used: {error}. Replace or "
+            "remove it; tools/check_dataset.py lists everything that is wrong with a data set."
+        ) from error
+
+
+def image_input(
+    cfg: CfgNode, record: "Mapping[str, Any]", augmentations: Transforms
+) -> "tuple[dict[str, Any], T.TransformList]":
+    """The image of a record and its ignored regions, as a model takes them.
+
+    Args:
+        cfg: of the run.
+        record (dict): of a data set, left as it is.
+        augmentations: in their order.
+
+    Returns:
+        The record's keys except its annotations, with ``height`` and ``width`` before the
+        augmentations, ``image`` (C, h, w) and, where the record has ignored regions, ``sem_seg``
+        (h, w) int64, both after them; what the augmentations were.
+    """
+    item = {key: value for key, value in record.items() if key not in _READ_HERE}
+    set_pixel_limit(cfg.INPUT.MAX_PIXELS)  # a worker process may have been spawned
+    image = read_model_image(cfg, record)
+    require_stated_size(record, image.shape[:2])
+    utils.check_image_size(item, image)
+    ignored = None
+    if "sem_seg_file_name" in record:
+        ignored = read_stock(record["sem_seg_file_name"], "L")[:, :, 0]
+    result, transforms = augmented(image, augmentations, sem_seg=ignored)
+    item["image"] = image_tensor(result.image)
+    if result.sem_seg is not None:
+        item["sem_seg"] = torch.as_tensor(result.sem_seg.astype("long"))
+    return item, transforms
+
+
+def image_tensor(image: np.ndarray) -> torch.Tensor:
+    """(H, W, C) as (C, H, W), of the same dtype."""
+    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
 def build_augmentations(cfg: CfgNode, is_train: bool) -> "list[T.Augmentation | T.Transform]":
     """The transforms before the model, in order: ``INPUT.AUGMENTATIONS``, crop, resize, flip.
 
@@ -111,7 +145,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> "list[T.Augmentation | 
         For ``DatasetMapper`` or ``AugmentationList``.
     """
     augmentations = [
-        _augmentation(name, arguments)
+        _augmentation(name, arguments, channels=len(cfg.MODEL.PIXEL_MEAN))
         for name, arguments in cfg.INPUT.AUGMENTATIONS
         if is_train or name == "Resize"
     ]
@@ -120,12 +154,17 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> "list[T.Augmentation | 
     return augmentations + utils.build_augmentation(cfg, is_train)
 
 
-def _augmentation(name: str, arguments: Any) -> "T.Augmentation | T.Transform":
+def _augmentation(name: str, arguments: Any, *, channels: int) -> "T.Augmentation | T.Transform":
     kind = getattr(T, name, None)
     if not (isinstance(kind, type) and issubclass(kind, (T.Augmentation, T.Transform))):
         raise UserError(
             f"INPUT.AUGMENTATIONS names {name!r}, which is no transform of "
             "detectron2.data.transforms. Use for example RandomRotation or RandomBrightness."
+        )
+    if name in _OF_COLOURS and channels != 3:
+        raise UserError(
+            f"INPUT.AUGMENTATIONS names {name}, which needs 3 channels, but MODEL.PIXEL_MEAN has "
+            f"{channels}. Leave it out; RandomBrightness and RandomContrast take any number."
         )
     try:
         return kind(**arguments) if isinstance(arguments, dict) else kind(*arguments)

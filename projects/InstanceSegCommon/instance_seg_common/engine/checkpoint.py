@@ -10,6 +10,12 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from ..errors import UserError
+from .adapted_weights import (
+    adapt_first_convolutions,
+    aligned_weights,
+    counts_by_part,
+    modules_of,
+)
 
 logger = logging.getLogger(__name__)
 PARTIAL = ".partial"
@@ -25,6 +31,29 @@ class AtomicCheckpointer(DetectionCheckpointer):
     """
 
     misfits: tuple[str, ...] = ()
+    _resuming = False  # what does not fit is an error
+    _starting = False  # what does not fit is adapted or left out
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> "dict[str, Any]":
+        """As stock; a run of another model cannot be resumed, but its weights can be a start.
+
+        Args:
+            path: of weights to start from; "" for none.
+            resume: go on from the last checkpoint of the folder if there is one.
+
+        Raises:
+            UserError: see :meth:`load`; the last checkpoint is of another model.
+        """
+        self._resuming = resume and self.has_checkpoint()
+        self._starting = not self._resuming
+        try:
+            return super().resume_or_load(path, resume=resume)
+        except ValueError as error:  # the optimiser's, for other groups of parameters
+            if isinstance(error, UserError) or not self._resuming:
+                raise
+            raise UserError(self._cannot_resume(f"of the optimiser ({error})")) from error
+        finally:
+            self._resuming = self._starting = False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save model and checkpointables as ``name``.pth and tag it as the last checkpoint."""
@@ -60,6 +89,24 @@ class AtomicCheckpointer(DetectionCheckpointer):
                 f"out of reach, or no checkpoint. {self._alternatives(path)}"
             ) from error
 
+    def _load_model(self, checkpoint):
+        """As stock; to start from, first convolutions of other channels are adapted before."""
+        if self._starting:
+            weights = checkpoint["model"]
+            if checkpoint.pop("matching_heuristics", False):
+                self._convert_ndarray_to_tensor(weights)
+                caffe2 = checkpoint.get("__author__") == "Caffe2"
+                weights = aligned_weights(self.model, weights, caffe2)
+            adapted = adapt_first_convolutions(weights, self.model)
+            if adapted:
+                logger.warning(
+                    "Other channels than those of the weights: %s. Each kernel is its mean over "
+                    "channels, scaled to the same response.",
+                    ", ".join(adapted),
+                )
+            checkpoint["model"] = weights
+        return super()._load_model(checkpoint)
+
     def _alternatives(self, path):
         """Other checkpoints in the run's folder, newest first, as a hint."""
         folder = Path(self.save_dir)
@@ -73,23 +120,45 @@ class AtomicCheckpointer(DetectionCheckpointer):
         )
 
     def _log_incompatible_keys(self, incompatible):
-        """Count what was loaded and say what was not, instead of a list of keys."""
-        shapes = [
-            f"{key}: {tuple(in_file)} in the file, {tuple(in_model)} in the model"
-            for key, in_file, in_model in incompatible.incorrect_shapes
-        ]
-        self.misfits = tuple(shapes) + tuple(
-            f"{key}: absent from the file"
-            for key in incompatible.missing_keys
-            if key not in {k for k, _, _ in incompatible.incorrect_shapes}
+        """Count what was loaded and name what was not, in a line each instead of a list of keys."""
+        others = [key for key, *_ in incompatible.incorrect_shapes]
+        absent = [key for key in incompatible.missing_keys if key not in others]
+        self.misfits = (
+            *(
+                f"{key}: {tuple(in_file)} in the file, {tuple(in_model)} in the model"
+                for key, in_file, in_model in incompatible.incorrect_shapes
+            ),
+            *(f"{key}: absent from the file" for key in absent),
         )
+        unused = incompatible.unexpected_keys
+        if self._resuming and (self.misfits or unused):
+            raise UserError(self._cannot_resume(*self.misfits, *unused))
         total, misfits = len(self.model.state_dict()), len(self.misfits)
         logger.info(
             f"Weights: {total - misfits} of {total} tensors loaded, {misfits} keep their initial "
-            f"value, {len(incompatible.unexpected_keys)} in the file unused."
+            f"value, {len(unused)} in the file unused."
         )
-        for misfit in self.misfits[:10]:
-            logger.warning("Not loaded: %s", misfit)
+        if others:
+            logger.warning(
+                "Left out, for their shapes in the file are others (another number of classes?), "
+                "and learned anew: %s. First: %s.",
+                ", ".join(modules_of(others)),
+                self.misfits[0],
+            )
+        if absent:
+            parts = ", ".join(f"{part} ({n})" for part, n in counts_by_part(absent).items())
+            logger.warning("Not in the file, and learned anew: tensors of %s.", parts)
+
+    def _cannot_resume(self, first, *others):
+        """Why the last checkpoint of this folder is not one of this model, and what to do."""
+        path = self.get_checkpoint_file()
+        return (
+            f"--resume cannot go on with this config: {path} is of another model, "
+            f"{1 + len(others)} tensors do not fit, first {first}. Another number of classes or of "
+            "channels (MODEL.PIXEL_MEAN) does this. To start from what was learned, leave --resume "
+            f"out and set MODEL.WEIGHTS {path} and another OUTPUT_DIR; what does not fit is then "
+            "left out and named."
+        )
 
 
 def load_weights(model: nn.Module, path: str) -> None:
@@ -113,5 +182,6 @@ def load_weights(model: nn.Module, path: str) -> None:
         raise UserError(
             f"The weights {path} do not fit the config: {len(checkpointer.misfits)} tensors are "
             f"absent or of another shape, first {checkpointer.misfits[0]}. Use the config.yaml of "
-            "the run that made them; another number of classes gives this too."
+            "the run that made them; another number of classes or of channels (MODEL.PIXEL_MEAN) "
+            "gives this too."
         )

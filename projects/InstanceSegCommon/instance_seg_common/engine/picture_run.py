@@ -111,10 +111,8 @@ class PredictionPictures:
             prefix (str): of the file's name.
             note (str): for the header.
         """
-        file_name = record["file_name"]
-        image = load_image(record)
-        instances = predict(self.cfg, self.model, image, file_name=file_name)
-        name = self.writer.name(file_name, prefix)
+        instances = predict(self.cfg, self.model, record)
+        name = self.writer.name(record["file_name"], prefix)
         options = {"class_names": self.images.class_names, **self.label_map_options}
         if "annotations" in record:
             evaluated = restrict_to_config(self.cfg, record, instances)
@@ -137,8 +135,7 @@ class PredictionPictures:
 
     def score(self, record: Record) -> tuple[float, float]:
         """(accuracy at IoU 0.5, SBD) of one annotated image, as the evaluators have them."""
-        image = load_image(record)
-        instances = predict(self.cfg, self.model, image, file_name=record["file_name"])
+        instances = predict(self.cfg, self.model, record)
         truth = truth_of(record)
         labels = predicted_label_map(
             restrict_to_config(self.cfg, record, instances), truth.labels, truth.ignore,
@@ -189,10 +186,9 @@ def draw_side_by_side(
     built = [(one.title, one.cfg, build_predictor(one.cfg)) for one in models]
 
     def draw(record: Record) -> None:
-        image = load_image(record)
         predictions = []
         for title, cfg, model in built:
-            instances = predict(cfg, model, image, file_name=record["file_name"])
+            instances = predict(cfg, model, record)
             limits = cfg.TEST.LABEL_MAP_SCORE_THRESHOLD, cfg.TEST.LABEL_MAP_MIN_AREA
             predictions.append((title, prediction_of(instances, *limits)))
         picture = panels.comparison_panel(record, predictions, images.class_names)

@@ -4,16 +4,18 @@ DefaultPredictor asserts where a user errs, ignores a fixed squash in INPUT.AUGM
 weights that fit only partly without an error.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Union
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from torch import nn
 
-from ..data.mapper import build_augmentations
+from ..data.augmented import augmented
+from ..data.mapper import build_augmentations, errors_in_sentences, image_input, image_tensor
+from ..data.model_image import pixels_to_model_image
 from ..errors import UserError
 from .checkpoint import load_weights
 from .trainer import build_model_quietly
@@ -38,46 +40,51 @@ def build_predictor(cfg: CfgNode) -> nn.Module:
     return model.eval()
 
 
-def model_input(cfg: CfgNode, image: np.ndarray) -> "dict[str, Any]":
+def model_input(cfg: CfgNode, image: "Union[np.ndarray, Mapping[str, Any]]") -> "dict[str, Any]":
     """An image as the model takes it.
 
     Args:
-        cfg: ``INPUT.FORMAT``, sizes at test time, ``INPUT.AUGMENTATIONS``.
-        image: (H, W, 3) uint8 RGB.
+        cfg: ``INPUT``, with its fixed squash and the sizes at test time; ``MODEL.PIXEL_MEAN``.
+        image: a record (dict) of a data set, or one that has ``file_name`` alone; or pixels (H, W,
+            channels) of any integer or float dtype, colours in the order RGB.
 
     Returns:
-        ``image`` (3, h, w) tensor in INPUT.FORMAT, ``height`` H, ``width`` W.
+        ``image`` (C, h, w) tensor, ``height`` H, ``width`` W; of a record also its other keys.
+
+    Raises:
+        UserError: a file that cannot be used, or channels that the model does not take.
     """
-    if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
-        raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; use RGB or BGR for plain images.")
-    height, width = image.shape[:2]
-    ordered = image if cfg.INPUT.FORMAT == "RGB" else image[:, :, ::-1]
-    augmented = T.AugInput(np.ascontiguousarray(ordered))
-    T.AugmentationList(build_augmentations(cfg, is_train=False))(augmented)
-    tensor = torch.as_tensor(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
-    return {"image": tensor, "height": height, "width": width}
+    augmentations = build_augmentations(cfg, is_train=False)
+    if isinstance(image, Mapping):
+        with errors_in_sentences(image):
+            return image_input(cfg, image, augmentations)[0]
+    pixels = pixels_to_model_image(cfg, image)
+    tensor = image_tensor(augmented(pixels, augmentations)[0].image)
+    return {"image": tensor, "height": pixels.shape[0], "width": pixels.shape[1]}
 
 
 @torch.no_grad()
-def predict(cfg: CfgNode, model: nn.Module, image: np.ndarray, *, file_name: str = "") -> Instances:
+def predict(
+    cfg: CfgNode, model: nn.Module, image: "Union[np.ndarray, Mapping[str, Any]]"
+) -> Instances:
     """Predict the instances of one image.
 
     Args:
-        cfg: see :func:`model_input`.
+        cfg, image: see :func:`model_input`.
         model: of :func:`build_predictor`.
-        image: (H, W, 3) uint8 RGB.
-        file_name: for the message when the model gives no masks.
 
     Returns:
         On the CPU, at the size of the image, with ``pred_masks`` (N, H, W) bool.
 
     Raises:
-        UserError: the model predicts no masks.
+        UserError: the image cannot be used, or the model predicts no masks.
     """
-    instances = model([model_input(cfg, image)])[0]["instances"].to("cpu")
+    item = model_input(cfg, image)
+    instances = model([item])[0]["instances"].to("cpu")
     if not instances.has("pred_masks"):
         raise UserError(
-            f"The model {cfg.MODEL.META_ARCHITECTURE} predicts no masks for {file_name}. Set "
-            "MODEL.MASK_ON True, with weights trained so."
+            f"The model {cfg.MODEL.META_ARCHITECTURE} predicts no masks for "
+            f"{item.get('file_name', 'the image')}. Set MODEL.MASK_ON True, with weights trained "
+            "so."
         )
     return instances

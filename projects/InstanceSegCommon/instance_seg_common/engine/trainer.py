@@ -26,6 +26,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data.loader import build_test_loader, build_train_loader
+from ..data.model_image import check_input
 from ..errors import UserError
 from ..evaluation import build_evaluator
 from .checkpoint import AtomicCheckpointer
@@ -252,9 +253,11 @@ def build_model_quietly(cfg: CfgNode) -> nn.Module:
         On ``MODEL.DEVICE``.
 
     Raises:
-        UserError: the meta-architecture is not registered.
+        UserError: the meta-architecture is not registered, or ``INPUT`` and ``MODEL.PIXEL_*`` do
+            not fit together.
     """
     check_meta_architecture(cfg)
+    check_input(cfg)
     model = build_model(cfg)
     parameters = sum(p.numel() for p in model.parameters())
     logger.info("%s: %.2f million parameters.", cfg.MODEL.META_ARCHITECTURE, parameters / 1e6)

@@ -90,17 +90,18 @@ class RSISDecoder(Decoder):
         return Step(masks, self.classes(pooled), self.stop(pooled)[:, 0]), states
 
 
-def detail_level(channels: int, norm: str) -> Conv2d:
+def detail_level(in_channels: int, channels: int, norm: str) -> Conv2d:
     """One convolution from the image to a level of stride 2.
 
     It stands in for the first convolution of a ResNet, which RSIS's released code reads:
     Detectron2 gives its result out only after pooling.
 
     Args:
+        in_channels (int): of the image.
         channels (int): of the level.
         norm (str): a name that :func:`parts.norm_of` knows.
     """
     return Conv2d(
-        3, channels, kernel_size=7, stride=2, padding=3, bias=not norm,
+        in_channels, channels, kernel_size=7, stride=2, padding=3, bias=not norm,
         norm=norm_of(norm, channels), activation=F.relu,
     )  # fmt: skip
