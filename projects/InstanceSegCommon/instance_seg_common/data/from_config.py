@@ -25,7 +25,7 @@ KEYS = {
         "image_suffix": False,
         "label_suffix": False,
     },
-    "coco": {"json_file": True, "image_dir": True},
+    "coco": {"json_file": True, "image_dir": True, "crowds": False},
 }
 SYNTHETIC = "synthetic"  # register_synthetic_dataset checks its parameters itself
 PATHS = ("image_dir", "label_dir", "class_dir", "ignore_dir", "json_file")
@@ -70,6 +70,7 @@ def _register_entry(number: int, entry: Any) -> None:
             name=name,
             json_file=parameters["json_file"],
             image_root=parameters["image_dir"],
+            crowds=parameters.get("crowds", ""),
             hint=hint,
         )
         coco.register_coco_source(source)

@@ -1,0 +1,247 @@
+"""A COCO file as loader, check, metadata and evaluator see it: read once, in one way.
+
+Exporters differ in ids, names and forms. What has one meaning is read, counted and said; what has
+none or several is an error that names the annotation.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from .check_report import listed
+from .coco_annotations import CocoAnnotation, Place, clean_annotation
+from .coco_categories import Categories, clean_categories
+from .coco_file import read_coco_file
+from .coco_notes import Findings
+from .image_files import ImageFiles, plain_name
+from .loose_values import Id, clean_ids, id_key, whole_number
+from .segmentations import TEXTS, quoted
+
+LARGEST_SIDE = 2**17  # pixels
+
+
+@dataclass
+class CocoImage:
+    """An image of a file.
+
+    Args:
+        key: of its id, see ``loose_values.id_key``.
+        file_name: as the file has it.
+        size: height and width in pixels, as the file has them.
+        path: of the image, None if there is none.
+        annotations: in the order of the file.
+        id: of the image, once all ids are known.
+    """
+
+    key: str
+    file_name: str
+    size: tuple[int, int]
+    path: Optional[Path] = None
+    annotations: list[CocoAnnotation] = field(default_factory=list)
+    id: Id = 0
+
+
+@dataclass(frozen=True)
+class CocoContent:
+    """What a COCO file holds.
+
+    Args:
+        categories: the classes.
+        images: by rising id.
+        findings: what is wrong or was read in another way; with errors the file is unusable.
+    """
+
+    categories: Categories
+    images: list[CocoImage]
+    findings: Findings
+
+
+def read_classes(json_file: Path) -> Categories:
+    """The classes of a COCO file.
+
+    Raises:
+        UserError: no COCO file, or its categories are not as they should be.
+    """
+    return clean_categories(read_coco_file(json_file), Findings(json_file))
+
+
+def read_coco(json_file: Path, image_root: Path, *, crowds: str = "") -> CocoContent:
+    """Read a COCO file, and find the images it names.
+
+    Args:
+        json_file: of the annotations.
+        image_root: folder that the file names are relative to; if there is none, no image is
+            searched for.
+        crowds: "objects" reads annotations with ``iscrowd: 1`` as objects, "ignore" as regions to
+            ignore; "" as well, but it is an error if all annotations are.
+
+    Raises:
+        UserError: no COCO file, or its categories are not as they should be. All else is in the
+            findings.
+    """
+    content, findings = read_coco_file(json_file), Findings(json_file)
+    categories = clean_categories(content, findings)
+    files = ImageFiles(image_root) if image_root.is_dir() else None
+    by_key = _clean_images(content["images"], files, findings)
+    images = list({id(image): image for image in by_key.values() if image is not None}.values())
+    _add_annotations(content["annotations"], by_key, categories, crowds=crowds, findings=findings)
+    ids = clean_ids(image.key for image in images)
+    for image in images:
+        image.id = ids[image.key]
+    _note_ids(content, ids, findings)
+    _check_whole(images, crowds, findings)
+    findings.close()
+    return CocoContent(categories, sorted(images, key=lambda image: image.id), findings)
+
+
+def _clean_images(
+    entries: "list[dict[str, Any]]", files: Optional[ImageFiles], findings: Findings
+) -> "dict[str, Optional[CocoImage]]":
+    """The images by the keys of their ids, None where an entry has an error."""
+    by_key: dict[str, Optional[CocoImage]] = {}
+    by_path: dict[Path, CocoImage] = {}
+    for entry in entries:
+        key, image = id_key(entry.get("id")), _clean_image(entry, findings)
+        if key is None or image is None:
+            by_key.setdefault(key or "", None)
+            continue
+        if files is not None:
+            _find_file(image, files, findings)
+        earlier = by_key.get(key) or (by_path.get(image.path) if image.path else None)
+        if earlier is not None and not _is_same(earlier, image, findings):
+            continue
+        by_key[key] = earlier or image
+        if image.path:
+            by_path.setdefault(image.path, image)
+    return by_key
+
+
+def _clean_image(entry: "dict[str, Any]", findings: Findings) -> Optional[CocoImage]:
+    keys = ("id", "file_name", "height", "width")
+    absent = [key for key in keys if entry.get(key) is None]
+    if absent:
+        text = f"image {quoted(entry)} lacks {listed(absent)}."
+        findings.error("image entry incomplete", text)
+        return None
+    key, name = id_key(entry["id"]), entry["file_name"]
+    sides = [whole_number(entry[side]) for side in keys[2:]]
+    wrong = ""
+    for side, value in zip(keys[2:], sides):
+        if value is None or not 1 <= value <= LARGEST_SIDE:
+            wrong = f"{side} {quoted(entry[side])}, not a whole number from 1 to {LARGEST_SIDE}"
+    if not isinstance(name, str) or not name.strip():
+        wrong = f"file_name {quoted(name)}, not a text"
+    if key is None:
+        wrong = f"id {quoted(entry['id'])}, neither a whole number nor a text"
+    if wrong or key is None:
+        findings.error("image entry malformed", f"image {quoted(entry['id'])} has the {wrong}.")
+        return None
+    if any(isinstance(entry[side], str) for side in keys[2:]):
+        findings.count(TEXTS, f"image {name}")
+    height, width = (side or 0 for side in sides)
+    return CocoImage(key, name, (height, width))
+
+
+def _find_file(image: CocoImage, files: ImageFiles, findings: Findings) -> None:
+    found = files.find(image.file_name)
+    image.path = found.path
+    if found.path is None:
+        text = f"image {image.file_name} (id {image.key}) does not exist. {found.near}".rstrip()
+        findings.error("image missing", text)
+    elif found.way:
+        findings.count(f"file names: {found.way}", f"{image.file_name}, found as {found.path}")
+
+
+def _is_same(earlier: CocoImage, image: CocoImage, findings: Findings) -> bool:
+    """Whether two entries are the same image; if they contradict each other, that is an error."""
+    same_name = plain_name(earlier.file_name) == plain_name(image.file_name)
+    if same_name and earlier.size == image.size:
+        findings.count("image twice", image.file_name)
+        return True
+    both = f"{earlier.file_name} (id {earlier.key}) and {image.file_name} (id {image.key})"
+    if earlier.key == image.key:
+        text = f"the image id {image.key} occurs more than once, with different values: {both}."
+        findings.error("duplicate image id", text)
+    elif same_name:
+        text = f"{both} are one image with two sizes: {earlier.size} and {image.size}."
+        findings.error("duplicate image", text)
+    else:
+        text = (
+            f"the images {both} are different by name, but the only file that fits either is "
+            f"{image.path}. Correct the file names or image_dir."
+        )
+        findings.error("two images, one file", text)
+    return False
+
+
+def _add_annotations(
+    entries: "list[dict[str, Any]]",
+    by_key: "dict[str, Optional[CocoImage]]",
+    categories: Categories,
+    *,
+    crowds: str,
+    findings: Findings,
+) -> None:
+    """Clean all annotations and give each to its image."""
+    lost, seen = [], set()
+    for entry in entries:
+        number, own_id = entry.get("id"), id_key(entry.get("id"))
+        if type(number) is not int or number < 1 or own_id in seen:
+            findings.count("annotation ids", quoted(number))
+        seen.add(own_id)
+        key = id_key(entry.get("image_id"))
+        if key is None or key not in by_key:
+            lost.append(quoted(number))
+            continue
+        image = by_key[key]
+        if image is None:  # its entry has an error
+            continue
+        place = Place(image.file_name, image.size)
+        clean = clean_annotation(entry, place, categories, crowds=crowds, findings=findings)
+        if clean is not None:
+            image.annotations.append(clean)
+    if lost:
+        text = f"the annotations {listed(lost)} belong to images that it does not list."
+        findings.leave_out("unknown image", text)
+
+
+def _note_ids(content: "dict[str, Any]", ids: "dict[str, Id]", findings: Findings) -> None:
+    """Count ids of images that are not written as what they are read as."""
+    for part, field_name in (("images", "id"), ("annotations", "image_id")):
+        for entry in content[part]:
+            value = entry.get(field_name)
+            clean = ids.get(id_key(value) or "")
+            if clean is not None and (clean != value or isinstance(value, float)):
+                findings.count("ids", f"{field_name} {quoted(value)} in {part!r}")
+    for entry in content["categories"]:
+        if isinstance(entry["id"], str) and whole_number(entry["id"]) is not None:
+            findings.count("ids", f"id {quoted(entry['id'])} in 'categories'")
+
+
+def _check_whole(images: "list[CocoImage]", crowds: str, findings: Findings) -> None:
+    """Look for what only all annotations together show."""
+    annotations = [annotation for image in images for annotation in image.annotations]
+    number = sum(annotation["iscrowd"] for annotation in annotations)
+    if number and not crowds:
+        text = (
+            f"{number} of the {len(annotations)} annotations have iscrowd: 1. These are regions "
+            "to ignore: nothing is learned from them, and they are nobody's hit or miss."
+        )
+        way_out = (
+            " Some tools mark every brush mask like this. If each is one object, write "
+            "'crowds: objects' in the entry of DATASETS.REGISTER, or crowds='objects' in Python; "
+            "if they are regions to ignore, 'crowds: ignore'."
+        )
+        if number == len(annotations):
+            findings.error("only crowds", text + way_out)
+        else:
+            findings.notice("crowds", text + way_out)
+    fractions = all(_is_fraction(annotation) for annotation in annotations)
+    if annotations and fractions and all(min(image.size) > 2 for image in images):
+        text = "no polygon has a coordinate above 1: they seem to be fractions of the image's "
+        findings.error("coordinates are fractions", f"{text}size. Write them in pixels.")
+
+
+def _is_fraction(annotation: CocoAnnotation) -> bool:
+    mask = annotation["segmentation"]
+    return isinstance(mask, list) and all(0 <= value <= 1 for part in mask for value in part)
