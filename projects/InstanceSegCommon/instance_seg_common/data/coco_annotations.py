@@ -89,7 +89,8 @@ def clean_annotation(
         findings.count(note, where)
     measured = _measured(entry, clean.mask, place.size, where=where, findings=findings)
     if measured is None:
-        findings.leave_out("mask empty", f"{where} has a mask without a pixel in its image.")
+        text = f"{where} has a mask without a pixel in its image{_fraction_hint(clean.mask)}."
+        findings.leave_out("mask empty", text)
         return None
     box, area = measured
     annotation: CocoAnnotation = {
@@ -145,6 +146,12 @@ def _measured(
     if not pixels:
         return None
     return box or mask_util.toBbox(rle).tolist(), pixels if area is None else float(area)
+
+
+def _fraction_hint(mask: Any) -> str:
+    if isinstance(mask, dict) or any(not 0 <= value <= 1 for part in mask for value in part):
+        return ""
+    return "; are its coordinates fractions of the image's size? They must be pixels"
 
 
 def read_box(value: Any) -> "Optional[list[float]]":

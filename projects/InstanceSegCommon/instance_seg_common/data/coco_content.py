@@ -236,12 +236,6 @@ def _check_whole(images: "list[CocoImage]", crowds: str, findings: Findings) -> 
             findings.error("only crowds", text + way_out)
         else:
             findings.notice("crowds", text + way_out)
-    fractions = all(_is_fraction(annotation) for annotation in annotations)
-    if annotations and fractions and all(min(image.size) > 2 for image in images):
-        text = "no polygon has a coordinate above 1: they seem to be fractions of the image's "
-        findings.error("coordinates are fractions", f"{text}size. Write them in pixels.")
-
-
-def _is_fraction(annotation: CocoAnnotation) -> bool:
-    mask = annotation["segmentation"]
-    return isinstance(mask, list) and all(0 <= value <= 1 for part in mask for value in part)
+    if findings.left_out and not annotations:
+        text = f"none of its annotations can be used; the first: {findings.left_out[0].sentence}"
+        findings.error("no usable annotation", text)

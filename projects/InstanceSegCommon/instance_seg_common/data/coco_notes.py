@@ -7,38 +7,38 @@ from .check_report import Finding
 
 # By kind; {count} of them were found, {first} names the first.
 NOTES = {
-    "annotation ids": "{count} annotation ids are missing, repeated or no whole number from 1 on "
-    "(first: {first}); all annotations are numbered anew from 1.",
-    "ids": "{count} ids of images and categories are not written as the whole numbers that they "
-    "stand for (first: {first}); 5, 5.0 and '5' are read as the same id.",
-    "numbers as texts": "{count} entries have numbers that are written as texts (first: {first}); "
-    "they are read as numbers.",
-    "area": "{count} annotations have no area, or one that is no number above 0 (first: {first}); "
-    "the area of the mask is used.",
-    "iscrowd": "{count} annotations have no iscrowd (first: {first}); it is read as 0.",
-    "ignore": "{count} annotations have 'ignore': 1 (first: {first}); they are read as crowds, "
+    "annotation ids": "annotation ids that are missing, repeated or no whole number from 1 on: "
+    "{count} (first: {first}). All annotations are numbered anew from 1.",
+    "ids": "ids of images and categories that are not written as the whole numbers they stand for: "
+    "{count} (first: {first}). 5, 5.0 and '5' are read as the same id.",
+    "numbers as texts": "entries with numbers that are written in another way, such as '5' or 5.0 "
+    "for 5: {count} (first: {first}). They are read as numbers.",
+    "area": "annotations without an area, or with one that is no number above 0: {count} (first: "
+    "{first}). The area of the mask is used.",
+    "iscrowd": "annotations without iscrowd: {count} (first: {first}). It is read as 0.",
+    "ignore": "annotations with 'ignore': 1: {count} (first: {first}). They are read as crowds, "
     "regions that count neither as objects nor as background.",
-    "bbox": "{count} annotations have no bbox, or one that is not [x, y, width, height] (first: "
-    "{first}); the box of the mask is used.",
-    "box does not fit": "{count} boxes do not fit their masks (first: {first}); the box of the "
-    "mask is used. Is it [x, y, width, height] in pixels?",
-    "form of masks": "{count} masks have another form than a list of polygons [x, y, x, y, ...] or "
-    "one object of size and counts (first: {first}); their form has only one meaning and is read.",
-    "parts of masks": "{count} masks have parts of fewer than three points beside whole ones "
-    "(first: {first}); these parts are left out.",
-    "keypoints": "{count} annotations have keypoints that are not numbers in threes (first: "
-    "{first}); they are left out.",
-    "category twice": "{count} categories are listed more than once, with the same name (first: "
-    "{first}); each is read once.",
-    "image twice": "{count} images are listed more than once (first: {first}); each is read once, "
+    "bbox": "annotations without a bbox, or with one that is not [x, y, width, height]: {count} "
+    "(first: {first}). The box of the mask is used.",
+    "box does not fit": "boxes that do not fit their masks: {count} (first: {first}). The box of "
+    "the mask is used. Were they meant as [x, y, width, height] in pixels?",
+    "form of masks": "masks of another form than polygons [[x, y, x, y, ...], ...] or one object "
+    "of size and counts: {count} (first: {first}). Each has only one meaning, and is read.",
+    "parts of masks": "masks with parts of fewer than three points beside whole ones: {count} "
+    "(first: {first}). These parts are left out.",
+    "keypoints": "annotations with keypoints that are not numbers in threes: {count} (first: "
+    "{first}). The keypoints are left out.",
+    "category twice": "categories that are listed again with the same id and name: {count} (first: "
+    "{first}). Each is read once.",
+    "image twice": "images that are listed again: {count} (first: {first}). Each is read once, "
     "with the annotations of all its entries.",
-    "file names: spelling": "{count} file names have backslashes, an encoding such as %20, ./ or a "
-    "path of another machine (first: {first}); the file of this name was found.",
-    "file names: case": "{count} file names differ from their files in letter case or in how "
-    "accents are encoded (first: {first}); in each case only one file fits.",
-    "file names: folder": "{count} images are in another folder than their file names say (first: "
-    "{first}); each was found in image_dir, where only one file fits.",
-    "file names: outside": "{count} images lie outside image_dir, where their file names say "
+    "file names: spelling": "file names with backslashes, an encoding such as %20, ./ or a drive: "
+    "{count} (first: {first}). The files they mean were found.",
+    "file names: case": "file names that differ from their files in letter case, or in how accents "
+    "are encoded: {count} (first: {first}). Only one file fits each.",
+    "file names: folder": "images that are in another folder than their file names say: {count} "
+    "(first: {first}). Only one file in image_dir fits each.",
+    "file names: outside": "images that lie outside image_dir, where their file names say: {count} "
     "(first: {first}).",
 }
 
