@@ -18,6 +18,7 @@ from .loose_values import Id, clean_ids, id_key, whole_number
 from .segmentations import TEXTS, quoted
 
 LARGEST_SIDE = 2**17  # pixels
+MOST_PIXELS = 2**32 - 1  # of an image: pycocotools counts in 32 bits, and hangs beyond them
 
 
 @dataclass
@@ -109,6 +110,7 @@ def _clean_images(
             _find_file(image, files, findings)
         earlier = by_key.get(key) or (by_path.get(image.path) if image.path else None)
         if earlier is not None and not _is_same(earlier, image, findings):
+            by_key.setdefault(key, None)
             continue
         by_key[key] = earlier or image
         if image.path:
@@ -129,6 +131,9 @@ def _clean_image(entry: "dict[str, Any]", findings: Findings) -> Optional[CocoIm
     for side, value in zip(keys[2:], sides):
         if value is None or not 1 <= value <= LARGEST_SIDE:
             wrong = f"{side} {quoted(entry[side])}, not a whole number from 1 to {LARGEST_SIDE}"
+    height, width = (side or 0 for side in sides)
+    if not wrong and height * width > MOST_PIXELS:
+        wrong = f"size {width}x{height}, more than {MOST_PIXELS} pixels; cut the image into tiles"
     if not isinstance(name, str) or not name.strip():
         wrong = f"file_name {quoted(name)}, not a text"
     if key is None:
@@ -138,7 +143,6 @@ def _clean_image(entry: "dict[str, Any]", findings: Findings) -> Optional[CocoIm
         return None
     if any(isinstance(entry[side], str) for side in keys[2:]):
         findings.count(TEXTS, f"image {name}")
-    height, width = (side or 0 for side in sides)
     return CocoImage(key, name, (height, width))
 
 

@@ -32,7 +32,7 @@ NOTES = {
     "{first}). Each is read once.",
     "image twice": "images that are listed again: {count} (first: {first}). Each is read once, "
     "with the annotations of all its entries.",
-    "file names: spelling": "file names with backslashes, an encoding such as %20, ./ or a drive: "
+    "file names: spelling": "file names with backslashes, an encoding such as %20, or .. inside: "
     "{count} (first: {first}). The files they mean were found.",
     "file names: case": "file names that differ from their files in letter case, or in how accents "
     "are encoded: {count} (first: {first}). Only one file fits each.",

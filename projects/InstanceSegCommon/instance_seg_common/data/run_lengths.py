@@ -24,8 +24,8 @@ def run_lengths(text: str) -> "Optional[Sequence[int]]":
     Returns:
         Whole numbers, of which some may be below 0; None if it is no such text.
     """
-    codes = np.frombuffer(text.encode("ascii", errors="replace"), np.uint8).astype(np.int64)
-    if codes.size == 0 or codes.min() < FIRST or codes.max() > LAST:
+    codes = np.frombuffer(text.encode(errors="replace"), np.uint8).astype(np.int64)
+    if not text or not text.isascii() or codes.min() < FIRST or codes.max() > LAST:
         return None
     codes -= FIRST
     ends = np.flatnonzero((codes & MORE) == 0)
