@@ -175,9 +175,8 @@ def _record(image: CocoImage, categories: Categories) -> "dict[str, Any]":
 
 def _standard(entry: CocoAnnotation, numbers: "dict[Id, int]") -> "dict[str, Any]":
     """An annotation in Detectron2's format."""
-    annotation = {
-        key: entry[key] for key in ("iscrowd", "bbox", "segmentation", "keypoints") if key in entry
-    }
+    keys = ("iscrowd", "bbox", "segmentation", "keypoints")
+    annotation = {key: value for key, value in entry.items() if key in keys}
     category = numbers[entry["category_id"]]
     return {**annotation, "category_id": category, "bbox_mode": BoxMode.XYWH_ABS}
 

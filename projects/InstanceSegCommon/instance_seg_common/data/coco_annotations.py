@@ -70,43 +70,59 @@ def clean_annotation(
     """
     own_id = quoted(entry.get("id"))
     where = f"annotation {own_id} of image {place.image}"
-    category = categories.ids.get(id_key(entry.get("category_id")) or "")
-    if category is None:
-        quote = quoted(entry.get("category_id"))
-        text = f"{where} has category {quote}, which is not in 'categories'."
-        findings.error("class out of range", text)
-        return None
-    if category != entry["category_id"]:
-        findings.count("ids", where)
+    category = _category(entry.get("category_id"), categories, where=where, findings=findings)
     crowd = _crowd(entry, where, findings)
-    clean = clean_mask(entry.get("segmentation"), place.size)
-    if clean.problem:
-        add = findings.leave_out if clean.problem.kind in LEFT_OUT else findings.error
-        add(clean.problem.kind, f"{where} {clean.problem.predicate}.")
-    if crowd is None or clean.problem:
+    mask = _mask(entry.get("segmentation"), place.size, where=where, findings=findings)
+    if category is None or crowd is None or mask is None:
         return None
-    for note in sorted(clean.notes):
-        findings.count(note, where)
-    measured = _measured(entry, clean.mask, place.size, where=where, findings=findings)
+    measured = _measured(entry, mask, place.size, where=where, findings=findings)
     if measured is None:
-        text = f"{where} has a mask without a pixel in its image{_fraction_hint(clean.mask)}."
+        text = f"{where} has a mask without a pixel in its image{_fraction_hint(mask)}."
         findings.leave_out("mask empty", text)
         return None
-    box, area = measured
     annotation: CocoAnnotation = {
         "own_id": own_id,
         "category_id": category,
         "iscrowd": 0 if crowds == OBJECTS else crowd,
-        "segmentation": clean.mask,
-        "bbox": box,
-        "area": area,
+        "segmentation": mask,
+        "bbox": measured[0],
+        "area": measured[1],
     }
-    _add_keypoints(entry, annotation, where, findings)
+    keypoints = _keypoints(entry.get("keypoints"), where, findings)
+    if keypoints:
+        annotation["keypoints"] = keypoints
     return annotation
+
+
+def _category(
+    value: Any, categories: Categories, *, where: str, findings: Findings
+) -> Optional[Id]:
+    """The id of the class; None if the file has no such class, which is an error."""
+    category = categories.ids.get(id_key(value) or "")
+    if category is None:
+        text = f"{where} has category {quoted(value)}, which is not in 'categories'."
+        findings.error("class out of range", text)
+    elif category != value:
+        findings.count("ids", where)
+    return category
+
+
+def _mask(segmentation: Any, size: Size, *, where: str, findings: Findings) -> Any:
+    """The mask; None if it cannot be read, which is an error, or if there is none to read."""
+    clean = clean_mask(segmentation, size)
+    if clean.problem:
+        add = findings.leave_out if clean.problem.kind in LEFT_OUT else findings.error
+        add(clean.problem.kind, f"{where} {clean.problem.predicate}.")
+    for note in sorted(clean.notes):
+        findings.count(note, where)
+    return clean.mask
 
 
 def _crowd(entry: "dict[str, Any]", where: str, findings: Findings) -> Optional[int]:
     """0 or 1; None if it is neither, which is an error."""
+    stated = entry.get("iscrowd")
+    if type(stated) is int and stated in (0, 1) and "ignore" not in entry:  # most are
+        return stated
     values = []
     for key in ("iscrowd", "ignore"):
         value = entry.get(key)
@@ -116,9 +132,9 @@ def _crowd(entry: "dict[str, Any]", where: str, findings: Findings) -> Optional[
             findings.error(kind, f"{where} has {key} {quoted(value)}, neither 0 nor 1.")
             return None
         values.append(number)
-    if entry.get("iscrowd") is None:
+    if stated is None:
         findings.count("iscrowd", where)
-    if isinstance(entry.get("iscrowd"), str):
+    if isinstance(stated, str):
         findings.count(TEXTS, where)
     if values[1]:
         findings.count("ignore", where)
@@ -164,7 +180,7 @@ def read_box(value: Any) -> "Optional[list[float]]":
 
 def _extent(mask: Any) -> "list[float]":
     """The box [x, y, width, height] of a mask, for polygons that of their points."""
-    if isinstance(mask, dict):
+    if not isinstance(mask, list):
         return mask_util.toBbox(mask).tolist()
     left, top = (min(min(polygon[axis::2]) for polygon in mask) for axis in (0, 1))
     right, bottom = (max(max(polygon[axis::2]) for polygon in mask) for axis in (0, 1))
@@ -187,21 +203,15 @@ def _surely_drawn(extent: Sequence[float], size: Size) -> bool:
     return inside and min(extent[2:]) > THIN
 
 
-def _add_keypoints(
-    entry: "dict[str, Any]", annotation: CocoAnnotation, where: str, findings: Findings
-) -> None:
-    """Hand on keypoints as Detectron2's loader does: pixel indices become coordinates."""
-    keypoints = entry.get("keypoints")
+def _keypoints(keypoints: Any, where: str, findings: Findings) -> "list[float]":
+    """Keypoints as Detectron2's loader hands them on: pixel indices become coordinates."""
     if not keypoints:
-        return
+        return []
     numbers: list[Union[int, float, None]] = [None]
     if isinstance(keypoints, list) and len(keypoints) % 3 == 0:
         numbers = [finite_number(value) for value in keypoints]
     if None in numbers:
         findings.count("keypoints", where)
-        return
-    annotation["keypoints"] = [
-        float(value) + (0.5 if place % 3 != 2 else 0.0)
-        for place, value in enumerate(numbers)
-        if value is not None
-    ]
+        return []
+    shifts = [0.5, 0.5, 0.0] * (len(numbers) // 3)  # x, y, visibility
+    return [float(value or 0) + shift for value, shift in zip(numbers, shifts)]

@@ -44,16 +44,7 @@ def clean_categories(content: "dict[str, Any]", findings: Findings) -> Categorie
             two ids.
     """
     entries = [_entry(entry, findings) for entry in content["categories"]]
-    if not entries:
-        raise _unusable(findings, "must list at least one object with 'id' and 'name'.")
-    names: dict[str, str] = {}
-    for key, name, _ in entries:
-        if names.get(key, name) != name:
-            text = f"give the id {key} to both {names[key]!r} and {name!r}; write one of them."
-            raise _unusable(findings, text)
-        if key in names:
-            findings.count("category twice", repr(name))
-        names[key] = name
+    names = _names(entries, findings)
     used = {id_key(annotation.get("category_id")) for annotation in content["annotations"]}
     heading = _heading(entries, used)
     if heading is not None:
@@ -67,12 +58,27 @@ def clean_categories(content: "dict[str, Any]", findings: Findings) -> Categorie
     ids = clean_ids(names)
     ordered = sorted(names, key=lambda key: ids[key])
     unused = [names[key] for key in ordered if key not in used]
-    if unused and used != {None} and content["annotations"]:
+    if unused and content["annotations"]:
         findings.notice(
             "classes without annotations",
             f"{len(unused)} of the {len(names)} classes have no annotation here: {listed(unused)}.",
         )
     return Categories({ids[key]: names[key] for key in ordered}, ids)
+
+
+def _names(entries: "list[tuple[str, str, Any]]", findings: Findings) -> "dict[str, str]":
+    """The name of each category by its key."""
+    if not entries:
+        raise _unusable(findings, "must list at least one object with 'id' and 'name'.")
+    names: dict[str, str] = {}
+    for key, name, _ in entries:
+        if names.get(key, name) != name:
+            text = f"give the id {key} to both {names[key]!r} and {name!r}; write one of them."
+            raise _unusable(findings, text)
+        if key in names:
+            findings.count("category twice", repr(name))
+        names[key] = name
+    return names
 
 
 def _unusable(findings: Findings, predicate: str) -> UserError:

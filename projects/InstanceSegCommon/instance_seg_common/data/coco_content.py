@@ -17,6 +17,8 @@ from .image_files import ImageFiles, plain_name
 from .loose_values import Id, clean_ids, id_key, whole_number
 from .segmentations import TEXTS, quoted
 
+SIDES = ("height", "width")
+IMAGE_KEYS = ("id", "file_name", *SIDES)
 LARGEST_SIDE = 2**17  # pixels
 MOST_PIXELS = 2**32 - 1  # of an image: pycocotools counts in 32 bits, and hangs beyond them
 
@@ -102,48 +104,51 @@ def _clean_images(
     by_key: dict[str, Optional[CocoImage]] = {}
     by_path: dict[Path, CocoImage] = {}
     for entry in entries:
-        key, image = id_key(entry.get("id")), _clean_image(entry, findings)
-        if key is None or image is None:
-            by_key.setdefault(key or "", None)
-            continue
-        if files is not None:
+        key, image = id_key(entry.get("id")) or "", _clean_image(entry, findings)
+        if image is not None and files is not None:
             _find_file(image, files, findings)
-        earlier = by_key.get(key) or (by_path.get(image.path) if image.path else None)
-        if earlier is not None and not _is_same(earlier, image, findings):
+        if image is not None:
+            earlier = by_key.get(key) or (by_path.get(image.path) if image.path else None)
+            image = _one_of(earlier, image, findings)
+        if image is None:
             by_key.setdefault(key, None)
             continue
-        by_key[key] = earlier or image
+        by_key[key] = image
         if image.path:
-            by_path.setdefault(image.path, image)
+            by_path[image.path] = image
     return by_key
 
 
 def _clean_image(entry: "dict[str, Any]", findings: Findings) -> Optional[CocoImage]:
-    keys = ("id", "file_name", "height", "width")
-    absent = [key for key in keys if entry.get(key) is None]
+    absent = [key for key in IMAGE_KEYS if entry.get(key) is None]
     if absent:
         text = f"image {quoted(entry)} lacks {listed(absent)}."
         findings.error("image entry incomplete", text)
         return None
     key, name = id_key(entry["id"]), entry["file_name"]
-    sides = [whole_number(entry[side]) for side in keys[2:]]
-    wrong = ""
-    for side, value in zip(keys[2:], sides):
-        if value is None or not 1 <= value <= LARGEST_SIDE:
-            wrong = f"{side} {quoted(entry[side])}, not a whole number from 1 to {LARGEST_SIDE}"
-    height, width = (side or 0 for side in sides)
-    if not wrong and height * width > MOST_PIXELS:
-        wrong = f"size {width}x{height}, more than {MOST_PIXELS} pixels; cut the image into tiles"
+    height, width = (whole_number(entry[side]) for side in SIDES)
+    wrong = _wrong_size(entry, height, width)
     if not isinstance(name, str) or not name.strip():
         wrong = f"file_name {quoted(name)}, not a text"
     if key is None:
         wrong = f"id {quoted(entry['id'])}, neither a whole number nor a text"
-    if wrong or key is None:
+    if wrong:
         findings.error("image entry malformed", f"image {quoted(entry['id'])} has the {wrong}.")
         return None
-    if any(isinstance(entry[side], str) for side in keys[2:]):
+    if any(isinstance(entry[side], str) for side in SIDES):
         findings.count(TEXTS, f"image {name}")
-    return CocoImage(key, name, (height, width))
+    return CocoImage(key or "", name, (height or 0, width or 0))
+
+
+def _wrong_size(entry: "dict[str, Any]", height: Optional[int], width: Optional[int]) -> str:
+    """What is wrong with the size of an image, "" if nothing is."""
+    for side, value in zip(SIDES, (height, width)):
+        if value is None or not 1 <= value <= LARGEST_SIDE:
+            return f"{side} {quoted(entry[side])}, not a whole number from 1 to {LARGEST_SIDE}"
+    pixels = (height or 0) * (width or 0)
+    if pixels <= MOST_PIXELS:
+        return ""
+    return f"size {width}x{height}, more than {MOST_PIXELS} pixels; cut the image into tiles"
 
 
 def _find_file(image: CocoImage, files: ImageFiles, findings: Findings) -> None:
@@ -156,12 +161,16 @@ def _find_file(image: CocoImage, files: ImageFiles, findings: Findings) -> None:
         findings.count(f"file names: {found.way}", f"{image.file_name}, found as {found.path}")
 
 
-def _is_same(earlier: CocoImage, image: CocoImage, findings: Findings) -> bool:
-    """Whether two entries are the same image; if they contradict each other, that is an error."""
+def _one_of(
+    earlier: Optional[CocoImage], image: CocoImage, findings: Findings
+) -> Optional[CocoImage]:
+    """The image of two entries with one id or one file; None if they contradict each other."""
+    if earlier is None:
+        return image
     same_name = plain_name(earlier.file_name) == plain_name(image.file_name)
     if same_name and earlier.size == image.size:
         findings.count("image twice", image.file_name)
-        return True
+        return earlier
     both = f"{earlier.file_name} (id {earlier.key}) and {image.file_name} (id {image.key})"
     if earlier.key == image.key:
         text = f"the image id {image.key} occurs more than once, with different values: {both}."
@@ -175,7 +184,7 @@ def _is_same(earlier: CocoImage, image: CocoImage, findings: Findings) -> bool:
             f"{image.path}. Correct the file names or image_dir."
         )
         findings.error("two images, one file", text)
-    return False
+    return None
 
 
 def _add_annotations(

@@ -105,7 +105,7 @@ class ImageFiles:
 
 
 def plain_name(name: str) -> str:
-    r"""A name with ``/`` between folders, decoded, without ``./``, drive, or address of a server."""
+    r"""A name with ``/`` between folders, decoded, without ``./``, a drive or a server."""
     plain = name.partition("?d=")[2] or name  # label-studio's address of a file on its own machine
     plain = unquote(plain).replace("\\", "/")
     plain = re.sub(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*", "", plain)

@@ -32,6 +32,8 @@ def whole_number(value: Any) -> Optional[int]:
 
 def id_key(value: Any) -> Optional[str]:
     """What equal ids have in common, however they are written; None if it can be no id."""
+    if type(value) is int:  # most are
+        return str(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, str)):

@@ -134,7 +134,9 @@ def _clean_list(segmentation: Any, size: "tuple[int, int]", notes: "set[str]") -
         notes.add(FORM)
     polygons = [_clean_polygon(part, notes) for part in parts if isinstance(part, list)]
     drawn = [_within(polygon, size) for polygon in polygons if len(polygon) >= 6]
-    encodings = [_clean_encoding(part, size, notes) for part in parts if isinstance(part, dict)]
+    encodings: list[Any] = [
+        _clean_encoding(part, size, notes) for part in parts if isinstance(part, dict)
+    ]
     if not parts:
         raise UnreadableMask("mask missing", "has no segmentation")
     if not drawn and not encodings:
@@ -148,7 +150,7 @@ def _clean_list(segmentation: Any, size: "tuple[int, int]", notes: "set[str]") -
     return _with_text(mask_util.merge([*encodings, *_encodings(drawn, size)]))
 
 
-def _encodings(polygons: "list[list[float]]", size: "tuple[int, int]") -> "list[Any]":
+def _encodings(polygons: Any, size: "tuple[int, int]") -> "list[Any]":
     """Each polygon in COCO's encoding."""
     return mask_util.frPyObjects(polygons, *size) if polygons else []
 
@@ -161,16 +163,27 @@ def _parts(value: Any, depth: int) -> "tuple[list[Any], bool]":
     if isinstance(value, str) and depth <= DEEPEST:
         return _parts(_of_text(value), depth + 1)[0], False
     if not isinstance(value, list) or depth > DEEPEST:
-        kind = "mask malformed" if depth == 0 else "polygon malformed"
-        what = "not polygons or a mask" if depth == 0 else "not a list of lists [x, y, x, y, ...]"
-        raise UnreadableMask(kind, f"has the segmentation {quoted(value)}, {what}")
-    scalars = bool(value) and all(part is None or isinstance(part, SCALARS) for part in value)
-    if scalars and not all(_holds_several(part) for part in value):
+        raise _no_mask(value, depth)
+    if _is_flat(value):
         return [value], depth == 1
-    if len(value) >= 3 and all(_is_point(part) for part in value):
+    if len(value) >= 3 and all(map(_is_point, value)):
         return [[number for point in value for number in point]], False
     inner = [_parts(part, depth + 1) for part in value]
     return [part for parts, _ in inner for part in parts], all(usual for _, usual in inner)
+
+
+def _no_mask(value: Any, depth: int) -> UnreadableMask:
+    if depth == 0:
+        predicate = f"has the segmentation {quoted(value)}, not polygons or a mask"
+        return UnreadableMask("mask malformed", predicate)
+    predicate = f"has the segmentation {quoted(value)}, not a list of lists [x, y, x, y, ...]"
+    return UnreadableMask("polygon malformed", predicate)
+
+
+def _is_flat(value: "list[Any]") -> bool:
+    """Whether it is a list of what may be numbers, not of lists or of texts of several numbers."""
+    scalars = all(part is None or isinstance(part, SCALARS) for part in value)
+    return bool(value) and scalars and not all(map(_holds_several, value))
 
 
 def _holds_several(value: Any) -> bool:
@@ -213,17 +226,7 @@ def _clean_encoding(
     encoding: "dict[str, Any]", size: "tuple[int, int]", notes: "set[str]"
 ) -> "dict[str, Any]":
     """An encoding with compressed counts as a text, if it is one of an image of this size."""
-    stated = encoding.get("size")
-    if isinstance(stated, (list, tuple)) and len(stated) == 2:
-        stated = [whole_number(side) for side in stated]
-        if stated != list(encoding["size"]) or any(isinstance(s, str) for s in encoding["size"]):
-            notes.add(TEXTS)
-    if stated is not None and stated != list(size):
-        raise UnreadableMask(
-            "mask size differs",
-            f"has a mask of height and width {quoted(encoding['size'])}, but its image has "
-            f"{list(size)}",
-        )
+    _require_size(encoding.get("size"), size, notes)
     counts = encoding.get("counts")
     lengths = _lengths(counts, notes)
     pixels = size[0] * size[1]
@@ -239,8 +242,20 @@ def _clean_encoding(
         raise UnreadableMask("mask cut off", predicate)
     if isinstance(counts, str) and FORM not in notes:
         return {"size": list(size), "counts": counts}
-    encoding = {"size": list(size), "counts": lengths}
-    return _with_text(mask_util.frPyObjects(encoding, *size))
+    uncompressed: Any = {"size": list(size), "counts": lengths}
+    return _with_text(mask_util.frPyObjects(uncompressed, *size))
+
+
+def _require_size(stated: Any, size: "tuple[int, int]", notes: "set[str]") -> None:
+    """Raise if an encoding states another size; one without a size may be of this image."""
+    sides = [whole_number(side) for side in stated] if isinstance(stated, (list, tuple)) else None
+    if stated is not None and sides != list(size):
+        raise UnreadableMask(
+            "mask size differs",
+            f"has a mask of height and width {quoted(stated)}, but its image has {list(size)}",
+        )
+    if stated is not None and any(isinstance(side, str) for side in stated):
+        notes.add(TEXTS)
 
 
 def _lengths(counts: Any, notes: "set[str]") -> "Optional[Sequence[int]]":
@@ -248,20 +263,19 @@ def _lengths(counts: Any, notes: "set[str]") -> "Optional[Sequence[int]]":
     if isinstance(counts, bytes):
         counts = counts.decode("ascii", errors="replace")
     if isinstance(counts, str):
-        if counts[:2] in ("b'", 'b"') and counts[-1] == counts[1]:  # Python's repr of the bytes
-            notes.add(FORM)
-            return _of_bytes_repr(counts)
-        if not any(sign in counts for sign in ", "):
+        if not any(sign in counts for sign in ", '\""):
             return run_lengths(counts)
         notes.add(FORM)
+        if counts.startswith(("b'", 'b"')):  # Python's repr of the bytes
+            return _of_bytes_repr(counts)
         counts = counts.strip("[] ").replace(",", " ").split()
     if not isinstance(counts, list):
         return None
     if set(map(type, counts)) <= {int}:
         return counts
-    lengths = [whole_number(count) for count in counts]
     notes.add(TEXTS)
-    return None if None in lengths else [length for length in lengths if length is not None]
+    lengths = [whole_number(count) for count in counts]
+    return None if None in lengths else [length or 0 for length in lengths]
 
 
 def _of_bytes_repr(text: str) -> "Optional[Sequence[int]]":

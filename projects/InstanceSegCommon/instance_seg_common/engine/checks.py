@@ -136,19 +136,20 @@ def _check_polygon_crops(cfg: CfgNode):
     crops += ["INPUT.CROP"] if cfg.INPUT.CROP.ENABLED else []
     if cfg.INPUT.MASK_FORMAT == "polygon" and crops and find_spec("shapely") is None:
         raise UserError(
-            f"INPUT.MASK_FORMAT is 'polygon', and {crops[0]} crops images: Detectron2 cuts polygons "
-            "with the package shapely, which is not installed. Set INPUT.MASK_FORMAT to bitmask, "
-            "which reads polygons, too."
+            f"INPUT.MASK_FORMAT is 'polygon', and {crops[0]} crops images: Detectron2 cuts "
+            "polygons with the package shapely, which is not installed. Set INPUT.MASK_FORMAT to "
+            "bitmask, which reads polygons, too."
         )
+
+
+def _has_objects(record: Mapping[str, Any]) -> bool:
+    return any(not annotation.get("iscrowd", 0) for annotation in record.get("annotations", ()))
 
 
 def _check_objects(names: Sequence[str], dicts: Mapping[str, Records]):
     """Make sure that the training sets together hold something to learn."""
-    annotations = {
-        name: [a for d in dicts[name] for a in d.get("annotations", ())] for name in names
-    }
-    empty = [name for name in names if all(a.get("iscrowd", 0) for a in annotations[name])]
-    crowds = sum(len(annotations[name]) for name in empty)
+    empty = [name for name in names if not any(map(_has_objects, dicts[name]))]
+    crowds = sum(len(d.get("annotations", ())) for name in empty for d in dicts[name])
     why = (
         f" All {crowds} annotations are crowds (iscrowd: 1), regions to ignore. If each is one "
         "object, write 'crowds: objects' in the data set's entry of DATASETS.REGISTER."
