@@ -17,11 +17,14 @@ from coco_sets import (
     write_images,
     write_json,
 )
+from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
+from instance_seg_common.config import add_common_config
 from instance_seg_common.data import register_coco_dataset
 from instance_seg_common.data.check import check_dataset
+from instance_seg_common.data.from_config import register_from_config
 from instance_seg_common.errors import UserError
 
 
@@ -539,3 +542,18 @@ def test_keypoints_are_handed_on_as_detectron2_does(registered):
     assert {f.kind for f in check_dataset(name).notices} == {"keypoints"}
     first, second, _ = DatasetCatalog.get(name)[0]["annotations"]
     assert first["keypoints"] == [4.5, 5.5, 2, 6.5, 7.5, 1] and "keypoints" not in second
+
+
+def test_crowds_in_yaml(fresh_name, tmp_path):
+    write_images(tmp_path / "images")
+    path = write_json(tmp_path / "set.json", setting("iscrowd", lambda *_: 1)())
+    cfg = get_cfg()
+    add_common_config(cfg)
+    entry = {"name": fresh_name, "format": "coco", "json_file": str(path)}
+    entry = {**entry, "image_dir": str(tmp_path / "images"), "crowds": "objects"}
+    cfg.DATASETS.REGISTER = [entry]
+    register_from_config(cfg)
+    assert_masks(fresh_name)
+    cfg.DATASETS.REGISTER = [{**entry, "crowds": "ignore"}]
+    with pytest.raises(UserError, match="crowds was objects and is now ignore"):
+        register_from_config(cfg)

@@ -87,7 +87,7 @@ def make_source(
     if crowds not in CROWDS:
         raise UserError(f"Data set {name!r}: crowds is {crowds!r}; give 'objects' or 'ignore'.")
     json_path, image_path = (Path(p).expanduser().resolve() for p in (json_file, image_root))
-    return CocoSource(name, json_path, image_path, crowds, hint)
+    return CocoSource(name, json_path, image_path, crowds=crowds, hint=hint)
 
 
 def register_coco_source(source: CocoSource, *, replace: bool = False) -> None:

@@ -137,7 +137,7 @@ def _clean_image(entry: "dict[str, Any]", findings: Findings) -> Optional[CocoIm
         return None
     if any(isinstance(entry[side], str) for side in SIDES):
         findings.count(TEXTS, f"image {name}")
-    return CocoImage(key or "", name, (height or 0, width or 0))
+    return CocoImage(str(key), name, (int(entry["height"]), int(entry["width"])))
 
 
 def _wrong_size(entry: "dict[str, Any]", height: Optional[int], width: Optional[int]) -> str:

@@ -4,6 +4,7 @@ size = (height, width) of the image in pixels. An encoding is COCO's: a dict of 
 """
 
 import ast
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
@@ -167,9 +168,9 @@ def _parts(value: Any, depth: int) -> "tuple[list[Any], bool]":
     if _is_flat(value):
         return [value], depth == 1
     if len(value) >= 3 and all(map(_is_point, value)):
-        return [[number for point in value for number in point]], False
+        return [list(itertools.chain(*value))], False
     inner = [_parts(part, depth + 1) for part in value]
-    return [part for parts, _ in inner for part in parts], all(usual for _, usual in inner)
+    return list(itertools.chain(*(parts for parts, _ in inner))), all(form for _, form in inner)
 
 
 def _no_mask(value: Any, depth: int) -> UnreadableMask:
@@ -274,8 +275,8 @@ def _lengths(counts: Any, notes: "set[str]") -> "Optional[Sequence[int]]":
     if set(map(type, counts)) <= {int}:
         return counts
     notes.add(TEXTS)
-    lengths = [whole_number(count) for count in counts]
-    return None if None in lengths else [length or 0 for length in lengths]
+    lengths: Any = list(map(whole_number, counts))
+    return None if None in lengths else lengths
 
 
 def _of_bytes_repr(text: str) -> "Optional[Sequence[int]]":
