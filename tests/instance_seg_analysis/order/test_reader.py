@@ -11,7 +11,6 @@ from instance_seg_analysis.order.reader import OrderReader
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.predictor import build_predictor, model_input
 from instance_seg_common.engine.setup import load_cfg
-from instance_seg_common.visualization.false_colors import load_image
 from recurrent_instance_seg.inference import InferenceSettings, StepSequence
 
 OPTIONS = ["MODEL.DEVICE", "cpu", "INPUT.MIN_SIZE_TEST", "64", "SEED", "11"]

@@ -51,7 +51,7 @@ def test_classes_are_known_before_loading(registered, fresh_name):
 
 def test_the_json_is_read_once_when_loading_comes_first(registered, fresh_name, monkeypatch):
     registered.write_text(json.dumps(content()))
-    monkeypatch.setattr(coco, "read_coco_json", lambda source: pytest.fail("read twice"))
+    monkeypatch.setattr(coco, "read_classes", lambda path: pytest.fail("read twice"))
     DatasetCatalog.get(fresh_name)
     assert MetadataCatalog.get(fresh_name).thing_classes == ["cat", "dog"]
 
@@ -80,7 +80,7 @@ def test_crowds_become_a_region_to_ignore(registered, fresh_name):
         ("[]", "holds a list"),
         (json.dumps({"shapes": []}), "under 'images'"),
         (json.dumps(content(categories=[])), "'categories'"),
-        (json.dumps(content(annotations=[{"id": 1}])), "cannot be used"),
+        (json.dumps(content(annotations=[{"id": 1, "image_id": 5}])), "cannot be used"),
         (json.dumps(content(images=[{**content()["images"][0], "file_name": "b.png"}])), "b.png"),
     ],
 )
@@ -110,8 +110,9 @@ def test_annotations_without_a_mask_are_dropped_and_counted(registered, fresh_na
         assert words in warning
 
 
-def test_category_ids_that_cannot_be_sorted(registered, fresh_name):
+def test_category_ids_of_two_kinds_are_texts(registered, fresh_name):
     categories = [{"id": 9, "name": "dog"}, {"id": "x", "name": "cat"}]
     registered.write_text(json.dumps(content(categories=categories)))
-    with pytest.raises(UserError, match="'categories'"):
-        _ = MetadataCatalog.get(fresh_name).thing_classes
+    metadata = MetadataCatalog.get(fresh_name)
+    assert metadata.thing_classes == ["dog", "cat"]
+    assert metadata.thing_dataset_id_to_contiguous_id == {"9": 0, "x": 1}

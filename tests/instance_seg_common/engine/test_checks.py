@@ -126,3 +126,53 @@ def test_a_node_of_another_name_is_a_sentence(tiny_cfg):
     tiny_cfg.MODEL.META_ARCHITECTURE = "YOLACT2D"
     with pytest.raises(UserError, match=r"no MODEL\.YOLACT2_D\.NUM_CLASSES, where the number"):
         check_config(tiny_cfg)
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+@pytest.mark.parametrize("crowds", [True, False])
+def test_a_training_on_nothing(tiny_cfg, register_variant, filtered, crowds):
+    def change(dicts):
+        for record in dicts:
+            kept = [{**a, "iscrowd": 1} for a in record["annotations"]] if crowds else []
+            record["annotations"] = kept
+        return dicts
+
+    name = register_variant(f"nothing_{filtered}_{crowds}", change)
+    tiny_cfg.DATASETS.TRAIN = (name,)
+    tiny_cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = filtered
+    with pytest.raises(UserError, match="has an instance to learn from") as caught:
+        check_config(tiny_cfg)
+    assert ("crowds: objects" in str(caught.value)) == crowds
+    check_config(tiny_cfg, training=False)
+
+
+def test_a_set_of_background_beside_another_is_warned_of(tiny_cfg, register_variant, caplog):
+    def empty(dicts):
+        return [{**record, "annotations": []} for record in dicts]
+
+    name = register_variant("background", empty)
+    tiny_cfg.DATASETS.TRAIN = (*tiny_cfg.DATASETS.TRAIN, name)
+    check_config(tiny_cfg)
+    assert "'background'] has an instance" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "keys", [["INPUT.CROP.ENABLED", True], ["INPUT.AUGMENTATIONS", [["RandomCrop", []]]]]
+)
+def test_crops_of_polygons_need_a_package(tiny_cfg, register_variant, monkeypatch, keys):
+    def polygons(dicts):
+        square = [[1, 1, 9, 1, 9, 9, 1, 9]]
+        return [
+            {**r, "annotations": [{**a, "segmentation": square} for a in r["annotations"]]}
+            for r in dicts
+        ]
+
+    tiny_cfg.DATASETS.TRAIN = tiny_cfg.DATASETS.TEST = (register_variant("polygons", polygons),)
+    tiny_cfg.INPUT.MASK_FORMAT = "polygon"
+    check_config(tiny_cfg)
+    tiny_cfg.merge_from_list(keys)
+    monkeypatch.setattr("instance_seg_common.engine.checks.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="shapely.*Set INPUT.MASK_FORMAT to bitmask"):
+        check_config(tiny_cfg)
+    monkeypatch.setattr("instance_seg_common.engine.checks.find_spec", lambda name: name)
+    check_config(tiny_cfg)

@@ -3,7 +3,6 @@
 Shapes: N masks of one image; size = (height, width) in pixels; boxes are [x, y, width, height].
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -13,14 +12,13 @@ import pycocotools.mask as mask_util
 
 from ..errors import UserError
 from .check_image import check_image
-from .check_report import Report, listed
-from .coco import CocoSource, read_coco_json
+from .check_report import Report
+from .coco import CocoSource, require_json
+from .coco_content import read_coco
+from .loose_values import finite_number
 from .registration import missing_sentence
-from .segmentations import Problem, is_number, quoted, to_rle
+from .segmentations import Problem, quoted, to_rle
 
-PARTS = {"images": "image", "annotations": "annotation", "categories": "category"}
-NO_ID = "no id: "  # before the repr of what cannot be an id
-LARGEST_SIDE = 2**17  # pixels
 BOX_TOLERANCE = 1.0  # pixels that a box may reach out of its image
 SAME_OBJECT_IOU = 0.9  # two masks that share more than this are the same object twice
 OVERLAP_IOU = 0.1  # two masks that share more than this are worth a notice
@@ -37,90 +35,23 @@ def check_coco(source: CocoSource, report: Report) -> None:
         sentence = missing_sentence(source, "image_root", source.image_root)
         report.error("folder missing", source.image_root, sentence)
     try:
-        content = read_coco_json(source)
+        require_json(source)
+        content = read_coco(source.json_file, source.image_root, crowds=source.crowds)
     except UserError as error:
         report.error("JSON unusable", source.json_file, str(error))
         return
-    _check_ids(source, content, report)
-    _check_owners(source, content, report)
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    per_image = defaultdict(list)
-    for annotation in content["annotations"]:
-        entry = {**annotation, "class": names.get(_key(annotation.get("category_id")))}
-        per_image[_key(annotation.get("image_id"))].append(entry)
-    for image in content["images"]:
-        annotations = per_image[_key(image.get("id"))]
-        _check_coco_image(source, image, annotations=annotations, report=report)
-
-
-def _key(value: Any) -> Union[int, str]:
-    """An id as it can be looked up: what is neither a whole number nor a text becomes its repr."""
-    usable = isinstance(value, (int, str)) and not isinstance(value, bool)
-    return value if usable else f"{NO_ID}{quoted(value)}"
-
-
-def _check_ids(source: CocoSource, content: "dict[str, Any]", report: Report) -> None:
-    path = source.json_file
-    for part, what in PARTS.items():
-        ids = [_key(entry.get("id")) for entry in content[part]]
-        wrong = [key for key in ids if str(key).startswith(NO_ID)]
-        if wrong or len({type(key) for key in ids}) > 1:
-            sentence = (
-                f"{path}: the {what} ids must be whole numbers, or all texts; "
-                f"{listed(wrong) or 'they are mixed'}."
-            )
-            report.error(f"{what} id malformed", path, sentence)
-        twice = [key for key, count in Counter(ids).items() if count > 1]
-        if twice:
-            sentence = f"{path}: the {what} ids {listed(twice)} occur more than once."
-            report.error(f"duplicate {what} id", path, sentence)
-
-
-def _check_owners(source: CocoSource, content: "dict[str, Any]", report: Report) -> None:
-    """Check that every annotation belongs to an image."""
-    path = source.json_file
-    known = {_key(image.get("id")) for image in content["images"]}
-    lost = [a.get("id") for a in content["annotations"] if _key(a.get("image_id")) not in known]
-    if lost:
-        sentence = f"{path}: the annotations {listed(lost)} belong to images that it does not list."
-        report.error("unknown image", path, sentence)
-
-
-def _check_coco_image(
-    source: CocoSource,
-    image: "dict[str, Any]",
-    *,
-    annotations: "list[dict[str, Any]]",
-    report: Report,
-) -> None:
-    absent = [key for key in ("id", "file_name", "height", "width") if key not in image]
-    if absent:
-        sentence = f"{source.json_file}: image {image} lacks {listed(absent)}."
-        report.error("image entry incomplete", source.json_file, sentence)
-        return
-    wrong = _wrong_fields(image)
-    if wrong:
-        sentence = f"{source.json_file}: image {quoted(image['id'])} has the {wrong}."
-        report.error("image entry malformed", source.json_file, sentence)
-        return
-    path, size = source.image_root / image["file_name"], (image["height"], image["width"])
-    if path.is_file():
-        check_image(path, report, size, reading=source.reading)
-    elif source.image_root.is_dir():
-        sentence = f"Image {path} (id {image['id']} in {source.json_file}) does not exist."
-        report.error("image missing", path, sentence)
-    check_masks(annotations, path=path, size=size, report=report)
-
-
-def _wrong_fields(image: "dict[str, Any]") -> str:
-    """The first field of an image entry with an impossible value, "" if there is none."""
-    for key in ("height", "width"):
-        whole = isinstance(image[key], int) and not isinstance(image[key], bool)
-        if not whole or not 1 <= image[key] <= LARGEST_SIDE:
-            return f"{key} {quoted(image[key])}, not a whole number from 1 to {LARGEST_SIDE}"
-    if not isinstance(image["file_name"], str) or not image["file_name"]:
-        return f"file_name {quoted(image['file_name'])}, not a text"
-    return ""
+    report.errors += [*content.findings.errors, *content.findings.left_out]
+    report.notices += content.findings.notices
+    names = content.categories.names
+    for image in content.images:
+        if image.path is not None:
+            check_image(image.path, report, image.size, reading=source.reading)
+        entries = [
+            {**entry, "id": entry["own_id"], "class": names[entry["category_id"]]}
+            for entry in image.annotations
+        ]
+        path = image.path or source.image_root / image.file_name
+        check_masks(entries, path=path, size=image.size, report=report)
 
 
 def check_masks(
@@ -198,7 +129,11 @@ def _crowd_problem(crowd: Any) -> Optional[Problem]:
 
 
 def _is_box(box: Any) -> bool:
-    return isinstance(box, (list, tuple)) and len(box) == 4 and all(is_number(v) for v in box)
+    return (
+        isinstance(box, (list, tuple))
+        and len(box) == 4
+        and all(isinstance(v, (int, float)) and finite_number(v) is not None for v in box)
+    )
 
 
 def _outside(box: "Sequence[float]", size: "tuple[int, int]") -> bool:

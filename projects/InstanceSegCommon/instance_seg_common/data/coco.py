@@ -1,35 +1,33 @@
-"""Data sets in COCO's JSON format, read by Detectron2's own loader; its errors become sentences."""
+"""Data sets in COCO's JSON format, registered and loaded; ``coco_content`` reads the file."""
 
-import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
+from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
-from detectron2.data.datasets.coco import load_coco_json
+from detectron2.structures import BoxMode
+from detectron2.utils.logger import log_first_n
 
 from ..errors import UserError
-from .image_facts import log_rules
+from .coco_annotations import OBJECTS, CocoAnnotation
+from .coco_categories import Categories
+from .coco_content import CocoContent, CocoImage, read_classes, read_coco
+from .image_facts import log_rules, require_stated_size
+from .image_header import ImageHeader
 from .images import cached_ignore_map, image_header
+from .loose_values import Id
 from .reading import PLAIN, READING, Reading, taken_reading
-from .registration import (
-    CONTENT_ERRORS,
-    first_few,
-    missing_sentence,
-    register_source,
-    require_folder,
-)
-from .segmentations import rle_problem
+from .registration import first_few, missing_sentence, register_source, require_folder
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-logger = logging.getLogger(__name__)
+    from .label_map import ReadingOptions
 
 JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
-PARTS = ("images", "annotations", "categories")
+CROWDS = ("", OBJECTS, "ignore")
 _FROM_FILE = ("thing_classes", "thing_dataset_id_to_contiguous_id")
 
 
@@ -40,16 +38,9 @@ class CocoSource:
     name: str
     json_file: Path
     image_root: Path
+    crowds: str = ""
     reading: Reading = PLAIN
     hint: str = field(default="", compare=False)
-
-
-class ReadingOptions(TypedDict, total=False):
-    """Options of :func:`register_coco_dataset`, described there."""
-
-    planes: str
-    channels: Sequence[int]
-    exif: str
 
 
 class CocoMetadata(Metadata):
@@ -62,45 +53,41 @@ class CocoMetadata(Metadata):
     def __getattr__(self, key: str) -> Any:
         if key not in _FROM_FILE or "source" not in self.__dict__:
             return super().__getattr__(key)
-        categories = sorted(read_coco_json(self.source)["categories"], key=lambda c: c["id"])
-        # The same two values that Detectron2's loader sets, so that both may run in either order.
-        self.__dict__["thing_classes"] = [category["name"] for category in categories]
-        self.__dict__["thing_dataset_id_to_contiguous_id"] = {
-            category["id"]: index for index, category in enumerate(categories)
-        }
+        require_json(self.source)
+        self.take(read_classes(self.source.json_file))
         return self.__dict__[key]
 
-    def __setattr__(self, key: str, value: Any) -> None:
-        if key in _FROM_FILE and key not in self.__dict__:
-            self.__dict__[key] = value  # the base class would ask for the old one: a second reading
-        else:
-            super().__setattr__(key, value)
+    def take(self, categories: Categories) -> None:
+        """Keep the classes of a file that has been read."""
+        self.__dict__["thing_classes"] = list(categories.names.values())
+        self.__dict__["thing_dataset_id_to_contiguous_id"] = categories.numbers
 
 
 def register_coco_dataset(
     name: str,
     json_file: Union[str, Path],
     image_root: Union[str, Path],
+    *,
+    crowds: str = "",
     **options: "Unpack[ReadingOptions]",
 ) -> None:
     """Register a COCO JSON and its folder of images; nothing is read yet.
-
-    Does what ``register_coco_instances`` does, and further: the classes are in the metadata before
-    the set is loaded, a second equal registration is allowed, errors are sentences.
 
     Args:
         name: in ``DatasetCatalog``.
         json_file: with ``images``, ``annotations`` and ``categories``.
         image_root: folder that the ``file_name`` s are relative to.
+        crowds: "objects" reads annotations with ``iscrowd: 1`` as objects, "ignore" as regions to
+            ignore; "" as well, but a set in which all annotations are crowds is then an error.
         **options: ``planes`` ("error", "first"), ``channels`` (numbers from 0) and ``exif``
             ("apply", "ignore"): how images are read, see :class:`~.reading.Reading`.
 
     Raises:
-        UserError: the name is taken by other parameters. Files are read when the set is first
-            used, and what is wrong with them is raised then.
+        UserError: the name is taken by other parameters, or ``crowds`` is none of these. Files are
+            read when the set is first used, and what is wrong with them is raised then.
     """
     register_coco_source(
-        make_source(name=name, json_file=json_file, image_root=image_root, **options)
+        make_source(name=name, json_file=json_file, image_root=image_root, crowds=crowds, **options)
     )
 
 
@@ -109,6 +96,7 @@ def make_source(
     name: str,
     json_file: Union[str, Path],
     image_root: Union[str, Path],
+    crowds: str = "",
     hint: str = "",
     **options: "Unpack[ReadingOptions]",
 ) -> CocoSource:
@@ -119,8 +107,10 @@ def make_source(
             f"Data set {name!r}: planes: each is not possible with COCO annotations, which belong "
             "to one image; write the planes as files of their own, or use planes: first."
         )
+    if crowds not in CROWDS:
+        raise UserError(f"Data set {name!r}: crowds is {crowds!r}; give 'objects' or 'ignore'.")
     json_path, image_path = (Path(p).expanduser().resolve() for p in (json_file, image_root))
-    return CocoSource(name, json_path, image_path, reading=reading, hint=hint)
+    return CocoSource(name, json_path, image_path, crowds=crowds, reading=reading, hint=hint)
 
 
 def register_coco_source(source: CocoSource, *, replace: bool = False) -> None:
@@ -134,144 +124,96 @@ def register_coco_source(source: CocoSource, *, replace: bool = False) -> None:
     register_source(source, load_coco, metadata, replace=replace)
 
 
-def read_coco_json(source: CocoSource) -> "dict[str, Any]":
-    """The content of a COCO JSON.
+def require_json(source: CocoSource) -> None:
+    """Raise a sentence unless the JSON is a file."""
+    if not source.json_file.is_file():
+        raise UserError(missing_sentence(source, "json_file", source.json_file))
 
-    Returns:
-        dict: ``images``, ``annotations`` and ``categories`` are lists of dicts; each category has
-        an ``id`` and a ``name``.
+
+def usable_content(source: CocoSource) -> CocoContent:
+    """The content of a data set's file, with what was read in another way said once.
 
     Raises:
-        UserError: missing, cut off, or not of this format.
+        UserError: the file is missing, or something in it has no meaning or several.
     """
-    path = source.json_file
-    if not path.is_file():
-        raise UserError(missing_sentence(source, "json_file", path))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    require_json(source)
+    content = read_coco(source.json_file, source.image_root, crowds=source.crowds)
+    findings = content.findings
+    if findings.errors:
+        sentences = [finding.sentence for finding in findings.errors]
         raise UserError(
-            f"{path} is not valid JSON ({error}); it may be cut off: fetch or write it again."
-        ) from error
-    _require_coco(path, content)
+            f"Data set {source.name!r} cannot be used: {first_few(sentences)} {_check_hint(source)}"
+        )
+    for finding in findings.notices:
+        _say(source, finding.sentence, logging.INFO)
+    if findings.left_out:
+        sentences = [finding.sentence for finding in findings.left_out]
+        text = f"{len(sentences)} annotations are without a mask or an image and left out: "
+        _say(source, f"{text}{first_few(sentences)} {_check_hint(source)}", logging.WARNING)
     return content
 
 
-def _require_coco(path: Path, content: Any) -> None:
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{path} is not a COCO file: it holds a {type(content).__name__}, not an object with "
-            f"the lists {', '.join(PARTS)}."
-        )
-    for part in PARTS:
-        if not _is_list_of_objects(content.get(part)):
-            raise UserError(
-                f"{path} is not a COCO file with annotations: it has no list of objects under "
-                f"{part!r}. Its keys are: {', '.join(sorted(content)) or 'none'}."
-            )
-    if not content["categories"] or not all(map(_is_category, content["categories"])):
-        raise UserError(
-            f"{path}: 'categories' must list at least one object with 'id', a whole number, and "
-            "'name', a text."
-        )
-
-
-def _is_list_of_objects(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
-
-
-def _is_category(entry: "dict[str, Any]") -> bool:
-    return isinstance(entry.get("id"), int) and isinstance(entry.get("name"), str)
+def _say(source: CocoSource, sentence: str, level: int) -> None:
+    message = f"Data set {source.name!r}: {sentence}"
+    log_first_n(level, message, name=__name__, key="message")
 
 
 def load_coco(source: CocoSource) -> "list[dict[str, Any]]":
-    """Detectron2's standard dicts, from Detectron2's loader.
+    """Detectron2's standard dicts, as its own loader makes them of a faultless file.
 
     Returns:
-        list[dict]: as ``load_coco_json`` returns them; where an image has crowd regions, also
-        ``sem_seg_file_name``: an 8 bit image in the cache, 255 = crowd.
+        list[dict]: file_name, height, width, image_id and annotations, by rising id; where an image
+        has crowd regions, also ``sem_seg_file_name``: an 8 bit image in the cache, 255 = crowd.
 
     Raises:
         UserError: a file is missing, or the JSON is not as it should be.
     """
     require_folder(source, "image_root", source.image_root)
-    try:
-        dicts = load_coco_json(str(source.json_file), str(source.image_root), source.name)
-    except (OSError, *CONTENT_ERRORS) as error:
-        read_coco_json(source)  # says it in a sentence if the file as a whole is at fault
-        raise _unusable(source, error) from error
-    _check_images(source, dicts)
-    if source.reading != PLAIN:
-        for record in dicts:
-            record[READING] = source.reading
-    _drop_maskless(source, dicts)
-    _check_encodings(source, dicts)
-    try:
-        _hand_on_crowds(dicts)
-    except CONTENT_ERRORS as error:
-        raise _unusable(source, error) from error
-    return dicts
+    content = usable_content(source)
+    metadata = MetadataCatalog.get(source.name)
+    if isinstance(metadata, CocoMetadata):
+        metadata.take(content.categories)
+    headers = [_header_if_needed(image, source.reading) for image in content.images]
+    log_rules(source.name, [(path, header) for path, header in headers if header is not None])
+    return [_record(image, content.categories, source.reading) for image in content.images]
 
 
-def _unusable(source: CocoSource, error: Exception) -> UserError:
-    return UserError(
-        f"Data set {source.name!r}: {source.json_file} cannot be used "
-        f"({type(error).__name__}: {error}). {_check_hint(source)}"
-    )
-
-
-def _check_images(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
-    missing = [d["file_name"] for d in dicts if not Path(d["file_name"]).is_file()]
-    if missing:
-        raise UserError(
-            f"Data set {source.name!r}: {len(missing)} of the images in {source.json_file} do not "
-            f"exist: {first_few(missing)}. {_check_hint(source)}"
-        )
+def _header_if_needed(image: CocoImage, reading: Reading) -> "tuple[str, Optional[ImageHeader]]":
+    path = _path_of(image)
     # A JPEG has 8 bits and one plane: the many files of COCO itself need not be opened here.
-    others = [
-        record["file_name"]
-        for record in dicts
-        if source.reading.channels or Path(record["file_name"]).suffix.lower() not in JPEG_SUFFIXES
-    ]
-    log_rules(source.name, [(path, image_header(path, source.reading)) for path in others])
+    if path.suffix.lower() in JPEG_SUFFIXES and not reading.channels:
+        return str(path), None
+    return str(path), image_header(path, reading)
 
 
-def _check_encodings(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
-    for record in dicts:
-        size = record["height"], record["width"]
-        masks = [annotation["segmentation"] for annotation in record["annotations"]]
-        for mask in masks:
-            problem = rle_problem(mask, size) if isinstance(mask, dict) else None
-            if problem:
-                raise UserError(
-                    f"Data set {source.name!r}: an annotation of {record['file_name']} in "
-                    f"{source.json_file} {problem.predicate}. {_check_hint(source)}"
-                )
+def _path_of(image: CocoImage) -> Path:
+    return image.path or Path(image.file_name)
 
 
-def _drop_maskless(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
-    """Leave out annotations that Detectron2's loader keeps although they have no mask."""
-    lost = []
-    for record in dicts:
-        kept = [a for a in record["annotations"] if "segmentation" in a]
-        lost += [record["file_name"]] * (len(record["annotations"]) - len(kept))
-        record["annotations"] = kept
-    if lost:
-        logger.warning(
-            f"Data set {source.name!r}: {len(lost)} annotations in {source.json_file} are without "
-            f"a mask and left out (first: image {lost[0]}). {_check_hint(source)}"
-        )
+def _record(image: CocoImage, categories: Categories, reading: Reading) -> "dict[str, Any]":
+    path, numbers = _path_of(image), categories.numbers
+    record: dict[str, Any] = {
+        "file_name": str(path),
+        "height": image.size[0],
+        "width": image.size[1],
+        "image_id": image.id,
+        "annotations": [_standard(entry, numbers) for entry in image.annotations],
+    }
+    if reading != PLAIN:
+        record[READING] = reading
+    crowds = [entry["segmentation"] for entry in image.annotations if entry["iscrowd"]]
+    if crowds:  # the stock mapper drops crowds; a map of them is drawn for the right size only
+        require_stated_size(record, image_header(path, reading).size)
+        record["sem_seg_file_name"] = str(cached_ignore_map(crowds, image.size))
+    return record
 
 
-def _hand_on_crowds(dicts: "list[dict[str, Any]]") -> None:
-    """Write the crowds of an image as its region to ignore: the stock mapper drops crowds."""
-    for record in dicts:
-        crowds = [a for a in record["annotations"] if a.get("iscrowd", 0) and "segmentation" in a]
-        if crowds:
-            size = record["height"], record["width"]
-            record["sem_seg_file_name"] = str(
-                cached_ignore_map([a["segmentation"] for a in crowds], size)
-            )
+def _standard(entry: CocoAnnotation, numbers: "dict[Id, int]") -> "dict[str, Any]":
+    """An annotation in Detectron2's format."""
+    keys = ("iscrowd", "bbox", "segmentation", "keypoints")
+    annotation = {key: value for key, value in entry.items() if key in keys}
+    category = numbers[entry["category_id"]]
+    return {**annotation, "category_id": category, "bbox_mode": BoxMode.XYWH_ABS}
 
 
 def _check_hint(source: CocoSource) -> str:

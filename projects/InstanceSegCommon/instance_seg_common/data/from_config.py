@@ -27,7 +27,7 @@ KEYS = {
         "label_suffix": False,
         **READING_KEYS,
     },
-    "coco": {"json_file": True, "image_dir": True, **READING_KEYS},
+    "coco": {"json_file": True, "image_dir": True, "crowds": False, **READING_KEYS},
 }
 SYNTHETIC = "synthetic"  # register_synthetic_dataset checks its parameters itself
 PATHS = ("image_dir", "label_dir", "class_dir", "ignore_dir", "json_file")

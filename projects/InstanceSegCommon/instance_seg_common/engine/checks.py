@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -130,10 +131,39 @@ def _check_masks(cfg: CfgNode, name: str, records: Records):
         )
 
 
+def _check_polygon_crops(cfg: CfgNode):
+    crops = [name for name, _ in cfg.INPUT.AUGMENTATIONS if "Crop" in name]
+    crops += ["INPUT.CROP"] if cfg.INPUT.CROP.ENABLED else []
+    if cfg.INPUT.MASK_FORMAT == "polygon" and crops and find_spec("shapely") is None:
+        raise UserError(
+            f"INPUT.MASK_FORMAT is 'polygon', and {crops[0]} crops images: Detectron2 cuts "
+            "polygons with the package shapely, which is not installed. Set INPUT.MASK_FORMAT to "
+            "bitmask, which reads polygons, too."
+        )
+
+
+def _has_objects(record: Mapping[str, Any]) -> bool:
+    return any(not annotation.get("iscrowd", 0) for annotation in record.get("annotations", ()))
+
+
+def _check_objects(names: Sequence[str], dicts: Mapping[str, Records]):
+    """Make sure that the training sets together hold something to learn."""
+    empty = [name for name in names if not any(map(_has_objects, dicts[name]))]
+    crowds = sum(len(d.get("annotations", ())) for name in empty for d in dicts[name])
+    why = (
+        f" All {crowds} annotations are crowds (iscrowd: 1), regions to ignore. If each is one "
+        "object, write 'crowds: objects' in the data set's entry of DATASETS.REGISTER."
+    )
+    sentence = f"No image of {empty} has an instance to learn from.{why if crowds else ''}"
+    if len(empty) == len(names):
+        raise UserError(sentence)
+    if empty:
+        logger.warning("%s It is learned as background alone.", sentence)
+
+
 def _check_training(cfg: CfgNode, dicts: Mapping[str, Records]):
-    with_objects = any(d.get("annotations") for name in cfg.DATASETS.TRAIN for d in dicts[name])
-    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and not with_objects:
-        raise UserError(f"No image of {list(cfg.DATASETS.TRAIN)} has an instance to learn from.")
+    _check_objects(cfg.DATASETS.TRAIN, dicts)
+    _check_polygon_crops(cfg)
     _check_best_metric(cfg.TEST.BEST_METRIC)
     workers = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % workers:

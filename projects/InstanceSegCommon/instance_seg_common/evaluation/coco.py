@@ -1,20 +1,23 @@
 """COCO average precision that also answers for empty predictions, empty sets and crowded images."""
 
 import contextlib
-import io
+import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union
 
 from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data.segmentations import usable_polygons
+from ..data.coco import CocoSource, usable_content
+from ..data.coco_truth import truth_of, truth_of_stock
+from ..data.registration import source_of
 from ..errors import UserError
 from .checks import check_prediction
 from .ground_truth import GroundTruth, drop_ignored
@@ -34,8 +37,9 @@ class InstanceCOCOEvaluator(COCOEvaluator):
     - Of a data set that is not a COCO json, detections with half or more of their pixels in an
       ignored region (value 255 of ``sem_seg_file_name``) are left out instead of being false
       positives. A COCO json has crowds for that, which COCO's own rule deals with.
-    - Annotations without a mask do not count; Detectron2's loader and COCO's evaluation fail on
-      some of them.
+    - The annotations of a COCO json are numbered anew from 1, and what COCO's evaluation needs of
+      them is filled in (stock: an annotation with id 0 is never found). Those without a mask do not
+      count.
     - Masks that are soft or of the wrong size, and classes out of range, are errors.
     """
 
@@ -59,28 +63,21 @@ class InstanceCOCOEvaluator(COCOEvaluator):
         """
         metadata = MetadataCatalog.get(dataset_name)
         converted = not hasattr(metadata, "json_file")
-        if not converted:
-            _check_json_file(dataset_name, metadata.json_file)
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                super().__init__(
-                    dataset_name,
-                    tasks=("bbox", "segm"),
-                    distributed=distributed,
-                    output_dir=folder if converted else output_dir,
-                    max_dets_per_image=max_dets_per_image if max_dets_per_image >= 0 else _NO_LIMIT,
-                    use_fast_impl=False,
-                )
-            finally:
-                if converted and hasattr(metadata, "json_file"):
-                    del metadata.json_file
+        with _truth_file(dataset_name, metadata) as folder:
+            super().__init__(
+                dataset_name,
+                tasks=("bbox", "segm"),
+                distributed=distributed,
+                output_dir=folder,
+                max_dets_per_image=max_dets_per_image if max_dets_per_image >= 0 else _NO_LIMIT,
+                use_fast_impl=False,
+            )
         self._output_dir = None if output_dir is None else str(output_dir)
         if converted and not self._do_evaluation:
             # The conversion of a set without a single object leaves the key out.
             self._coco_api.dataset["annotations"] = []
             self._do_evaluation, self._kpt_oks_sigmas = True, ()
         self._ground_truth = GroundTruth(dataset_name) if converted else None
-        _drop_maskless(self._coco_api)
         self._num_classes = len(metadata.get("thing_classes", ())) or None
         # Of "bbox" and "segm", what the last evaluation computed.
         self.evaluations: dict[str, COCOeval] = {}
@@ -139,17 +136,36 @@ class InstanceCOCOEvaluator(COCOEvaluator):
         return coco_eval
 
 
-def _drop_maskless(coco_api):
-    """Take annotations without a usable mask out of COCO's index, as the loader does."""
-    annotations = coco_api.dataset.get("annotations", [])
-    for annotation in annotations:
-        if isinstance(annotation.get("segmentation"), list):
-            annotation["segmentation"] = usable_polygons(annotation["segmentation"])
-    kept = [annotation for annotation in annotations if annotation.get("segmentation")]
-    if len(kept) < len(annotations):
-        coco_api.dataset["annotations"] = kept
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco_api.createIndex()
+@contextlib.contextmanager
+def _truth_file(dataset_name: str, metadata: Metadata) -> "Iterator[str]":
+    """A temporary folder; meanwhile the metadata name a file there with the ground truth.
+
+    A data set that has no JSON is converted by the stock evaluator, into this folder.
+    """
+    own = metadata.get("json_file")
+    truth = None if own is None else _truth(dataset_name, own)
+    with tempfile.TemporaryDirectory() as folder:
+        if truth is not None:
+            path = Path(folder) / "truth.json"
+            path.write_text(json.dumps(truth), encoding="utf-8")
+            del metadata.json_file
+            metadata.json_file = str(path)
+        try:
+            yield folder
+        finally:
+            if hasattr(metadata, "json_file"):
+                del metadata.json_file
+            if own is not None:
+                metadata.json_file = own
+
+
+def _truth(dataset_name: str, json_file: str) -> "dict[str, Any]":
+    source = source_of(dataset_name)
+    if isinstance(source, CocoSource):
+        return truth_of(usable_content(source))
+    _check_json_file(dataset_name, json_file)
+    content = json.loads(Path(PathManager.get_local_path(json_file)).read_bytes())
+    return truth_of_stock(content) if "annotations" in content else content
 
 
 def _check_json_file(dataset_name, json_file):
