@@ -18,13 +18,11 @@ from .image_facts import log_rules, require_stated_size
 from .image_header import ImageHeader
 from .images import cached_ignore_map, image_header
 from .loose_values import Id
-from .reading import PLAIN, READING, Reading, taken_reading
+from .reading import PLAIN, READING, Reading, ReadingOptions, taken_reading
 from .registration import first_few, missing_sentence, register_source, require_folder
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from .label_map import ReadingOptions
 
 JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
 CROWDS = ("", OBJECTS, "ignore")

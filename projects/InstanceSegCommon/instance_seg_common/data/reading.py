@@ -1,13 +1,21 @@
 """How the image files of a data set are read, where there is more than one way to read them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, TypedDict
 
 from ..errors import UserError
 
 READING = "reading"  # key of a record (dict) of a data set; absent where the defaults hold
 CHOICES = {"planes": ("error", "first", "each"), "exif": ("apply", "ignore")}
+
+
+class ReadingOptions(TypedDict, total=False):
+    """The fields of a :class:`Reading` that a data set may give, described there."""
+
+    planes: str
+    channels: Sequence[int]
+    exif: str
 
 
 @dataclass(frozen=True)
