@@ -164,6 +164,13 @@ def test_frames_are_planes(tmp_path, ending):
     )
 
 
+def test_each_without_a_plane_reads_nothing(tmp_path):
+    write(tmp_path / "a.tif", stack(5, 40, 50))
+    assert image_header(tmp_path / "a.tif", Reading(planes="each")).planes == 5
+    with pytest.raises(UserError, match="5 planes"):
+        read_pixels(tmp_path / "a.tif", Reading(planes="each"))
+
+
 def test_previews_of_a_photograph_are_no_planes(tmp_path):
     """Phones write a smaller picture or a gain map behind the photograph."""
     photograph, preview = (Image.new("RGB", size, (9, 99, 200)) for size in ((50, 40), (10, 8)))
@@ -265,7 +272,7 @@ def test_every_plane_is_an_image(stacks, fresh_name, caplog):
     assert ids == [*(f"a_plane{i}" for i in range(3)), *(f"b_plane{i}" for i in range(3)), "c"]
     assert [len(record["annotations"]) for record in records] == [1, 2, 1, 1, 2, 1, 1]
     assert [r["annotations"][0]["bbox"][0] for r in records] == [3, 4, 5, 3, 4, 5, 3]
-    assert [r["reading"].plane for r in records] == [0, 1, 2, 0, 1, 2, 0]
+    assert [r["reading"].plane for r in records] == [0, 1, 2, 0, 1, 2, None]
     assert [m for m in caplog.messages if "Z=3 is planes (6 files" in m]
     report = check_dataset(fresh_name)
     assert report.ok, report.text()

@@ -111,7 +111,7 @@ def test_pictures_say_what_was_done(tmp_path, monkeypatch):
     for name in ("deep.tif", "plain.png"):
         record = {"file_name": str(tmp_path / name), "height": 40, "width": 50, "annotations": []}
         panels.annotation_panel(record)
-    assert headers[0].endswith("50 x 40 pixels   uint16, contrast from 1 % to 99 %")
+    assert headers[0].endswith("deep.tif   uint16, contrast from 1 % to 99 %   50 x 40 pixels")
     assert headers[1].endswith("50 x 40 pixels")
 
 

@@ -80,7 +80,9 @@ def _open(path: Union[str, Path]) -> "Iterator[TiffFile]":
 
 
 def _contents(opened: "TiffFile", reading: Reading) -> _Contents:
-    series = opened.series
+    series = [one for one in opened.series if {"Y", "X"} <= set(one.axes)]
+    if not series:
+        raise ValueError("it holds no image")
     # Scanners add thumbnails and labels, which tifffile names.
     named = series[0].kind not in ("generic", "uniform", "shaped", "ome", "imagej")
     kept = series[:1] if named else [one for one in series if not _is_preview(one)] or series[:1]
