@@ -22,7 +22,7 @@ class Readings:
         monkeypatch.setattr(
             annotation_cache,
             "read_instances",
-            lambda path, *rest: (self.paths.append(path.name), original(path, *rest))[1],
+            lambda paths, *rest: (self.paths.append(paths[0].name), original(paths, *rest))[1],
         )
 
 

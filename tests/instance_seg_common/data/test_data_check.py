@@ -42,7 +42,7 @@ BREAKAGES = [
     (lambda f: cut(f.path("images")), "image unreadable", "a.png", ["cannot be read"]),
     (lambda f: cut(f.path("labels")), "label unusable", "a.png", ["cannot be read"]),
     (
-        lambda f: f.write("labels", np.zeros((20, 30, 3), np.uint8)),
+        lambda f: f.write("labels", np.arange(1800, dtype=np.uint8).reshape(20, 30, 3)),
         "label unusable",
         "a.png",
         ["3 channels"],
@@ -126,7 +126,7 @@ BREAKAGES = [
         lambda f: f.write("images", np.zeros((20, 30, 3), np.uint8), "a.bmp"),
         "duplicate stem",
         "a.png",
-        ["a.bmp, a.png", "keep one"],
+        ["a.bmp, a.png", "names of their own"],
     ),
 ]
 

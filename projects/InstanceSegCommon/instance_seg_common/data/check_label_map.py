@@ -13,10 +13,14 @@ from .check_image import check_image
 from .check_report import Report, listed
 from .encoding import EncodedInstance, encode_label_map
 from .images import image_header, read_ignore_map
+from .label_advice import folder_problem, missing_folder_sentence, pairing_advice
 from .label_files import SetFiles, one_file, same_stem_sentence
-from .label_images import read_foreground, read_labels, size_sentence
+from .label_images import read_foreground, read_label, size_sentence
 from .label_map_source import LabelMapSource
-from .registration import missing_sentence
+from .label_objects import COLORS, COMPONENTS, FILES, covered, read_ids, read_instances
+from .label_pixels import number_of_channels
+from .label_suspicion import suspicion
+from .sbd import ENDING as SBD_ENDING
 
 IMAGE, LABEL, CLASS_IMAGE = "image", "label", "class image"
 
@@ -30,7 +34,7 @@ def check_label_maps(source: LabelMapSource, report: Report) -> None:
     """
     absent = [(key, path) for key, path in source.folders.paths() if not path.is_dir()]
     for key, path in absent:
-        report.error("folder missing", path, missing_sentence(source, key, path))
+        report.error("folder missing", path, missing_folder_sentence(source, key, path))
     if absent:
         return
     try:
@@ -38,12 +42,24 @@ def check_label_maps(source: LabelMapSource, report: Report) -> None:
     except UserError as error:  # a list of images
         report.error("list unusable", source.name, str(error))
         return
-    if not files.images:
-        folder = source.folders.image_dir.path
-        report.error("no images", folder, source.no_image_sentence())
+    problem = folder_problem(source, files)
+    if problem:
+        report.error("folders", source.folders.image_dir.path, problem)
+        if files.images:
+            return
+    advice = pairing_advice(source, files)
+    if advice:
+        report.error("names do not pair", source.folders.label_dir.path, advice)
+    if files.passed_over:
+        first = files.passed_over[0]
+        sentence = f"{len(files.passed_over)} files beside the images are passed over: {first} ..."
+        report.notice("passed over", first, sentence)
     check = _ImageCheck(source, files, report)
     for stem in sorted(set(files.images) | set(files.labels)):
         check.run(stem)
+    doubt = suspicion(source.name, check.encoded) if source.may_be_no_ids else None
+    if doubt:
+        report.error("no ids", source.folders.label_dir.path, doubt)
 
 
 class _ImageCheck:
@@ -51,6 +67,7 @@ class _ImageCheck:
 
     def __init__(self, source: LabelMapSource, files: SetFiles, report: Report) -> None:
         self.source, self.files, self.report = source, files, report
+        self.encoded: list[list[EncodedInstance]] = []
         folders = source.folders
         # What is needed of each image: its folder and the files there.
         self.needed = {
@@ -70,14 +87,13 @@ class _ImageCheck:
         of_list = f"The list of {self.source.name}"
         for what, files in paths.items():
             folder, _ = self.needed[what]
-            if len(files) > 1:
+            if len(files) > 1 and (what != LABEL or self.source.instances != FILES):
                 sentence = same_stem_sentence(stem, files, folder)
                 self.report.error("duplicate stem", files[1], sentence)
             if not files:
                 other = next((path[0] for path in paths.values() if path), of_list)
-                sentence = (
-                    f"{other} has no {what} of stem {stem!r} in {folder}; add it, or remove both."
-                )
+                zero = " (for an image without objects, 0 everywhere)" if what == LABEL else ""
+                sentence = f"{other} has no {what} of stem {stem!r} in {folder}; add it{zero}."
                 self.report.error(f"{what} missing", other, sentence)
 
     def _check_label(self, stem: str, paths: "dict[str, list[Path]]") -> None:
@@ -92,7 +108,8 @@ class _ImageCheck:
         self._check_ignored(stem, labels.shape)
         label_path = paths[LABEL][0]
         labels, regions = self._without_regions(label_path, labels)
-        records = encode_label_map(labels, classes)
+        records = self._encode(paths, labels, classes)
+        self.encoded.append(records)
         limit = self.source.max_instances
         if limit is not None and len(records) > limit:
             return  # not part of the set
@@ -103,16 +120,31 @@ class _ImageCheck:
             self._check_classes_of_instances(class_path, records)
         elif self.source.folders.class_dir is None:
             self._check_rule(label_path, records)
-        self._check_parts(label_path, labels, records)
+        self._check_channels(label_path)
+        self._check_parts(label_path, records)
+        self._check_files(paths[LABEL], records)
+
+    def _encode(
+        self, paths: "dict[str, list[Path]]", labels: np.ndarray, classes: Optional[np.ndarray]
+    ) -> "list[EncodedInstance]":
+        """The instances of one image whose files are known to be readable."""
+        if self.source.instances != FILES:
+            each_part = self.source.instances == COMPONENTS
+            return encode_label_map(labels, classes, each_part=each_part)
+        class_path = None if classes is None else paths[CLASS_IMAGE][0]
+        return read_instances(paths[LABEL], class_path, self.source.rule)[1]
 
     def _read_both(
         self, paths: "dict[str, list[Path]]"
     ) -> "tuple[Optional[np.ndarray], Optional[np.ndarray]]":
-        """Ids and classes (H, W) of one image; None what is absent or unusable."""
+        """Ids and classes (H, W) of one image; None what is absent or unusable.
+
+        Of files of one object each it is 1 for ids wherever one has an object.
+        """
         labels, classes = self._read(paths[LABEL])
         class_paths = paths.get(CLASS_IMAGE, [])
         if labels is not None and class_paths:
-            classes, _ = self._read(class_paths)
+            classes = self._read_classes(class_paths[0])
             if classes is not None and classes.shape != labels.shape:
                 sentence = size_sentence(
                     "Class image", class_paths[0], size=classes.shape, label_size=labels.shape
@@ -124,17 +156,26 @@ class _ImageCheck:
         return labels, classes
 
     def _read(self, paths: "list[Path]") -> "tuple[Optional[np.ndarray], Optional[np.ndarray]]":
-        """Ids (H, W) of the first of the paths, and classes if they are in the same file.
+        """Ids (H, W) of the labels of an image, and classes if they are in the same file.
 
         None each if there is no path or it cannot be used.
         """
         if not paths:
             return None, None
         try:
-            return read_labels(paths[0])
+            if self.source.instances == FILES:
+                return covered(paths).astype(np.uint8), None
+            return read_ids(paths[0], None, self.source.rule)
         except UserError as error:
             self.report.error("label unusable", paths[0], str(error))
             return None, None
+
+    def _read_classes(self, path: Path) -> Optional[np.ndarray]:
+        try:
+            return read_label(path)
+        except UserError as error:
+            self.report.error("label unusable", path, str(error))
+            return None
 
     def _check_foreground(self, stem: str, labels: "list[Path]") -> None:
         """Check the foreground of an image, against the size of its label if there is one."""
@@ -191,22 +232,21 @@ class _ImageCheck:
             self.report.error("class without instance", path, sentence)
 
     def _check_classes_of_instances(self, path: Path, records: "list[EncodedInstance]") -> None:
-        votes = {record["id"]: record.get("classes", []) for record in records}
-        mixed = [instance_id for instance_id, classes in votes.items() if len(classes) > 1]
+        mixed = [record["id"] for record in records if len(_classes_of(record)) > 1]
         if mixed:
             sentence = (
                 f"In {path} some instances have more than one class: ids {listed(mixed)}; the "
                 "class of most pixels is used."
             )
             self.report.error("instance with two classes", path, sentence)
-        none = [instance_id for instance_id, classes in votes.items() if classes[0][0] == 0]
+        none = [record["id"] for record in records if _classes_of(record)[0] == 0]
         if none:
             sentence = (
                 f"In {path} the instances {listed(none)} have class 0 (none) and are left out."
             )
             self.report.error("instance without class", path, sentence)
         known = range(1, len(self.source.thing_classes) + 1)
-        self._count(path, [r for r in records if votes[r["id"]][0][0] in known])
+        self._count(path, [record for record in records if _classes_of(record)[0] in known])
 
     def _check_rule(self, path: Path, records: "list[EncodedInstance]") -> None:
         usable, wrong = [], []
@@ -234,20 +274,41 @@ class _ImageCheck:
         if not records:
             self.report.notice("no instances", path, f"{path} has no instances.")
 
-    def _check_parts(
-        self, path: Path, labels: np.ndarray, records: "list[EncodedInstance]"
-    ) -> None:
-        try:
-            from scipy import ndimage
-        except ImportError as error:
-            raise UserError("The check of label maps needs scipy: pip install scipy.") from error
-        eight_neighbours = np.ones((3, 3), dtype=int)
-        split = []
-        for record in records:
-            x, y, width, height = (int(v) for v in record["bbox"])
-            mask = labels[y : y + height, x : x + width] == record["id"]
-            if ndimage.label(mask, structure=eight_neighbours)[1] > 1:
-                split.append(record["id"])
+    def _check_channels(self, path: Path) -> None:
+        if path.suffix.lower() == SBD_ENDING or self.source.instances == COLORS:
+            return
+        number = number_of_channels(path)
+        if number > 1:
+            sentence = f"{path} has {number} channels that say the same; one of them is read."
+            self.report.notice("several channels", path, sentence)
+
+    def _check_parts(self, path: Path, records: "list[EncodedInstance]") -> None:
+        split = [record["id"] for record in records if len(record["parts"]) > 1]
         if split:
-            sentence = f"In {path} instances consist of several parts: ids {listed(split)}."
+            sentence = (
+                f"In {path} instances consist of several parts: ids {listed(split)}. If each part "
+                f"is an object, write `instances: {COMPONENTS}`."
+            )
             self.report.notice("disconnected instances", path, sentence)
+
+    def _check_files(self, paths: "list[Path]", records: "list[EncodedInstance]") -> None:
+        """Check the files of one object each."""
+        if self.source.instances != FILES:
+            return
+        shown = {record["id"] for record in records}
+        empty = [path for number, path in enumerate(paths, start=1) if number not in shown]
+        if empty:
+            sentence = f"{listed(empty)}: 0 everywhere, which is no object."
+            self.report.notice("no object in the file", empty[0], sentence)
+        of_mask: dict[str, int] = {}
+        for record in records:
+            first = of_mask.setdefault(record["counts"], record["id"])
+            if first != record["id"]:
+                path, same = paths[record["id"] - 1], paths[first - 1]
+                sentence = f"{path} has the same pixels as {same.name}; both are kept as objects."
+                self.report.notice("same mask twice", path, sentence)
+
+
+def _classes_of(record: EncodedInstance) -> "list[int]":
+    """The classes of the pixels of an instance, most pixels first."""
+    return [class_id for class_id, _ in record.get("classes", [])]

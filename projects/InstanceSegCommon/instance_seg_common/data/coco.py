@@ -13,6 +13,7 @@ from ..errors import UserError
 from .images import cached_ignore_map, check_readable_mode
 from .registration import (
     CONTENT_ERRORS,
+    check_hint,
     first_few,
     missing_sentence,
     register_source,
@@ -35,6 +36,7 @@ class CocoSource:
     json_file: Path
     image_root: Path
     hint: str = field(default="", compare=False)
+    check_command: str = field(default="", compare=False)
 
 
 class CocoMetadata(Metadata):
@@ -83,11 +85,16 @@ def register_coco_dataset(
 
 
 def make_source(
-    *, name: str, json_file: Union[str, Path], image_root: Union[str, Path], hint: str = ""
+    *,
+    name: str,
+    json_file: Union[str, Path],
+    image_root: Union[str, Path],
+    hint: str = "",
+    check_command: str = "",
 ) -> CocoSource:
     """A :class:`CocoSource` with absolute paths."""
     json_path, image_path = (Path(p).expanduser().resolve() for p in (json_file, image_root))
-    return CocoSource(name, json_path, image_path, hint)
+    return CocoSource(name, json_path, image_path, hint, check_command)
 
 
 def register_coco_source(source: CocoSource, *, replace: bool = False) -> None:
@@ -180,7 +187,7 @@ def load_coco(source: CocoSource) -> "list[dict[str, Any]]":
 def _unusable(source: CocoSource, error: Exception) -> UserError:
     return UserError(
         f"Data set {source.name!r}: {source.json_file} cannot be used "
-        f"({type(error).__name__}: {error}). {_check_hint(source)}"
+        f"({type(error).__name__}: {error}). {check_hint(source)}"
     )
 
 
@@ -189,7 +196,7 @@ def _check_images(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
     if missing:
         raise UserError(
             f"Data set {source.name!r}: {len(missing)} of the images in {source.json_file} do not "
-            f"exist: {first_few(missing)}. {_check_hint(source)}"
+            f"exist: {first_few(missing)}. {check_hint(source)}"
         )
     for record in dicts:
         # A JPEG has 8 bits: the many files of COCO itself need not be opened here.
@@ -206,7 +213,7 @@ def _check_encodings(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
             if problem:
                 raise UserError(
                     f"Data set {source.name!r}: an annotation of {record['file_name']} in "
-                    f"{source.json_file} {problem.predicate}. {_check_hint(source)}"
+                    f"{source.json_file} {problem.predicate}. {check_hint(source)}"
                 )
 
 
@@ -220,7 +227,7 @@ def _drop_maskless(source: CocoSource, dicts: "list[dict[str, Any]]") -> None:
     if lost:
         logger.warning(
             f"Data set {source.name!r}: {len(lost)} annotations in {source.json_file} are without "
-            f"a mask and left out (first: image {lost[0]}). {_check_hint(source)}"
+            f"a mask and left out (first: image {lost[0]}). {check_hint(source)}"
         )
 
 
@@ -233,7 +240,3 @@ def _hand_on_crowds(dicts: "list[dict[str, Any]]") -> None:
             record["sem_seg_file_name"] = str(
                 cached_ignore_map([a["segmentation"] for a in crowds], size)
             )
-
-
-def _check_hint(source: CocoSource) -> str:
-    return f"`python tools/check_dataset.py {source.name}` lists everything."

@@ -17,7 +17,7 @@ from typing import Optional
 from .label_files import Folder, LabelFolders
 from .label_map import register_label_map_source
 from .label_map_source import LabelMapSource
-from .registration import first_existing, placement_hint
+from .registration import command_of_check, first_existing, placement_hint
 from .selection import Fold
 
 SUBSETS = ("A1", "A2", "A3", "A4")
@@ -56,5 +56,6 @@ def _register(root: Path, name: str, folder: Path, *, fold: Optional[Fold] = Non
         thing_classes=("leaf",),
         selection=fold,
         hint=placement_hint(root, f"cvppp/ or {_ARCHIVE}/"),
+        check_command=command_of_check(name),
     )
     register_label_map_source(source, replace=True)

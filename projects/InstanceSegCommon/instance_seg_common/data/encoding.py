@@ -139,9 +139,7 @@ def _parts(
     return np.argsort(np.argsort(first_run))[part.reshape(-1)]
 
 
-def _class_votes(
-    runs: _Runs, owners: np.ndarray, classes: np.ndarray
-) -> "list[list[list[int]]]":
+def _class_votes(runs: _Runs, owners: np.ndarray, classes: np.ndarray) -> "list[list[list[int]]]":
     """Of each owner the classes of its pixels: [[class id, number of pixels], ...], most first."""
     lengths = runs.ends - runs.starts
     within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)

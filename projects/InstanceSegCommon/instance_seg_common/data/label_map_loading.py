@@ -14,10 +14,13 @@ from ..errors import UserError
 from .annotation_cache import cached_instances
 from .encoding import EncodedInstance
 from .images import cached_ignore_map, check_ignore_map, image_header, require_8_bit
+from .label_advice import folder_problem, missing_folder_sentence, pairing_advice
 from .label_files import SetFiles, one_file
 from .label_images import check_foreground, size_sentence
 from .label_map_source import LabelMapSource
-from .registration import first_few, require_folder
+from .label_objects import FILES
+from .label_suspicion import suspicion
+from .registration import check_hint, first_few
 
 logger = logging.getLogger(__name__)
 
@@ -36,36 +39,48 @@ def load_label_maps(source: LabelMapSource) -> "list[dict[str, Any]]":
         UserError: names the first files that cannot be used.
     """
     for key, folder in source.folders.paths():
-        require_folder(source, key, folder)
+        if not folder.is_dir():
+            raise UserError(missing_folder_sentence(source, key, folder))
     files = source.files()
-    if not files.images:
-        raise UserError(source.no_image_sentence())
+    problem = folder_problem(source, files)
+    if problem:
+        raise UserError(problem)
     _require_labels(source, files)
-    dicts, problems = [], []
+    dicts, encoded, problems = [], [], []
     for stem in files.images:
         try:
-            dicts.append(_load_image(source, stem, files))
+            loaded, records = _load_image(source, stem, files)
         except UserError as error:
             problems.append(str(error))
+        else:
+            dicts.append(loaded)
+            encoded.append(records)
     if problems:
         raise UserError(
-            f"Data set {source.name!r} cannot be used: {first_few(problems)} "
-            f"`python tools/check_dataset.py {source.name}` lists everything."
+            f"Data set {source.name!r} cannot be used: {first_few(problems)} {check_hint(source)}"
         )
+    doubt = suspicion(source.name, encoded) if source.may_be_no_ids else None
+    if doubt:
+        raise UserError(doubt)
     _warn_of_unused(source, files)
     limit = source.max_instances
     return dicts if limit is None else [d for d in dicts if len(d["annotations"]) <= limit]
 
 
 def _require_labels(source: LabelMapSource, files: SetFiles) -> None:
-    """Raise a sentence at once, before anything is decoded, if many labels are absent."""
+    """Raise a sentence at once, before anything is decoded, if many labels are absent, or if it is
+    known why some are."""
     missing = [stem for stem in files.images if stem not in files.labels]
-    if len(missing) > FEW:
+    if not missing:
+        return
+    advice = pairing_advice(source, files)
+    if advice or len(missing) > FEW:
         raise UserError(
             f"Data set {source.name!r} is incomplete: {len(missing)} of the {len(files.images)} "
-            f"images in {source.folders.image_dir.path} have no label in "
-            f"{source.folders.label_dir.path}; the first is for {missing[0]!r}. Complete the "
-            "labels, or remove the images."
+            f"images in {source.folders.image_dir} have no label in {source.folders.label_dir}; "
+            f"the first is for {missing[0]!r}. "
+            f"{advice or 'Add them; the label of an image without objects is 0 everywhere.'} "
+            f"{check_hint(source)}"
         )
 
 
@@ -78,10 +93,12 @@ def _warn_of_unused(source: LabelMapSource, files: SetFiles) -> None:
         )
 
 
-def _load_image(source: LabelMapSource, stem: str, files: SetFiles) -> "dict[str, Any]":
-    """The standard dict of one image."""
-    image_path, label_path, class_path = _paths_of(source, stem, files)
-    size, records = cached_instances(label_path, class_path, source.id_table)
+def _load_image(
+    source: LabelMapSource, stem: str, files: SetFiles
+) -> "tuple[dict[str, Any], list[EncodedInstance]]":
+    """The standard dict of one image, and the instances in its label."""
+    image_path, label_paths, class_path = _paths_of(source, stem, files)
+    size, records = cached_instances(label_paths, class_path, source.rule)
     image_size, mode = image_header(image_path)
     require_8_bit(image_path, mode)
     if image_size != size:
@@ -89,7 +106,7 @@ def _load_image(source: LabelMapSource, stem: str, files: SetFiles) -> "dict[str
     try:
         annotations = _annotations(source, records, size)
     except UserError as error:
-        raise UserError(f"In label {label_path}, {error}.") from error
+        raise UserError(f"In label {label_paths[0]}, {error}.") from error
     loaded = {
         "file_name": str(image_path),
         "height": size[0],
@@ -105,13 +122,13 @@ def _load_image(source: LabelMapSource, stem: str, files: SetFiles) -> "dict[str
         path = one_file(stem, files.foregrounds, folder=folder, what="foreground")
         check_foreground(path, size)
         loaded["foreground_file_name"] = str(path)
-    return loaded
+    return loaded, records
 
 
 def _paths_of(
     source: LabelMapSource, stem: str, files: SetFiles
-) -> "tuple[Path, Path, Optional[Path]]":
-    """The files of an image: the image, its label, its class image where the set has these."""
+) -> "tuple[Path, list[Path], Optional[Path]]":
+    """The files of an image: the image, its labels, its class image where the set has these."""
     folders = source.folders
     if not files.images[stem]:
         raise UserError(
@@ -119,11 +136,13 @@ def _paths_of(
             "the whole archive again."
         )
     image = one_file(stem, files.images, folder=folders.image_dir.path, what="image")
-    label = one_file(stem, files.labels, folder=folders.label_dir.path, what="label")
+    labels = files.labels.get(stem, [])
+    if source.instances != FILES or not labels:
+        labels = [one_file(stem, files.labels, folder=folders.label_dir.path, what="label")]
     if folders.class_dir is None:
-        return image, label, None
+        return image, labels, None
     classes = one_file(stem, files.classes, folder=folders.class_dir.path, what="class image")
-    return image, label, classes
+    return image, labels, classes
 
 
 def _annotations(

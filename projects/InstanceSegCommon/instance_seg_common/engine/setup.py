@@ -60,7 +60,8 @@ def load_cfg(config_file: Union[str, Path], opts: Sequence[str] = ()) -> CfgNode
         where = f"{config_file} or the KEY VALUE pairs {list(opts)}" if opts else config_file
         raise UserError(f"The config cannot be used ({where}): {error}") from error
     register_builtin_datasets()
-    register_from_config(cfg)
+    in_file = "DATASETS.REGISTER" not in opts[::2]
+    register_from_config(cfg, config_file if in_file else "")
     return fit_to_machine(cfg)
 
 

@@ -1,0 +1,186 @@
+"""What is wrong with the folders of a data set, and the line of YAML that reads what is there."""
+
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Optional
+
+from .label_files import IMAGE_ENDINGS, SetFiles
+from .label_map_source import LabelMapSource
+from .label_names import (
+    IMAGE_FOLDERS,
+    LABEL_FOLDERS,
+    like,
+    most_frequent_suffixes,
+    near_pairs,
+    suffix_of_objects,
+)
+from .label_objects import FILES
+from .registration import missing_sentence
+
+MOST_ENDINGS = 3  # that are named
+ENOUGH = 20  # folders or files that are looked at, to know a layout
+CELLPOSE_ENDING = "_seg.npy"
+
+
+def missing_folder_sentence(source: LabelMapSource, key: str, path: Path) -> str:
+    """The sentence for a folder that is not there, with one beside it that is called like it."""
+    sentence = missing_sentence(source, key, path)
+    names = [child.name for child in _subfolders(path.parent)]
+    near = like(names, (path.name.casefold(),))
+    if near is None and key in ("image_dir", "label_dir"):
+        near = like(names, LABEL_FOLDERS if key == "label_dir" else IMAGE_FOLDERS)
+    if near is None:
+        return sentence
+    return f"{sentence} There is a folder {near}: write `{key}: {path.parent / near}`."
+
+
+def folder_problem(source: LabelMapSource, files: SetFiles) -> Optional[str]:
+    """The sentence for folders in which images and labels cannot be told or found at all."""
+    if not files.images:
+        return _no_image_sentence(source)
+    folders = source.folders
+    if folders.in_one and not folders.image_dir.suffix and not folders.label_dir.suffix:
+        return _one_folder_sentence(source, files)
+    return None
+
+
+def _no_image_sentence(source: LabelMapSource) -> str:
+    folder = source.folders.image_dir
+    where = f"Data set {source.name!r}: there is no image {folder.pattern} in {folder.path}."
+    layout = _layout_below(source)
+    content = "" if layout else _content(folder.path)
+    return " ".join(filter(None, (where, layout or content, "" if layout else source.hint)))
+
+
+def _one_folder_sentence(source: LabelMapSource, files: SetFiles) -> str:
+    stems = list(files.images)
+    advice = _suffix_advice(stems, stems) or (
+        "write what the names of one of the two end with, such as `label_suffix: _masks`"
+    )
+    return (
+        f"Data set {source.name!r}: image_dir and label_dir are one folder, "
+        f"{source.folders.image_dir}, and nothing tells its labels from its images; {advice}."
+    )
+
+
+def _suffix_advice(images: Collection[str], labels: Collection[str]) -> str:
+    """The keys that pair stems; "" if none do."""
+    of_objects = suffix_of_objects(images, labels)
+    suffixes = most_frequent_suffixes(near_pairs(images, labels))
+    if suffixes is not None:
+        keys = [
+            f"{key}: {value}"
+            for key, value in zip(("image_suffix", "label_suffix"), suffixes)
+            if value
+        ]
+        return f"write `{', '.join(keys)}`"
+    if of_objects is not None:
+        suffix = f", label_suffix: {of_objects}" if of_objects else ""
+        return f"every label seems to show one object: write `instances: files{suffix}`"
+    return ""
+
+
+def pairing_advice(source: LabelMapSource, files: SetFiles) -> str:
+    """A sentence on images and labels that do not pair, "" where nothing is known about them."""
+    images = [stem for stem in files.images if stem not in files.labels]
+    labels = [stem for stem in files.labels if stem not in files.images]
+    if not images or source.selection is not None:
+        return ""
+    folder = source.folders.label_dir
+    if not files.labels:
+        labels = [found.name for found in folder.found()]
+    if len(images) == len(files.images):
+        advice = _suffix_advice(images, labels) or _label_layout(source, images)
+        if advice:
+            return f"To read what is there, {advice}."
+    pairs = near_pairs(images, labels)
+    if pairs:
+        _, first, second = pairs[0][2], pairs[0].image, pairs[0].label
+        alike = first.casefold() == second.casefold()
+        how = ", which differ only in upper and lower case" if alike else ""
+        return f"Nearly alike are {first!r} and {second!r}{how}: give both files one name."
+    return "" if files.labels else _content(folder.path)
+
+
+def _label_layout(source: LabelMapSource, images: Collection[str]) -> str:
+    """The keys for labels that lie deeper than their folder; "" if they do not."""
+    folder = source.folders.label_dir
+    if folder.below or folder.found():
+        return ""
+    below = [child for child in _subfolders(folder.path) if _has_images(child)]
+    if not below:
+        return ""
+    if 2 * len({child.name for child in below} & set(images)) >= min(len(below), ENOUGH):
+        return f"write `label_dir: {folder.path}/*, instances: {FILES}`"
+    if len(below) == 1:
+        return f"write `label_dir: {below[0]}`"
+    image = source.folders.image_dir
+    return f"write `image_dir: {image.path}/**, label_dir: {folder.path}/**`"
+
+
+def _layout_below(source: LabelMapSource) -> str:
+    """The sentence for a folder whose images lie deeper; "" if it has none."""
+    image, label = source.folders.image_dir, source.folders.label_dir
+    children = _subfolders(image.path)
+    names = _image_and_label_folder(image.path)
+    if names is not None:
+        return f"Write `image_dir: {image.path / names[0]}, label_dir: {image.path / names[1]}`."
+    found = Counter(filter(None, map(_image_and_label_folder, children[:ENOUGH])))
+    if found:
+        names, _ = found.most_common(1)[0]
+        each = f"image_dir: {image.path}/*/{names[0]}, label_dir: {image.path}/*/{names[1]}"
+        objects = f", instances: {FILES}" if _several_labels(children[:ENOUGH], names) else ""
+        return f"It has a folder for every image: write `{each}{objects}`."
+    if any(map(_has_images, children[:ENOUGH])):
+        deeper = f"`image_dir: {image.path}/**, label_dir: {label.path}/**`"
+        return f"There are images in folders below it: write {deeper} if labels lie likewise."
+    return ""
+
+
+def _image_and_label_folder(folder: Path) -> "Optional[tuple[str, str]]":
+    """The names of the folders of images and of labels in a folder that has both."""
+    names = [child.name for child in _subfolders(folder)]
+    image, label = like(names, IMAGE_FOLDERS), like(names, LABEL_FOLDERS)
+    return None if image is None or label is None else (image, label)
+
+
+def _several_labels(folders: "list[Path]", names: "tuple[str, str]") -> bool:
+    """Whether there are more labels than images in folders that have both."""
+    images, labels = (
+        sum(_is_image(file) for folder in folders if (folder / name).is_dir()
+            for file in (folder / name).iterdir())
+        for name in names
+    )  # fmt: skip
+    return labels > images
+
+
+def _content(folder: Path) -> str:
+    """A sentence on what a folder has instead of images."""
+    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    if any(file.name.endswith(CELLPOSE_ENDING) for file in files):
+        return (
+            f"{folder} has Cellpose's files *{CELLPOSE_ENDING}, which are not read, for they are "
+            "Python pickles, and to open one may run code: save the masks as PNG or TIFF (in "
+            "Cellpose `--save_png` or `--save_tif`, or the File menu)."
+        )
+    counts = Counter(file.suffix for file in files)
+    if not counts:
+        return f"{folder} has no files." if not _subfolders(folder) else ""
+    listed = ", ".join(f"{n} *{ending}" for ending, n in counts.most_common(MOST_ENDINGS))
+    return f"{folder} has {listed}; files that are read end with {', '.join(IMAGE_ENDINGS)}."
+
+
+def _subfolders(folder: Path) -> "list[Path]":
+    if not folder.is_dir():
+        return []
+    children = sorted(folder.iterdir())
+    return [child for child in children if child.is_dir() and not child.name.startswith(".")]
+
+
+def _has_images(folder: Path) -> bool:
+    return any(map(_is_image, folder.iterdir()))
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_ENDINGS and not file.name.startswith(".")
