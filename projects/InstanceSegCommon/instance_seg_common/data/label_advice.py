@@ -1,9 +1,10 @@
 """What is wrong with the folders of a data set, and the line of YAML that reads what is there."""
 
+import re
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from .label_files import IMAGE_ENDINGS, SetFiles
 from .label_map_source import LabelMapSource
@@ -21,6 +22,7 @@ from .registration import missing_sentence
 MOST_ENDINGS = 3  # that are named
 ENOUGH = 20  # folders or files that are looked at, to know a layout
 CELLPOSE_ENDING = "_seg.npy"
+PLAIN = re.compile(r"[\w./*~+-]*[A-Za-z*][\w./*~+-]*")  # what YAML needs no quotes for
 
 
 def missing_folder_sentence(source: LabelMapSource, key: str, path: Path) -> str:
@@ -32,7 +34,7 @@ def missing_folder_sentence(source: LabelMapSource, key: str, path: Path) -> str
         near = like(names, LABEL_FOLDERS if key == "label_dir" else IMAGE_FOLDERS)
     if near is None:
         return sentence
-    return f"{sentence} There is a folder {near}: write `{key}: {path.parent / near}`."
+    return f"{sentence} There is a folder {near}: write `{_keys(**{key: path.parent / near})}`."
 
 
 def folder_problem(source: LabelMapSource, files: SetFiles) -> Optional[str]:
@@ -69,16 +71,18 @@ def _suffix_advice(images: Collection[str], labels: Collection[str]) -> str:
     of_objects = suffix_of_objects(images, labels)
     suffixes = most_frequent_suffixes(near_pairs(images, labels))
     if suffixes is not None:
-        keys = [
-            f"{key}: {value}"
-            for key, value in zip(("image_suffix", "label_suffix"), suffixes)
-            if value
-        ]
-        return f"write `{', '.join(keys)}`"
+        return f"write `{_keys(image_suffix=suffixes[0], label_suffix=suffixes[1])}`"
     if of_objects is not None:
-        suffix = f", label_suffix: {of_objects}" if of_objects else ""
-        return f"every label seems to show one object: write `instances: files{suffix}`"
+        keys = _keys(instances=FILES, label_suffix=of_objects)
+        return f"every label seems to show one object: write `{keys}`"
     return ""
+
+
+def _keys(**keys: Union[str, Path]) -> str:
+    """Keys of an entry as they stand in a YAML file; those without a value are left out."""
+    texts = {key: str(value) for key, value in keys.items() if str(value)}
+    quoted = {key: text if PLAIN.fullmatch(text) else f"'{text}'" for key, text in texts.items()}
+    return ", ".join(f"{key}: {text}" for key, text in quoted.items())
 
 
 def pairing_advice(source: LabelMapSource, files: SetFiles) -> str:
@@ -96,7 +100,7 @@ def pairing_advice(source: LabelMapSource, files: SetFiles) -> str:
             return f"To read what is there, {advice}."
     pairs = near_pairs(images, labels)
     if pairs:
-        _, first, second = pairs[0][2], pairs[0].image, pairs[0].label
+        first, second, _ = pairs[0]
         alike = first.casefold() == second.casefold()
         how = ", which differ only in upper and lower case" if alike else ""
         return f"Nearly alike are {first!r} and {second!r}{how}: give both files one name."
@@ -112,11 +116,11 @@ def _label_layout(source: LabelMapSource, images: Collection[str]) -> str:
     if not below:
         return ""
     if 2 * len({child.name for child in below} & set(images)) >= min(len(below), ENOUGH):
-        return f"write `label_dir: {folder.path}/*, instances: {FILES}`"
+        return f"write `{_keys(label_dir=folder.path / '*', instances=FILES)}`"
     if len(below) == 1:
-        return f"write `label_dir: {below[0]}`"
+        return f"write `{_keys(label_dir=below[0])}`"
     image = source.folders.image_dir
-    return f"write `image_dir: {image.path}/**, label_dir: {folder.path}/**`"
+    return f"write `{_keys(image_dir=image.path / '**', label_dir=folder.path / '**')}`"
 
 
 def _layout_below(source: LabelMapSource) -> str:
@@ -125,16 +129,20 @@ def _layout_below(source: LabelMapSource) -> str:
     children = _subfolders(image.path)
     names = _image_and_label_folder(image.path)
     if names is not None:
-        return f"Write `image_dir: {image.path / names[0]}, label_dir: {image.path / names[1]}`."
+        return f"Write `{_keys(image_dir=image.path / names[0], label_dir=image.path / names[1])}`."
     found = Counter(filter(None, map(_image_and_label_folder, children[:ENOUGH])))
     if found:
-        names, _ = found.most_common(1)[0]
-        each = f"image_dir: {image.path}/*/{names[0]}, label_dir: {image.path}/*/{names[1]}"
-        objects = f", instances: {FILES}" if _several_labels(children[:ENOUGH], names) else ""
-        return f"It has a folder for every image: write `{each}{objects}`."
+        (of_images, of_labels), _ = found.most_common(1)[0]
+        several = _several_labels(children[:ENOUGH], (of_images, of_labels))
+        keys = _keys(
+            image_dir=image.path / "*" / of_images,
+            label_dir=image.path / "*" / of_labels,
+            instances=FILES if several else "",
+        )
+        return f"Every folder below it has images and labels of its own: write `{keys}`."
     if any(map(_has_images, children[:ENOUGH])):
-        deeper = f"`image_dir: {image.path}/**, label_dir: {label.path}/**`"
-        return f"There are images in folders below it: write {deeper} if labels lie likewise."
+        keys = _keys(image_dir=image.path / "**", label_dir=label.path / "**")
+        return f"There are images in folders below it: write `{keys}` if labels lie likewise."
     return ""
 
 

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple, Optional
 
 # What people write behind, or before, the name of an image to say what a file shows.
-_KINDS = (
-    r"(?:cp|masks?|labels?|labelmaps?|segs?|segmentations?|instances?|instance_?ids?|gt|"
-    r"ground_?truth|imgs?|images?|rgb|raw)"
+_OF_LABELS = (
+    r"cp|masks?|labels?|labelmaps?|segs?|segmentations?|instances?|instance_?ids?|gt|ground_?truth"
 )
-_BEHIND = re.compile(rf"[-_. ]{_KINDS}$", re.IGNORECASE)
-_BEFORE = re.compile(rf"^{_KINDS}[-_. ]", re.IGNORECASE)
+_KINDS = rf"(?:{_OF_LABELS}|imgs?|images?|rgb|raw)"
+_BEHIND = re.compile(rf"(?:[-_. ]{_KINDS})+$", re.IGNORECASE)
+_BEFORE = re.compile(rf"^(?:{_KINDS}[-_. ])+", re.IGNORECASE)
+_LABEL_BEHIND = re.compile(rf"[-_. ](?:{_OF_LABELS})$", re.IGNORECASE)
 _NUMBER = re.compile(r"[ _.-]?\d+$")
 _REST = re.compile(r"[-_. ]?[^\W\d_]*$")  # between the stem of an image and a number
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "raw")
@@ -90,15 +91,12 @@ def like(names: Iterable[str], known: Collection[str]) -> Optional[str]:
 def _core(stem: str) -> str:
     """A stem without what people add to it, in small letters."""
     folder, slash, name = stem.casefold().rpartition("/")
-    before = None
-    while before != name:
-        before = name
-        name = _BEHIND.sub("", _BEFORE.sub("", name))
-    return folder + slash + name
+    return folder + slash + _BEFORE.sub("", _BEHIND.sub("", name))
 
 
 def _suffixes(image: str, label: str) -> Optional[tuple[str, str]]:
-    core = len(_core(image))
-    if image[:core] != label[:core] or image[:core].casefold() != _core(image):
+    """The ends of two stems that begin alike; None where they do not, or the image is no image."""
+    core = image if label.startswith(image) else _BEHIND.sub("", image)
+    if not label.startswith(core) or _LABEL_BEHIND.search(image):
         return None
-    return image[core:], label[core:]
+    return image[len(core) :], label[len(core) :]
