@@ -66,10 +66,20 @@ WRONG = [
     ("numbered", {"image_dir": "numbered/images", "label_dir": "numbered/masks"}),
     ("grouped", {"image_dir": "grouped/images", "label_dir": "grouped/masks"}),
     ("nested", {"image_dir": "nested/images", "label_dir": "nested/labels"}),
+    ("stardist", {"image_dir": "stardist", "label_dir": "stardist"}),
+    ("cellpose", {**CELLS, "label_suffix": "_mask"}),
+    ("bowl", {"image_dir": "stage1_train/*/images", "label_dir": "stage1_train/*/masks"}),
+    ("grouped", {"image_dir": "grouped/images", "label_dir": "grouped/masks/*"}),
+    (
+        "numbered",
+        {"image_dir": "numbered/images", "label_dir": "numbered/masks", "instances": "files"},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("tree", "keys"), WRONG, ids=[f"{t}-{k['label_dir']}" for t, k in WRONG])
+@pytest.mark.parametrize(
+    ("tree", "keys"), WRONG, ids=[f"{t}-{n}" for n, (t, _) in enumerate(WRONG)]
+)
 def test_the_line_of_the_error_reads_the_tree(register, tmp_path, tree, keys):
     objects = TREES[tree](tmp_path).objects
     sentence, report = complaint(register(**keys))
@@ -182,6 +192,22 @@ def test_pickles_of_cellpose_are_not_opened(register, tmp_path):
     sentence, report = complaint(register(**TWO))
     for text in (sentence, report):
         assert "*_seg.npy" in text and "save the masks as PNG or TIFF" in text
+
+
+def test_images_with_nothing_but_pickles_beside_them(register, tmp_path):
+    for stem in ("a", "b"):
+        write(tmp_path / f"cells/{stem}.png", image())
+        (tmp_path / f"cells/{stem}_seg.npy").write_bytes(b"")
+    for suffix in ("", "_masks"):
+        keys = {"image_dir": "cells", "label_dir": "cells"}
+        sentence, _ = complaint(register(**keys, **({"label_suffix": suffix} if suffix else {})))
+        assert "*_seg.npy" in sentence and "save the masks as PNG or TIFF" in sentence
+
+
+def test_a_suffix_that_no_image_has(register, tmp_path):
+    write_pair(tmp_path, "a_rgb.png", "a.png")
+    sentence, _ = complaint(register(**TWO, image_suffix="_img"))
+    assert "Correct image_suffix: its files are called a_rgb.png." in sentence
 
 
 def test_labels_in_one_folder_below(register, tmp_path):

@@ -9,6 +9,7 @@ from typing import Optional
 import numpy as np
 
 from ..errors import UserError
+from .check_classes import ClassCheck
 from .check_image import check_image
 from .check_report import Report, listed
 from .encoding import EncodedInstance, encode_label_map
@@ -68,6 +69,7 @@ class _ImageCheck:
     def __init__(self, source: LabelMapSource, files: SetFiles, report: Report) -> None:
         self.source, self.files, self.report = source, files, report
         self.encoded: list[list[EncodedInstance]] = []
+        self.classes = ClassCheck(source, report)
         folders = source.folders
         # What is needed of each image: its folder and the files there.
         self.needed = {
@@ -116,10 +118,10 @@ class _ImageCheck:
         self.report.crowds += regions
         if classes is not None:
             class_path = paths.get(CLASS_IMAGE, paths[LABEL])[0]
-            self._check_class_image(class_path, labels, classes)
-            self._check_classes_of_instances(class_path, records)
+            self.classes.check_image(class_path, labels, classes)
+            self.classes.check_instances(class_path, records)
         elif self.source.folders.class_dir is None:
-            self._check_rule(label_path, records)
+            self.classes.check_rule(label_path, records)
         self._check_channels(label_path)
         self._check_parts(label_path, records)
         self._check_files(paths[LABEL], records)
@@ -213,67 +215,6 @@ class _ImageCheck:
         regions = [i for i in np.unique(kept).tolist() if i and table.ignores(i)]
         return np.where(np.isin(kept, regions), 0, kept), len(regions)
 
-    def _check_class_image(self, path: Path, labels: np.ndarray, classes: np.ndarray) -> None:
-        names = self.source.thing_classes
-        present = np.unique(classes).tolist()
-        wrong = [value for value in present if value > len(names)]
-        if wrong:
-            sentence = (
-                f"{path} has the class values {listed(wrong)}, but there are {len(names)} classes "
-                f"({', '.join(names)}); allowed are 0 to {len(names)}."
-            )
-            self.report.error("class out of range", path, sentence)
-        lost = sorted(set(present) - {0} - set(np.unique(classes[labels > 0]).tolist()))
-        if lost:
-            sentence = (
-                f"{path} has pixels of class {listed(lost)}, but no instance id has a pixel there; "
-                "add the instance to the label or clear the pixels."
-            )
-            self.report.error("class without instance", path, sentence)
-
-    def _check_classes_of_instances(self, path: Path, records: "list[EncodedInstance]") -> None:
-        mixed = [record["id"] for record in records if len(_classes_of(record)) > 1]
-        if mixed:
-            sentence = (
-                f"In {path} some instances have more than one class: ids {listed(mixed)}; the "
-                "class of most pixels is used."
-            )
-            self.report.error("instance with two classes", path, sentence)
-        none = [record["id"] for record in records if _classes_of(record)[0] == 0]
-        if none:
-            sentence = (
-                f"In {path} the instances {listed(none)} have class 0 (none) and are left out."
-            )
-            self.report.error("instance without class", path, sentence)
-        known = range(1, len(self.source.thing_classes) + 1)
-        self._count(path, [record for record in records if _classes_of(record)[0] in known])
-
-    def _check_rule(self, path: Path, records: "list[EncodedInstance]") -> None:
-        usable, wrong = [], []
-        for record in records:
-            try:
-                if self.source.class_index(record) is not None:
-                    usable.append(record)
-            except UserError:
-                wrong.append(record["id"])
-        if wrong:
-            sentence = (
-                f"In {path} class_of_id gives a class beyond the "
-                f"{len(self.source.thing_classes)} of the set for the ids {listed(wrong)}; add "
-                "classes or correct the rule."
-            )
-            self.report.error("class out of range", path, sentence)
-        self._count(path, usable)
-
-    def _count(self, path: Path, records: "list[EncodedInstance]") -> None:
-        """Add the figures of one image."""
-        self.report.instances_per_image.append(len(records))
-        indices = [self.source.class_index(record) for record in records]
-        self.report.classes.update(self.source.thing_classes[i] for i in indices if i is not None)
-        self.report.areas += [record["area"] for record in records]
-        if not records:
-            self.report.notice("no instances", path, f"{path} has no instances.")
-
     def _check_channels(self, path: Path) -> None:
         if path.suffix.lower() == SBD_ENDING or self.source.instances == COLORS:
             return
@@ -307,8 +248,3 @@ class _ImageCheck:
                 path, same = paths[record["id"] - 1], paths[first - 1]
                 sentence = f"{path} has the same pixels as {same.name}; both are kept as objects."
                 self.report.notice("same mask twice", path, sentence)
-
-
-def _classes_of(record: EncodedInstance) -> "list[int]":
-    """The classes of the pixels of an instance, most pixels first."""
-    return [class_id for class_id, _ in record.get("classes", [])]

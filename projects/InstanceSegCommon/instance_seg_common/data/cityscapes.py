@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Union
 
 from .class_rules import IdTable, class_of_id_rule
-from .label_files import Folder, LabelFolders
+from .label_files import LabelFolders
+from .label_folder import Folder
 from .label_map import register_label_map_source
 from .label_map_source import LabelMapSource
 

@@ -94,7 +94,7 @@ def make_source(
 ) -> CocoSource:
     """A :class:`CocoSource` with absolute paths."""
     json_path, image_path = (Path(p).expanduser().resolve() for p in (json_file, image_root))
-    return CocoSource(name, json_path, image_path, hint, check_command)
+    return CocoSource(name, json_path, image_path, hint=hint, check_command=check_command)
 
 
 def register_coco_source(source: CocoSource, *, replace: bool = False) -> None:

@@ -14,7 +14,8 @@ The labels of the challenge's test images are not public, so training images are
 from pathlib import Path
 from typing import Optional
 
-from .label_files import Folder, LabelFolders
+from .label_files import LabelFolders
+from .label_folder import Folder
 from .label_map import register_label_map_source
 from .label_map_source import LabelMapSource
 from .registration import command_of_check, first_existing, placement_hint

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 
 from ..errors import UserError
 from . import coco
-from .label_files import Folder
+from .label_folder import Folder
 from .label_map import register_label_map_source, source_of_folders
 from .registration import command_of_check, datasets_root
 from .synthetic import register_synthetic_dataset

@@ -6,7 +6,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Optional, Union
 
-from .label_files import IMAGE_ENDINGS, SetFiles
+from .check_report import listed
+from .label_files import SetFiles
+from .label_folder import IMAGE_ENDINGS
 from .label_map_source import LabelMapSource
 from .label_names import (
     IMAGE_FOLDERS,
@@ -19,6 +21,7 @@ from .label_names import (
 from .label_objects import FILES
 from .registration import missing_sentence
 
+SPLITS = ("train", "training", "val", "valid", "validation", "test")
 MOST_ENDINGS = 3  # that are named
 ENOUGH = 20  # folders or files that are looked at, to know a layout
 CELLPOSE_ENDING = "_seg.npy"
@@ -51,18 +54,22 @@ def _no_image_sentence(source: LabelMapSource) -> str:
     folder = source.folders.image_dir
     where = f"Data set {source.name!r}: there is no image {folder.pattern} in {folder.path}."
     layout = _layout_below(source)
-    content = "" if layout else _content(folder.path)
-    return " ".join(filter(None, (where, layout or content, "" if layout else source.hint)))
+    if layout:
+        return f"{where} {layout}"
+    names = [found.path.name for found in folder.found()]
+    if names:
+        return f"{where} Correct image_suffix: its files are called {listed(names, 3)}."
+    return " ".join(filter(None, (where, _content(folder.path), source.hint)))
 
 
 def _one_folder_sentence(source: LabelMapSource, files: SetFiles) -> str:
-    stems = list(files.images)
-    advice = _suffix_advice(stems, stems) or (
-        "write what the names of one of the two end with, such as `label_suffix: _masks`"
-    )
+    stems, folder = list(files.images), source.folders.image_dir
+    advice = _suffix_advice(stems, stems)
+    pickles = "" if advice else _pickle_sentence(folder.path)
+    fallback = "write what the names of one of the two end with, such as `label_suffix: _masks`"
     return (
-        f"Data set {source.name!r}: image_dir and label_dir are one folder, "
-        f"{source.folders.image_dir}, and nothing tells its labels from its images; {advice}."
+        f"Data set {source.name!r}: image_dir and label_dir are one folder, {folder}, and nothing "
+        f"tells its labels from its images; {advice or fallback}. {pickles}".rstrip()
     )
 
 
@@ -87,24 +94,34 @@ def _keys(**keys: Union[str, Path]) -> str:
 
 def pairing_advice(source: LabelMapSource, files: SetFiles) -> str:
     """A sentence on images and labels that do not pair, "" where nothing is known about them."""
-    images = [stem for stem in files.images if stem not in files.labels]
-    labels = [stem for stem in files.labels if stem not in files.images]
+    images = sorted(set(files.images) - set(files.labels))
+    labels = sorted(set(files.labels) - set(files.images))
     if not images or source.selection is not None:
         return ""
     folder = source.folders.label_dir
     if not files.labels:
         labels = [found.name for found in folder.found()]
-    if len(images) == len(files.images):
-        advice = _suffix_advice(images, labels) or _label_layout(source, images)
-        if advice:
-            return f"To read what is there, {advice}."
+    advice = ""
+    if len(images) == len(files.images):  # where some pair, keys that pair others are none to write
+        advice = (
+            _suffix_advice(images, labels)
+            or _label_layout(source, images)
+            or _folder_advice(images, labels)
+        )
+    if advice:
+        return f"To read what is there, {advice}."
+    return _pair_sentence(images, labels) or ("" if files.labels else _content(folder.path))
+
+
+def _pair_sentence(images: Collection[str], labels: Collection[str]) -> str:
+    """The sentence on two names that are nearly alike; "" if there are none."""
     pairs = near_pairs(images, labels)
-    if pairs:
-        first, second, _ = pairs[0]
-        alike = first.casefold() == second.casefold()
-        how = ", which differ only in upper and lower case" if alike else ""
-        return f"Nearly alike are {first!r} and {second!r}{how}: give both files one name."
-    return "" if files.labels else _content(folder.path)
+    if not pairs:
+        return ""
+    first, second, _ = pairs[0]
+    alike = first.casefold() == second.casefold()
+    how = ", which differ only in upper and lower case" if alike else ""
+    return f"Nearly alike are {first!r} and {second!r}{how}: give both files one name."
 
 
 def _label_layout(source: LabelMapSource, images: Collection[str]) -> str:
@@ -123,25 +140,35 @@ def _label_layout(source: LabelMapSource, images: Collection[str]) -> str:
     return f"write `{_keys(image_dir=image.path / '**', label_dir=folder.path / '**')}`"
 
 
+def _folder_advice(images: Collection[str], labels: Collection[str]) -> str:
+    """The key for labels in a folder that is called like an image, or like that of one image."""
+    of_images = Counter(stem.rpartition("/")[0] for stem in images)
+    single = {folder for folder, count in of_images.items() if folder and count == 1}
+    of_labels = {stem.rpartition("/")[0] for stem in labels} - {""}
+    if not of_labels or 2 * len(of_labels & (single | set(images))) < len(of_labels):
+        return ""
+    return f"every label seems to show one object: write `{_keys(instances=FILES)}`"
+
+
 def _layout_below(source: LabelMapSource) -> str:
     """The sentence for a folder whose images lie deeper; "" if it has none."""
-    image, label = source.folders.image_dir, source.folders.label_dir
-    children = _subfolders(image.path)
-    names = _image_and_label_folder(image.path)
-    if names is not None:
-        return f"Write `{_keys(image_dir=image.path / names[0], label_dir=image.path / names[1])}`."
+    image, label = source.folders.image_dir.path, source.folders.label_dir.path
+    children = _subfolders(image)
+    split = like([child.name for child in children], SPLITS)
+    for folder in (image, image / (split or "")):
+        names = _image_and_label_folder(folder)
+        if names is not None:
+            keys = _keys(image_dir=folder / names[0], label_dir=folder / names[1])
+            return f"Write `{keys}`."
     found = Counter(filter(None, map(_image_and_label_folder, children[:ENOUGH])))
     if found:
-        (of_images, of_labels), _ = found.most_common(1)[0]
-        several = _several_labels(children[:ENOUGH], (of_images, of_labels))
-        keys = _keys(
-            image_dir=image.path / "*" / of_images,
-            label_dir=image.path / "*" / of_labels,
-            instances=FILES if several else "",
-        )
+        names, _ = found.most_common(1)[0]
+        objects = FILES if _several_labels(children[:ENOUGH], names) else ""
+        of_images, of_labels = (image / "*" / name for name in names)
+        keys = _keys(image_dir=of_images, label_dir=of_labels, instances=objects)
         return f"Every folder below it has images and labels of its own: write `{keys}`."
     if any(map(_has_images, children[:ENOUGH])):
-        keys = _keys(image_dir=image.path / "**", label_dir=label.path / "**")
+        keys = _keys(image_dir=image / "**", label_dir=label / "**")
         return f"There are images in folders below it: write `{keys}` if labels lie likewise."
     return ""
 
@@ -165,18 +192,29 @@ def _several_labels(folders: "list[Path]", names: "tuple[str, str]") -> bool:
 
 def _content(folder: Path) -> str:
     """A sentence on what a folder has instead of images."""
-    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
-    if any(file.name.endswith(CELLPOSE_ENDING) for file in files):
-        return (
-            f"{folder} has Cellpose's files *{CELLPOSE_ENDING}, which are not read, for they are "
-            "Python pickles, and to open one may run code: save the masks as PNG or TIFF (in "
-            "Cellpose `--save_png` or `--save_tif`, or the File menu)."
-        )
-    counts = Counter(file.suffix for file in files)
+    counts = Counter(path.suffix for path in _files(folder))
     if not counts:
         return f"{folder} has no files." if not _subfolders(folder) else ""
-    listed = ", ".join(f"{n} *{ending}" for ending, n in counts.most_common(MOST_ENDINGS))
-    return f"{folder} has {listed}; files that are read end with {', '.join(IMAGE_ENDINGS)}."
+    kinds = ", ".join(f"{n} *{ending}" for ending, n in counts.most_common(MOST_ENDINGS))
+    endings = ", ".join(IMAGE_ENDINGS)
+    return (
+        _pickle_sentence(folder) or f"{folder} has {kinds}; files that are read end with {endings}."
+    )
+
+
+def _pickle_sentence(folder: Path) -> str:
+    """The sentence on what Cellpose's program saves; "" if a folder has none of it."""
+    if not any(path.name.endswith(CELLPOSE_ENDING) for path in _files(folder)):
+        return ""
+    return (
+        f"{folder} has Cellpose's files *{CELLPOSE_ENDING}, which are not read, for they are Python "
+        "pickles, and to open one may run code: save the masks as PNG or TIFF (in Cellpose "
+        "`--save_png` or `--save_tif`, or the File menu)."
+    )
+
+
+def _files(folder: Path) -> "list[Path]":
+    return [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
 
 
 def _subfolders(folder: Path) -> "list[Path]":

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Optional, TypedDict, Union
 
 from ..errors import UserError
 from .class_rules import WrittenRule, class_of_id_rule
-from .label_files import Folder, LabelFolders
+from .label_files import LabelFolders
+from .label_folder import Folder
 from .label_map_loading import load_label_maps
 from .label_map_source import LabelMapSource
 from .registration import register_source

@@ -21,7 +21,8 @@ from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 from ..errors import UserError
 from . import sbd
 from .class_rules import IdTable
-from .label_files import Folder, LabelFolders
+from .label_files import LabelFolders
+from .label_folder import Folder
 from .label_map import register_label_map_source
 from .label_map_loading import load_label_maps
 from .label_map_source import LabelMapSource
