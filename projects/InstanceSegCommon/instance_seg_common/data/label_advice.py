@@ -207,8 +207,8 @@ def _pickle_sentence(folder: Path) -> str:
     if not any(path.name.endswith(CELLPOSE_ENDING) for path in _files(folder)):
         return ""
     return (
-        f"{folder} has Cellpose's files *{CELLPOSE_ENDING}, which are not read, for they are Python "
-        "pickles, and to open one may run code: save the masks as PNG or TIFF (in Cellpose "
+        f"{folder} has Cellpose's files *{CELLPOSE_ENDING}, which are not read, for they are "
+        "Python pickles, and to open one may run code: save the masks as PNG or TIFF (in Cellpose "
         "`--save_png` or `--save_tif`, or the File menu)."
     )
 
