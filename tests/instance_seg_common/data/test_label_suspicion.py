@@ -89,8 +89,8 @@ def encoded(*label_maps):
 
 def test_ids_are_not_suspected():
     one_each = [binary([square(2, 2)]), binary([square(20, 9)]), binary([square(7, 7)])]
-    occluded = np.array(label_map(FOUR))
-    occluded[5] = 0  # cuts the first two of four objects
+    occluded = label_map(FOUR)
+    occluded[5, :20] = 0  # cuts the first of four objects
     specks = binary(FIRST[:1])
     specks[30, ::7] = 255  # far from the object, one pixel each
     for labels in (
@@ -103,6 +103,14 @@ def test_ids_are_not_suspected():
         [],
     ):
         assert suspicion("set", labels) is None
+
+
+def test_few_ids_that_are_the_same_in_all_images_need_less_evidence():
+    """Two of six values in several parts: of two classes in each image, or of two of many ids."""
+    pairs = [classes(FIRST), label_map(SECOND), classes(FIRST)]
+    assert "class map: it has the values 1, 2" in suspicion("set", encoded(*pairs))
+    many = [labels + 20 * n * (labels > 0) for n, labels in enumerate(pairs)]
+    assert suspicion("set", encoded(*many)) is None
 
 
 def test_what_is_evidence():

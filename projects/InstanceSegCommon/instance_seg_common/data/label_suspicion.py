@@ -1,19 +1,21 @@
 """Whether the values of labels are ids of objects at all, or a binary mask or classes.
 
-Evidence: in a label map of ids an object is one connected part, with few exceptions. Where most
-objects of a set fall into several large parts, each part is an object, and its value says something
+Evidence: in a label map of ids an object is one connected part, with few exceptions. Where many
+values of a set have several large parts, each part may be an object, and the value says something
 else. A set of one object an image is not suspected: its object is one part in most images.
 """
 
 from collections.abc import Sequence
 from typing import Optional
 
+from .check_report import listed
 from .encoding import EncodedInstance
 
 LARGE_SHARE = 0.1  # of the largest part of an object: smaller parts are specks
 LARGE_AREA = 10  # pixels, likewise
-BINARY_SHARE = 0.25  # of the objects in several parts, where a set has one id only
-CLASSES_SHARE = 0.5  # the same where it has several: occlusion splits objects, but not most
+FEW_IDS = 10  # and the same in all images, as a binary mask and a map of few classes have them
+FEW_SHARE = 0.2  # of the values in several parts, from which a set of few ids is suspected
+SHARE = 0.5  # the same for any other set: occlusion splits objects, but not most of them
 
 
 def suspicion(name: str, records_of_images: "Sequence[list[EncodedInstance]]") -> Optional[str]:
@@ -26,14 +28,15 @@ def suspicion(name: str, records_of_images: "Sequence[list[EncodedInstance]]") -
     records = [record for of_image in records_of_images for record in of_image]
     split = [record for record in records if _in_large_parts(record)]
     ids = {record["id"] for record in records}
-    share = BINARY_SHARE if len(ids) == 1 else CLASSES_SHARE
-    if not split or len(split) <= share * len(records):
+    images = sum(1 for of_image in records_of_images if of_image)
+    same = 1 < images and len(ids) <= FEW_IDS and len(ids) * images <= 1.5 * len(records)
+    if len(split) <= (FEW_SHARE if same else SHARE) * len(records):
         return None
     if len(ids) == 1:
         looks = f"a binary mask: its only value besides 0 is {min(ids)}"
         fix = "write `instances: components`"
     else:
-        looks = "a class map: most of its values stand for several separate objects"
+        looks = f"a class map: it has the values {listed(sorted(ids))}"
         fix = (
             "write `instances: components` for one object each, with `class_of_id: 1` if the "
             "values are the classes"
