@@ -7,11 +7,15 @@ import pycocotools.mask as mask_util
 import pytest
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.transforms import NoOpTransform
 from label_trees import TREES, hide_files
+from square_sets import make_instances
 
 from instance_seg_common.config import get_cfg_with_plugins
 from instance_seg_common.data import register_from_config
 from instance_seg_common.data.check import check_dataset
+from instance_seg_common.data.mapper import InstanceMapper
+from instance_seg_common.evaluation.coco import InstanceCOCOEvaluator
 
 ENTRY = re.compile(r"^\|.*\| `(\{name: .*format: label_map.*\})` \|$", re.MULTILINE)
 
@@ -87,3 +91,19 @@ def test_the_order_of_objects_is_that_of_their_numbers(registered):
         [8, 8, 12, 12],
         [30, 25, 8, 8],
     ]
+
+
+def test_overlapping_objects_are_learned_and_scored_whole(registered):
+    tree = registered("bowl")
+    records = DatasetCatalog.get("bowl")
+    cfg = get_cfg_with_plugins()
+    cfg.MODEL.MASK_ON, cfg.INPUT.MASK_FORMAT = True, "bitmask"
+    mapper = InstanceMapper(cfg, is_train=True, augmentations=[NoOpTransform()])
+    evaluator = InstanceCOCOEvaluator("bowl")
+    evaluator.reset()
+    for record in records:
+        masks = np.stack(tree.objects[record["image_id"]])
+        learned = mapper(record)["instances"].gt_masks.tensor.numpy()
+        assert sorted(map(np.ndarray.tobytes, learned)) == sorted(map(np.ndarray.tobytes, masks))
+        evaluator.process([record], [{"instances": make_instances(masks)}])
+    assert evaluator.evaluate()["segm"]["AP"] == pytest.approx(100)
