@@ -216,6 +216,15 @@ def test_notices_are_no_errors(fresh_name, folders, two_squares):
     assert "ids 7." in report.notices[0].sentence
 
 
+def test_equal_channels_are_said(fresh_name, folders, two_squares):
+    folders.add("a", two_squares)
+    folders.write("labels", np.dstack([(two_squares % 251).astype(np.uint8)] * 3))
+    register_label_map_dataset(fresh_name, folders.root / "images", folders.root / "labels")
+    report = check_dataset(fresh_name)
+    assert report.ok and report.instances_per_image == [2]
+    assert "a.png has 3 channels that say the same" in report.text()
+
+
 def square(x, y, side=4):
     return [[x, y, x + side, y, x + side, y + side, x, y + side]]
 

@@ -5,7 +5,7 @@ import pycocotools.mask as mask_util
 import pytest
 from scipy import ndimage
 
-from instance_seg_common.data.encoding import encode_label_map
+from instance_seg_common.data.encoding import encode_label_map, encode_object
 
 EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
@@ -79,3 +79,14 @@ def test_votes_on_classes_equal_counting_each_pair(highest, each_part):
         inside = classes[mask.astype(bool)].tolist()
         votes = sorted({c: inside.count(c) for c in inside}.items(), key=lambda v: (-v[1], v[0]))
         assert record["classes"] == [list(vote) for vote in votes]
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.7, 1])
+def test_one_object_is_encoded_as_in_a_label_of_its_own(share):
+    generator = np.random.default_rng(5)
+    mask = np.zeros((19, 23), bool)
+    mask[3:17, 5:20] = generator.random((14, 15)) < share
+    classes = generator.integers(0, 4, mask.shape)
+    expected = encode_label_map(mask * 7, classes)
+    found = encode_object(mask, 7, classes)
+    assert [found] == expected if found is not None else expected == []

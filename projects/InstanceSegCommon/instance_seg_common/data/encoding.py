@@ -7,12 +7,16 @@ Encodings are computed from the runs of the label map, never from a dense mask o
 of the pixels of one value; pixels that touch at a corner are connected.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Optional, TypedDict, cast
 
 import numpy as np
 import pycocotools.mask as mask_util
+from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from ..errors import UserError
+EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
 class _Encoded(TypedDict):
@@ -72,6 +76,41 @@ def encode_label_map(
     return records
 
 
+def encode_object(
+    mask: np.ndarray, number: int, classes: Optional[np.ndarray] = None
+) -> Optional[EncodedInstance]:
+    """The encoding of one object, as :func:`encode_label_map` would have it in a label of its own.
+
+    Args:
+        mask: (H, W) bool.
+        number: the id of the object.
+        classes: (H, W) integers, the class-id image.
+
+    Returns:
+        None for a mask without a pixel.
+    """
+    rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+    box = mask_util.toBbox(rle).tolist()
+    x, y, width, height = map(int, box)
+    window = slice(y, y + height), slice(x, x + width)  # all that has to be looked at
+    inside = mask[window]
+    components, _ = ndimage.label(inside, structure=EIGHT_NEIGHBOURS)
+    areas = np.bincount(components.ravel())[1:]
+    if areas.size == 0:
+        return None
+    record: EncodedInstance = {
+        "id": number,
+        "bbox": box,
+        "area": int(areas.sum()),
+        "counts": cast(bytes, rle["counts"]).decode("ascii"),
+        "parts": sorted(areas.tolist(), reverse=True),
+    }
+    if classes is not None:
+        values, counts = np.unique(classes[window][inside], return_counts=True)
+        record["classes"] = _most_first(zip(values.tolist(), counts.tolist()))
+    return record
+
+
 def _record(runs: _Runs, group: np.ndarray, size: "tuple[int, ...]") -> EncodedInstance:
     """The instance of some runs (indices, in rising order) of an image of a size (H, W)."""
     starts, ends = runs.starts[group], runs.ends[group]
@@ -112,11 +151,6 @@ def _parts(
     values: np.ndarray, starts: np.ndarray, ends: np.ndarray, *, size: "tuple[int, int]"
 ) -> np.ndarray:
     """Of each run the number of its part (R,), parts by rising value, then by their first run."""
-    try:
-        from scipy.sparse import coo_matrix
-        from scipy.sparse.csgraph import connected_components
-    except ImportError as error:
-        raise UserError("Label maps need scipy: pip install scipy.") from error
     height, width = size
     number = values.size
     _, value = np.unique(values, return_inverse=True)
@@ -151,4 +185,9 @@ def _class_votes(runs: _Runs, owners: np.ndarray, classes: np.ndarray) -> "list[
     votes: list[list[list[int]]] = [[] for _ in range(int(owners.max(initial=-1)) + 1)]
     for at, count in zip(pairs.tolist(), counts.tolist()):
         votes[at // known.size].append([int(known[at % known.size]), count])
-    return [sorted(of_id, key=lambda vote: (-vote[1], vote[0])) for of_id in votes]
+    return [_most_first(of_id) for of_id in votes]
+
+
+def _most_first(votes: "Iterable[Sequence[int]]") -> "list[list[int]]":
+    """Pairs of a class and a number of pixels in the order of ``EncodedInstance.classes``."""
+    return sorted(map(list, votes), key=lambda vote: (-vote[1], vote[0]))

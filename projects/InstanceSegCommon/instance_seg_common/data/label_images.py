@@ -87,14 +87,16 @@ def read_object(path: Path) -> np.ndarray:
         UserError: see :func:`read_label`, or more than one value besides 0.
     """
     label = read_label(path)
-    values = np.setdiff1d(np.unique(label), [0]).tolist()
-    if len(values) > 1:
+    mask = label != 0
+    inside = label[mask]
+    if inside.size and inside.min() != inside.max():
+        values = np.unique(inside).tolist()
         raise UserError(
             f"Label {path} has the values {listed(values)} besides 0, but with `instances: files` "
             "a file shows one object in one value. If its values are the ids of objects, leave "
             "`instances` out; if they are smoothed edges, save it without smoothing."
         )
-    return label != 0
+    return mask
 
 
 def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from .class_rules import IdTable
-from .encoding import EncodedInstance, encode_label_map
+from .encoding import EncodedInstance, encode_label_map, encode_object
 from .label_images import read_colors, read_label, read_labels, read_object, size_sentence
 
 IDS, COMPONENTS, COLORS, FILES = "ids", "components", "colors", "files"
@@ -95,12 +95,12 @@ def covered(paths: Sequence[Path]) -> np.ndarray:
 
 def _instances_of_files(paths: Sequence[Path], class_path: Optional[Path]) -> SizeAndInstances:
     """Objects may overlap; ids are the places of their files, from 1; empty files have none."""
-    records: list[EncodedInstance] = []
-    size = read_object(paths[0]).shape
-    classes = None if class_path is None else _classes(class_path, size)
-    for number, mask in enumerate(_masks(paths), start=1):
-        records += encode_label_map(mask * np.int64(number), classes)
-    return (size[0], size[1]), records
+    height, width = read_object(paths[0]).shape
+    classes = None if class_path is None else _classes(class_path, (height, width))
+    records = [
+        encode_object(mask, number, classes) for number, mask in enumerate(_masks(paths), start=1)
+    ]
+    return (height, width), [record for record in records if record is not None]
 
 
 def _masks(paths: Sequence[Path]) -> "Iterator[np.ndarray]":

@@ -29,7 +29,7 @@ def suspicion(name: str, records_of_images: "Sequence[list[EncodedInstance]]") -
     split = [record for record in records if _in_large_parts(record)]
     ids = {record["id"] for record in records}
     images = sum(1 for of_image in records_of_images if of_image)
-    same = 1 < images and len(ids) <= FEW_IDS and len(ids) * images <= 1.5 * len(records)
+    same = images > 1 and len(ids) <= FEW_IDS and len(ids) * images <= 1.5 * len(records)
     if len(split) <= (FEW_SHARE if same else SHARE) * len(records):
         return None
     if len(ids) == 1:
