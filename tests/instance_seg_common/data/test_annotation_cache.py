@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from detectron2.data import DatasetCatalog
 from PIL import ImageFile
 
@@ -22,9 +23,9 @@ class Readings:
         monkeypatch.setattr(
             annotation_cache,
             "read_instances",
-            lambda path, *rest, **options: (
-                self.paths.append(path.name),
-                original(path, *rest, **options),
+            lambda paths, *rest, **options: (
+                self.paths.append(paths[0].name),
+                original(paths, *rest, **options),
             )[1],
         )
 
@@ -85,3 +86,22 @@ def test_second_start_on_real_images_decodes_none(fresh_name, shared_data, monke
     assert first == second
     assert len(second) == 375
     assert sum(len(record["annotations"]) for record in second) == 15374
+
+
+def test_each_kind_of_objects_has_its_own_entries(fresh_name, folders, two_squares):
+    folders.add("a", (two_squares > 0).astype(np.uint8))
+    for kind, number in (("components", 2), ("ids", 1), ("colors", 1), ("components", 2)):
+        (record,) = load(fresh_name, folders, instances=kind)
+        assert len(record["annotations"]) == number
+        DatasetCatalog.remove(fresh_name)
+
+
+def test_the_highest_ids_survive_the_cache(fresh_name, folders, two_squares):
+    highest = 2**64 - 1
+    labels = np.where(two_squares == 7, np.uint64(highest), two_squares.astype(np.uint64))
+    folders.write("images", np.zeros((20, 30, 3), np.uint8))
+    tifffile.imwrite(folders.path("labels", "a.tif"), labels)
+    rule = {"classes": {highest: 1, 1000: 0}}
+    (first,) = load(fresh_name, folders, thing_classes=("x", "y"), class_of_id=rule)
+    assert [a["category_id"] for a in first["annotations"]] == [0, 1]
+    assert DatasetCatalog.get(fresh_name) == [first]

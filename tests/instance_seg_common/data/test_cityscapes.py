@@ -87,16 +87,17 @@ def test_the_second_start_decodes_nothing(root, monkeypatch):
     first = DatasetCatalog.get(VAL)
     from instance_seg_common.data import annotation_cache
 
-    monkeypatch.setattr(annotation_cache, "read_labels", None)
+    monkeypatch.setattr(annotation_cache, "read_instances", None)
     assert DatasetCatalog.get(VAL) == first
 
 
 def test_the_cache_holds_objects_and_groups_but_not_the_street(root):
     from instance_seg_common.data.annotation_cache import cached_instances
     from instance_seg_common.data.cityscapes import ID_TABLE
+    from instance_seg_common.data.label_objects import ObjectRule
 
     stem, *_ = write_tree(root)
-    _, records = cached_instances(label_files(root)[stem], None, ID_TABLE)
+    _, records = cached_instances([label_files(root)[stem]], None, ObjectRule(id_table=ID_TABLE))
     ids = {record["id"] for record in records}
     assert ids == {i for i, *_ in tree.SCENE if i not in (4, 29001)}
 

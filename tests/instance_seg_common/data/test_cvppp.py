@@ -107,7 +107,7 @@ BREAKAGES = {
     "png": (lambda f: cut(f / "plant003_label.png"), "label unusable", ["plant003_label.png"]),
     "image": (lambda f: cut(f / "plant003_rgb.png"), "image unreadable", ["plant003_rgb.png"]),
     "colours": (
-        lambda f: Image.new("RGB", (64, 48)).save(f / "plant003_label.png"),
+        lambda f: Image.new("RGB", (64, 48), (1, 2, 3)).save(f / "plant003_label.png"),
         "label unusable",
         ["3 channels"],
     ),

@@ -42,7 +42,7 @@ BREAKAGES = [
     (lambda f: cut(f.path("images")), "image unreadable", "a.png", ["cannot be read"]),
     (lambda f: cut(f.path("labels")), "label unusable", "a.png", ["cannot be read"]),
     (
-        lambda f: f.write("labels", np.zeros((20, 30, 3), np.uint8)),
+        lambda f: f.write("labels", np.arange(1800, dtype=np.uint8).reshape(20, 30, 3)),
         "label unusable",
         "a.png",
         ["3 channels"],
@@ -120,7 +120,7 @@ BREAKAGES = [
         lambda f: f.write("images", np.zeros((20, 30, 3), np.uint8), "a.bmp"),
         "duplicate stem",
         "a.png",
-        ["a.bmp, a.png", "keep one"],
+        ["a.bmp, a.png", "names of their own"],
     ),
 ]
 
@@ -208,6 +208,15 @@ def test_notices_are_no_errors(fresh_name, folders, two_squares):
     assert report.ok
     assert [n.kind for n in report.notices] == ["disconnected instances", "no instances"]
     assert "ids 7." in report.notices[0].sentence
+
+
+def test_equal_channels_are_said(fresh_name, folders, two_squares):
+    folders.add("a", two_squares)
+    folders.write("labels", np.dstack([(two_squares % 251).astype(np.uint8)] * 3))
+    register_label_map_dataset(fresh_name, folders.root / "images", folders.root / "labels")
+    report = check_dataset(fresh_name)
+    assert report.ok and report.instances_per_image == [2]
+    assert "a.png has 3 channels that say the same" in report.text()
 
 
 def square(x, y, side=4):

@@ -151,7 +151,7 @@ BREAKAGES = {
     "label cut off": (lambda f: broken_png(f.path("labels", "b.png")), ["b.png", "cannot be read"]),
     "image no image": (lambda f: f.path("images", "b.png").write_text("x"), ["b.png", "cannot be"]),
     "label RGB": (
-        lambda f: f.write("labels", np.zeros((20, 30, 3), np.uint8), "b.png"),
+        lambda f: f.write("labels", np.arange(1800, dtype=np.uint8).reshape(20, 30, 3), "b.png"),
         ["b.png", "3 channels"],
     ),
     "label smaller": (
@@ -160,7 +160,7 @@ BREAKAGES = {
     ),
     "stem twice": (
         lambda f: f.write("images", np.zeros((20, 30), np.uint8), "b.bmp"),
-        ["'b'", "b.bmp, b.png", "keep one"],
+        ["'b'", "b.bmp, b.png", "names of their own"],
     ),
     "negative ids": (
         lambda f: (
@@ -180,7 +180,7 @@ def test_loading_a_broken_set_names_the_file(fresh_name, folders, two_squares, k
     breakage(folders)
     with pytest.raises(UserError) as caught:
         load(fresh_name, folders)
-    for word in [*words, fresh_name, "check_dataset.py"]:
+    for word in [*words, fresh_name, f"check_dataset({fresh_name!r})"]:
         assert word in str(caught.value)
 
 

@@ -128,7 +128,7 @@ def test_a_second_start_decodes_no_label(root, monkeypatch):
     def fail(*paths):
         raise AssertionError(f"decoded {paths}")
 
-    monkeypatch.setattr(annotation_cache, "read_labels", fail)
+    monkeypatch.setattr(annotation_cache, "read_instances", fail)
     assert DatasetCatalog.get("voc_sbd_train") == first
 
 

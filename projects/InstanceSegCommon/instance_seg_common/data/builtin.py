@@ -6,7 +6,7 @@ from typing import Optional
 from . import cityscapes, coco
 from .cvppp import register_cvppp
 from .label_map import register_label_map_source, source_of_folders
-from .registration import datasets_root, placement_hint
+from .registration import command_of_check, datasets_root, placement_hint
 from .synthetic import NAMED_SETS, register_synthetic_dataset
 from .voc import register_voc
 
@@ -31,19 +31,23 @@ def register_builtin_datasets() -> None:
     for split in SPLITS:
         _register_nuclei(root, split, suffix="", max_instances=None)
         _register_nuclei(root, split, suffix=f"_upto{UP_TO}", max_instances=UP_TO)
+        name = f"coco_mini_{split}"
         source = coco.make_source(
-            name=f"coco_mini_{split}",
+            name=name,
             json_file=root / "coco_mini" / "annotations" / f"instances_{split}2017.json",
             image_root=root / "coco_mini" / f"{split}2017",
             hint=placement_hint(root, "coco_mini/"),
+            check_command=command_of_check(name),
         )
         coco.register_coco_source(source, replace=True)
     for split in cityscapes.SPLITS:
+        name = f"cityscapes_instance_{split}"
         source = cityscapes.make_cityscapes_source(
-            f"cityscapes_instance_{split}",
+            name,
             root / "cityscapes",
             split,
             hint=placement_hint(root, "cityscapes/"),
+            check_command=command_of_check(name),
         )
         register_label_map_source(source, replace=True)
     register_voc(root)
@@ -53,12 +57,14 @@ def register_builtin_datasets() -> None:
 
 
 def _register_nuclei(root: Path, split: str, *, suffix: str, max_instances: Optional[int]) -> None:
+    name = f"dsb2018_{split}{suffix}"
     source = source_of_folders(
-        name=f"dsb2018_{split}{suffix}",
+        name=name,
         image_dir=root / "dsb2018" / split / "images",
         label_dir=root / "dsb2018" / split / "labels",
         thing_classes=("nucleus",),
         max_instances=max_instances,
         hint=placement_hint(root, "dsb2018/"),
+        check_command=command_of_check(name),
     )
     register_label_map_source(source, replace=True)

@@ -10,15 +10,20 @@ from typing import Optional
 import numpy as np
 
 from ..errors import UserError
+from .check_classes import ClassCheck
 from .check_image import check_image
 from .check_report import Report, listed
 from .encoding import EncodedInstance, encode_label_map
 from .images import image_header, read_ignore_map
+from .label_advice import folder_problem, missing_folder_sentence, pairing_advice
 from .label_files import SetFiles, one_file, same_stem_sentence
-from .label_images import read_foreground, read_labels, size_sentence
+from .label_images import read_foreground, read_label, size_sentence
 from .label_map_source import LabelMapSource
+from .label_objects import COLORS, COMPONENTS, FILES, covered, read_ids, read_instances
+from .label_pixels import number_of_channels
+from .label_suspicion import suspicion
 from .planes import Plane, planes_of
-from .registration import missing_sentence
+from .sbd import ENDING as SBD_ENDING
 
 IMAGE, LABEL, CLASS_IMAGE = "image", "label", "class image"
 
@@ -32,7 +37,7 @@ def check_label_maps(source: LabelMapSource, report: Report) -> None:
     """
     absent = [(key, path) for key, path in source.folders.paths() if not path.is_dir()]
     for key, path in absent:
-        report.error("folder missing", path, missing_sentence(source, key, path))
+        report.error("folder missing", path, missing_folder_sentence(source, key, path))
     if absent:
         return
     try:
@@ -40,12 +45,24 @@ def check_label_maps(source: LabelMapSource, report: Report) -> None:
     except UserError as error:  # a list of images
         report.error("list unusable", source.name, str(error))
         return
-    if not files.images:
-        folder = source.folders.image_dir.path
-        report.error("no images", folder, source.no_image_sentence())
+    problem = folder_problem(source, files)
+    if problem:
+        report.error("folders", source.folders.image_dir.path, problem)
+        if files.images:
+            return
+    advice = pairing_advice(source, files)
+    if advice:
+        report.error("names do not pair", source.folders.label_dir.path, advice)
+    if files.passed_over:
+        first = files.passed_over[0]
+        sentence = f"{len(files.passed_over)} files beside the images are passed over: {first} ..."
+        report.notice("passed over", first, sentence)
     check = _ImageCheck(source, files, report)
     for stem in sorted(set(files.images) | set(files.labels)):
         check.run(stem)
+    doubt = suspicion(source.name, check.encoded) if source.may_be_no_ids else None
+    if doubt:
+        report.error("no ids", source.folders.label_dir.path, doubt)
 
 
 class _ImageCheck:
@@ -53,6 +70,8 @@ class _ImageCheck:
 
     def __init__(self, source: LabelMapSource, files: SetFiles, report: Report) -> None:
         self.source, self.files, self.report = source, files, report
+        self.encoded: list[list[EncodedInstance]] = []
+        self.classes = ClassCheck(source, report)
         folders = source.folders
         # What is needed of each image: its folder and the files there.
         self.needed = {
@@ -82,14 +101,13 @@ class _ImageCheck:
         of_list = f"The list of {self.source.name}"
         for what, files in paths.items():
             folder, _ = self.needed[what]
-            if len(files) > 1:
+            if len(files) > 1 and (what != LABEL or self.source.instances != FILES):
                 sentence = same_stem_sentence(stem, files, folder)
                 self.report.error("duplicate stem", files[1], sentence)
             if not files:
                 other = next((path[0] for path in paths.values() if path), of_list)
-                sentence = (
-                    f"{other} has no {what} of stem {stem!r} in {folder}; add it, or remove both."
-                )
+                zero = " (for an image without objects, 0 everywhere)" if what == LABEL else ""
+                sentence = f"{other} has no {what} of stem {stem!r} in {folder}; add it{zero}."
                 self.report.error(f"{what} missing", other, sentence)
 
     def _check_label(self, stem: str, paths: "dict[str, list[Path]]", plane: Plane) -> None:
@@ -103,27 +121,43 @@ class _ImageCheck:
         self._check_ignored(stem, labels.shape)
         label_path = paths[LABEL][0]
         labels, regions = self._without_regions(label_path, labels)
-        records = encode_label_map(labels, classes)
+        records = self._encode(paths, labels, classes)
+        self.encoded.append(records)
         limit = self.source.max_instances
         if limit is not None and len(records) > limit:
             return  # not part of the set
         self.report.crowds += regions
         if classes is not None:
             class_path = paths.get(CLASS_IMAGE, paths[LABEL])[0]
-            self._check_class_image(class_path, labels, classes)
-            self._check_classes_of_instances(class_path, records)
+            self.classes.check_image(class_path, labels, classes)
+            self.classes.check_instances(class_path, records)
         elif self.source.folders.class_dir is None:
-            self._check_rule(label_path, records)
-        self._check_parts(label_path, labels, records)
+            self.classes.check_rule(label_path, records)
+        self._check_channels(label_path)
+        self._check_parts(label_path, records)
+        self._check_files(paths[LABEL], records)
+
+    def _encode(
+        self, paths: "dict[str, list[Path]]", labels: np.ndarray, classes: Optional[np.ndarray]
+    ) -> "list[EncodedInstance]":
+        """The instances of one image whose files are known to be readable."""
+        if self.source.instances != FILES:
+            each_part = self.source.instances == COMPONENTS
+            return encode_label_map(labels, classes, each_part=each_part)
+        class_path = None if classes is None else paths[CLASS_IMAGE][0]
+        return read_instances(paths[LABEL], class_path, self.source.rule)[1]
 
     def _read_both(
         self, paths: "dict[str, list[Path]]", plane: Optional[int]
     ) -> "tuple[Optional[np.ndarray], Optional[np.ndarray]]":
-        """Ids and classes (H, W) of one image; None what is absent or unusable."""
+        """Ids and classes (H, W) of one image; None what is absent or unusable.
+
+        Of files of one object each it is 1 for ids wherever one has an object.
+        """
         labels, classes = self._read(paths[LABEL], plane)
         class_paths = paths.get(CLASS_IMAGE, [])
         if labels is not None and class_paths:
-            classes, _ = self._read(class_paths, plane)
+            classes = self._read_classes(class_paths[0], plane)
             if classes is not None and classes.shape != labels.shape:
                 sentence = size_sentence(
                     "Class image", class_paths[0], size=classes.shape, label_size=labels.shape
@@ -137,17 +171,26 @@ class _ImageCheck:
     def _read(
         self, paths: "list[Path]", plane: Optional[int]
     ) -> "tuple[Optional[np.ndarray], Optional[np.ndarray]]":
-        """Ids (H, W) of the first of the paths, and classes if they are in the same file.
+        """Ids (H, W) of the labels of an image, and classes if they are in the same file.
 
         None each if there is no path or it cannot be used.
         """
         if not paths:
             return None, None
         try:
-            return read_labels(paths[0], plane=plane)
+            if self.source.instances == FILES:
+                return covered(paths).astype(np.uint8), None
+            return read_ids(paths[0], None, self.source.rule, plane=plane)
         except UserError as error:
             self.report.error("label unusable", paths[0], str(error))
             return None, None
+
+    def _read_classes(self, path: Path, plane: Optional[int]) -> Optional[np.ndarray]:
+        try:
+            return read_label(path, plane=plane)
+        except UserError as error:
+            self.report.error("label unusable", path, str(error))
+            return None
 
     def _check_foreground(self, stem: str, labels: "list[Path]") -> None:
         """Check the foreground of an image, against the size of its label if there is one."""
@@ -185,82 +228,36 @@ class _ImageCheck:
         regions = [i for i in np.unique(kept).tolist() if i and table.ignores(i)]
         return np.where(np.isin(kept, regions), 0, kept), len(regions)
 
-    def _check_class_image(self, path: Path, labels: np.ndarray, classes: np.ndarray) -> None:
-        names = self.source.thing_classes
-        present = np.unique(classes).tolist()
-        wrong = [value for value in present if value > len(names)]
-        if wrong:
-            sentence = (
-                f"{path} has the class values {listed(wrong)}, but there are {len(names)} classes "
-                f"({', '.join(names)}); allowed are 0 to {len(names)}."
-            )
-            self.report.error("class out of range", path, sentence)
-        lost = sorted(set(present) - {0} - set(np.unique(classes[labels > 0]).tolist()))
-        if lost:
-            sentence = (
-                f"{path} has pixels of class {listed(lost)}, but no instance id has a pixel there; "
-                "add the instance to the label or clear the pixels."
-            )
-            self.report.error("class without instance", path, sentence)
+    def _check_channels(self, path: Path) -> None:
+        if path.suffix.lower() == SBD_ENDING or self.source.instances == COLORS:
+            return
+        number = number_of_channels(path)
+        if number > 1:
+            sentence = f"{path} has {number} channels that say the same; one of them is read."
+            self.report.notice("several channels", path, sentence)
 
-    def _check_classes_of_instances(self, path: Path, records: "list[EncodedInstance]") -> None:
-        votes = {record["id"]: record.get("classes", []) for record in records}
-        mixed = [instance_id for instance_id, classes in votes.items() if len(classes) > 1]
-        if mixed:
-            sentence = (
-                f"In {path} some instances have more than one class: ids {listed(mixed)}; the "
-                "class of most pixels is used."
-            )
-            self.report.error("instance with two classes", path, sentence)
-        none = [instance_id for instance_id, classes in votes.items() if classes[0][0] == 0]
-        if none:
-            sentence = (
-                f"In {path} the instances {listed(none)} have class 0 (none) and are left out."
-            )
-            self.report.error("instance without class", path, sentence)
-        known = range(1, len(self.source.thing_classes) + 1)
-        self._count(path, [r for r in records if votes[r["id"]][0][0] in known])
-
-    def _check_rule(self, path: Path, records: "list[EncodedInstance]") -> None:
-        usable, wrong = [], []
-        for record in records:
-            try:
-                if self.source.class_index(record) is not None:
-                    usable.append(record)
-            except UserError:
-                wrong.append(record["id"])
-        if wrong:
-            sentence = (
-                f"In {path} class_of_id gives a class beyond the "
-                f"{len(self.source.thing_classes)} of the set for the ids {listed(wrong)}; add "
-                "classes or correct the rule."
-            )
-            self.report.error("class out of range", path, sentence)
-        self._count(path, usable)
-
-    def _count(self, path: Path, records: "list[EncodedInstance]") -> None:
-        """Add the figures of one image."""
-        self.report.instances_per_image.append(len(records))
-        indices = [self.source.class_index(record) for record in records]
-        self.report.classes.update(self.source.thing_classes[i] for i in indices if i is not None)
-        self.report.areas += [record["area"] for record in records]
-        if not records:
-            self.report.notice("no instances", path, f"{path} has no instances.")
-
-    def _check_parts(
-        self, path: Path, labels: np.ndarray, records: "list[EncodedInstance]"
-    ) -> None:
-        try:
-            from scipy import ndimage
-        except ImportError as error:
-            raise UserError("The check of label maps needs scipy: pip install scipy.") from error
-        eight_neighbours = np.ones((3, 3), dtype=int)
-        split = []
-        for record in records:
-            x, y, width, height = (int(v) for v in record["bbox"])
-            mask = labels[y : y + height, x : x + width] == record["id"]
-            if ndimage.label(mask, structure=eight_neighbours)[1] > 1:
-                split.append(record["id"])
+    def _check_parts(self, path: Path, records: "list[EncodedInstance]") -> None:
+        split = [record["id"] for record in records if len(record["parts"]) > 1]
         if split:
-            sentence = f"In {path} instances consist of several parts: ids {listed(split)}."
+            sentence = (
+                f"In {path} instances consist of several parts: ids {listed(split)}. If each part "
+                f"is an object, write `instances: {COMPONENTS}`."
+            )
             self.report.notice("disconnected instances", path, sentence)
+
+    def _check_files(self, paths: "list[Path]", records: "list[EncodedInstance]") -> None:
+        """Check the files of one object each."""
+        if self.source.instances != FILES:
+            return
+        shown = {record["id"] for record in records}
+        empty = [path for number, path in enumerate(paths, start=1) if number not in shown]
+        if empty:
+            sentence = f"{listed(empty)}: 0 everywhere, which is no object."
+            self.report.notice("no object in the file", empty[0], sentence)
+        of_mask: dict[str, int] = {}
+        for record in records:
+            first = of_mask.setdefault(record["counts"], record["id"])
+            if first != record["id"]:
+                path, same = paths[record["id"] - 1], paths[first - 1]
+                sentence = f"{path} has the same pixels as {same.name}; both are kept as objects."
+                self.report.notice("same mask twice", path, sentence)

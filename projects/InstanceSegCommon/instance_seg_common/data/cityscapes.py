@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Union
 
 from .class_rules import IdTable, class_of_id_rule
-from .label_files import Folder, LabelFolders
+from .label_files import LabelFolders
+from .label_folder import Folder
 from .label_map import register_label_map_source
 from .label_map_source import LabelMapSource
 
@@ -93,13 +94,14 @@ def register_cityscapes_dataset(name: str, root: Union[str, Path], split: str) -
 
 
 def make_cityscapes_source(
-    name: str, root: Union[str, Path], split: str, *, hint: str = ""
+    name: str, root: Union[str, Path], split: str, *, hint: str = "", check_command: str = ""
 ) -> CityscapesSource:
     """The source of one split.
 
     Args:
         name, root, split: see :func:`register_cityscapes_dataset`.
         hint: what to do about a folder that is missing.
+        check_command: what lists everything that is wrong with the set.
     """
     root = Path(root).expanduser().resolve()
     classes = {class_id: class_name for class_name, class_id in CLASS_IDS.items()}
@@ -107,14 +109,15 @@ def make_cityscapes_source(
     return CityscapesSource(
         name=name,
         folders=LabelFolders(
-            image_dir=Folder.at(root / "leftImg8bit" / split, "_leftImg8bit", nested=True),
-            label_dir=Folder.at(root / "gtFine" / split, "_gtFine_instanceIds", nested=True),
+            image_dir=Folder.at(root / "leftImg8bit" / split / "*", "_leftImg8bit", unique=True),
+            label_dir=Folder.at(root / "gtFine" / split / "*", "_gtFine_instanceIds", unique=True),
         ),
         thing_classes=tuple(CLASS_IDS),
         class_of_id=class_of_id_rule(name, rule, tuple(CLASS_IDS)),
         id_table=ID_TABLE,
         evaluator_type="cityscapes",
         hint=_hint_on_tree(root) or hint,
+        check_command=check_command,
     )
 
 

@@ -146,7 +146,7 @@ def stereo_problems(
     Yields:
         A file, and the sentence about it.
     """
-    for stem, (label_path, *_) in source.labels().items():
+    for stem, (label_path, *_) in source.files().labels.items():
         disparity, camera = (
             source.stereo_path(kind, label_path, stem) for kind in ("disparity", "camera")
         )

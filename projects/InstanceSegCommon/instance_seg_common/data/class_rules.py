@@ -135,7 +135,7 @@ def _class_entries(
         entries.append((_whole_id(name, key), index))
     twice = [key for key, count in Counter(key for key, _ in entries).items() if count > 1]
     if twice:
-        raise UserError(f"Data set {name!r}: class_of_id lists {twice[0]} twice; keep one of them.")
+        raise UserError(f"Data set {name!r}: class_of_id lists {twice[0]} twice; list it once.")
     return tuple(sorted(entries))
 
 

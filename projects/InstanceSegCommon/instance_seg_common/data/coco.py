@@ -19,7 +19,13 @@ from .image_header import ImageHeader
 from .images import cached_ignore_map, image_header
 from .loose_values import Id
 from .reading import PLAIN, READING, Reading, ReadingOptions, taken_reading
-from .registration import first_few, missing_sentence, register_source, require_folder
+from .registration import (
+    check_hint,
+    first_few,
+    missing_sentence,
+    register_source,
+    require_folder,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -39,6 +45,7 @@ class CocoSource:
     crowds: str = ""
     reading: Reading = PLAIN
     hint: str = field(default="", compare=False)
+    check_command: str = field(default="", compare=False)
 
 
 class CocoMetadata(Metadata):
@@ -96,6 +103,7 @@ def make_source(
     image_root: Union[str, Path],
     crowds: str = "",
     hint: str = "",
+    check_command: str = "",
     **options: "Unpack[ReadingOptions]",
 ) -> CocoSource:
     """A :class:`CocoSource` with absolute paths; arguments as of :func:`register_coco_dataset`."""
@@ -108,7 +116,15 @@ def make_source(
     if crowds not in CROWDS:
         raise UserError(f"Data set {name!r}: crowds is {crowds!r}; give 'objects' or 'ignore'.")
     json_path, image_path = (Path(p).expanduser().resolve() for p in (json_file, image_root))
-    return CocoSource(name, json_path, image_path, crowds=crowds, reading=reading, hint=hint)
+    return CocoSource(
+        name,
+        json_path,
+        image_path,
+        crowds=crowds,
+        reading=reading,
+        hint=hint,
+        check_command=check_command,
+    )
 
 
 def register_coco_source(source: CocoSource, *, replace: bool = False) -> None:
@@ -140,14 +156,14 @@ def usable_content(source: CocoSource) -> CocoContent:
     if findings.errors:
         sentences = [finding.sentence for finding in findings.errors]
         raise UserError(
-            f"Data set {source.name!r} cannot be used: {first_few(sentences)} {_check_hint(source)}"
+            f"Data set {source.name!r} cannot be used: {first_few(sentences)} {check_hint(source)}"
         )
     for finding in findings.notices:
         _say(source, finding.sentence, logging.INFO)
     if findings.left_out:
         sentences = [finding.sentence for finding in findings.left_out]
         text = f"{len(sentences)} annotations are without a mask or an image and left out: "
-        _say(source, f"{text}{first_few(sentences)} {_check_hint(source)}", logging.WARNING)
+        _say(source, f"{text}{first_few(sentences)} {check_hint(source)}", logging.WARNING)
     return content
 
 
@@ -212,7 +228,3 @@ def _standard(entry: CocoAnnotation, numbers: "dict[Id, int]") -> "dict[str, Any
     annotation = {key: value for key, value in entry.items() if key in keys}
     category = numbers[entry["category_id"]]
     return {**annotation, "category_id": category, "bbox_mode": BoxMode.XYWH_ABS}
-
-
-def _check_hint(source: CocoSource) -> str:
-    return f"`python tools/check_dataset.py {source.name}` lists everything."

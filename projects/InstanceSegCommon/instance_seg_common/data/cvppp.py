@@ -14,10 +14,11 @@ The labels of the challenge's test images are not public, so training images are
 from pathlib import Path
 from typing import Optional
 
-from .label_files import Folder, LabelFolders
+from .label_files import LabelFolders
+from .label_folder import Folder
 from .label_map import register_label_map_source
 from .label_map_source import LabelMapSource
-from .registration import first_existing, placement_hint
+from .registration import command_of_check, first_existing, placement_hint
 from .selection import Fold
 
 SUBSETS = ("A1", "A2", "A3", "A4")
@@ -56,5 +57,6 @@ def _register(root: Path, name: str, folder: Path, *, fold: Optional[Fold] = Non
         thing_classes=("leaf",),
         selection=fold,
         hint=placement_hint(root, f"cvppp/ or {_ARCHIVE}/"),
+        check_command=command_of_check(name),
     )
     register_label_map_source(source, replace=True)

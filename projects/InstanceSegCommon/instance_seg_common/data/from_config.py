@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from detectron2.config import CfgNode
 
 from ..errors import UserError
 from . import coco
+from .label_folder import Folder
 from .label_map import register_label_map_source, source_of_folders
-from .registration import datasets_root
+from .registration import command_of_check, datasets_root
 from .synthetic import register_synthetic_dataset
 
 READING_KEYS = {"planes": False, "channels": False, "exif": False}
@@ -22,6 +23,7 @@ KEYS = {
         "class_dir": False,
         "class_of_id": False,
         "ignore_dir": False,
+        "instances": False,
         "max_instances": False,
         "image_suffix": False,
         "label_suffix": False,
@@ -33,7 +35,11 @@ SYNTHETIC = "synthetic"  # register_synthetic_dataset checks its parameters itse
 PATHS = ("image_dir", "label_dir", "class_dir", "ignore_dir", "json_file")
 
 
-def register_from_config(cfg: CfgNode) -> None:
+# Of a set that only a command line has: the file that has to be written before it can be checked.
+UNWRITTEN = "A_FILE_WITH_THIS_ENTRY.yaml"
+
+
+def register_from_config(cfg: CfgNode, config_file: "Union[str, Path]" = "") -> None:
     """Register the entries of ``cfg.DATASETS.REGISTER``; nothing is read yet.
 
     An entry is a mapping with ``name``, ``format`` (label_map, coco, synthetic) and the parameters
@@ -42,15 +48,16 @@ def register_from_config(cfg: CfgNode) -> None:
 
     Args:
         cfg: with the keys of ``add_common_config``.
+        config_file: that the entries stand in; "" if none.
 
     Raises:
         UserError: an entry with an unknown, a missing or a wrong key, or a name that is taken.
     """
     for number, entry in enumerate(cfg.DATASETS.REGISTER):
-        _register_entry(number, entry)
+        _register_entry(number, entry, config_file or UNWRITTEN)
 
 
-def _register_entry(number: int, entry: Any) -> None:
+def _register_entry(number: int, entry: Any, config_file: "Union[str, Path]") -> None:
     where = f"DATASETS.REGISTER[{number}]"
     if not isinstance(entry, Mapping):
         raise UserError(f"{where} must be a mapping with name and format, not {entry!r}.")
@@ -66,9 +73,12 @@ def _register_entry(number: int, entry: Any) -> None:
         formats = ", ".join((*KEYS, SYNTHETIC))
         raise UserError(f"{where} has format {kind!r}; give one of: {formats}.")
     _check_keys(where, kind, parameters)
-    hint = _locate(where, parameters)
+    texts = {
+        "hint": _locate(where, parameters),
+        "check_command": command_of_check(name, config_file),
+    }
     try:
-        _register_files(kind, {"name": name, "hint": hint, **parameters})
+        _register_files(kind, {"name": name, **texts, **parameters})
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 
@@ -112,7 +122,8 @@ def _locate(where: str, parameters: "dict[str, Any]") -> str:
         if not isinstance(value, str):
             raise UserError(f"{where}: {key} must be a path, not {value!r}.")
         below_root = root / Path(value).expanduser()  # an absolute path replaces the root
-        parameters[key] = below_root if below_root.exists() else work / Path(value).expanduser()
+        exists = Folder.at(below_root).path.exists()
+        parameters[key] = below_root if exists else work / Path(value).expanduser()
     return (
         f"It comes from {where}; relative paths were looked for below {root} "
         f"(DETECTRON2_DATASETS) and below {work}."

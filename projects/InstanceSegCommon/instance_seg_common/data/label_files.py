@@ -1,66 +1,15 @@
-"""The files of a data set of label maps: which there are, and how they belong together.
+"""The files of a data set of label maps: which there are, and how they belong together."""
 
-Files of one image have the same *stem*: the file name without its ending and without the suffix of
-its folder, such as "_rgb".
-"""
-
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Optional
 
 from ..errors import UserError
+from .label_folder import FilesByStem, Folder, Found
 
-IMAGE_ENDINGS = tuple(
-    f".{ending}"
-    for ending in ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "ppm", "pgm", "jp2")
-)
-FilesByStem = dict[str, list[Path]]  # sorted by stem; two files of one stem are an error
-
-
-class Folder(NamedTuple):
-    """A folder, and which of its files belong to a data set.
-
-    Args:
-        path: absolute.
-        suffix: end of the stems, which is dropped; files without it do not belong.
-        nested: the files lie one folder deeper.
-        endings: of the files, in small letters, with the dot.
-    """
-
-    path: Path
-    suffix: str = ""
-    nested: bool = False
-    endings: tuple[str, ...] = IMAGE_ENDINGS
-
-    @classmethod
-    def at(
-        cls,
-        path: Union[str, Path],
-        suffix: str = "",
-        *,
-        nested: bool = False,
-        endings: "tuple[str, ...]" = IMAGE_ENDINGS,
-    ) -> "Folder":
-        """The folder at a path that may be relative or begin with ~."""
-        return cls(Path(path).expanduser().resolve(), suffix, nested, endings)
-
-    def __str__(self) -> str:
-        return f"{self.path}/{self.pattern}" if self.suffix or self.nested else str(self.path)
-
-    @property
-    def pattern(self) -> str:
-        """What its files are called, for messages."""
-        return "*/" * self.nested + f"*{self.suffix}.*"
-
-    def files(self) -> FilesByStem:
-        """Its files by stem; hidden ones are passed over."""
-        by_stem: FilesByStem = {}
-        for path in sorted(self.path.glob("*/*") if self.nested else self.path.iterdir()):
-            hidden = path.name.startswith(".")
-            belongs = path.suffix.lower() in self.endings and path.stem.endswith(self.suffix)
-            if belongs and not hidden:
-                by_stem.setdefault(path.stem[: len(path.stem) - len(self.suffix)], []).append(path)
-        return dict(sorted(by_stem.items()))
+# What Cellpose and Omnipose write beside an image; none of it is an image of a data set.
+BESIDE_IMAGES = ("_masks", "_cp_masks", "_flows", "_cp_flows", "_cp_output", "_outlines")
 
 
 @dataclass(frozen=True)
@@ -69,7 +18,7 @@ class LabelFolders:
 
     Args:
         image_dir: images.
-        label_dir: instance ids.
+        label_dir: what the objects are.
         class_dir: class ids.
         ignore_dir: maps of ignored regions.
         foreground_dir: images that are not 0 where there is an object.
@@ -91,6 +40,74 @@ class LabelFolders:
         }
         return [(name, folder.path) for name, folder in folders.items() if folder is not None]
 
+    @property
+    def in_one(self) -> bool:
+        """Whether images and labels lie in one folder."""
+        image, label = self.image_dir, self.label_dir
+        return (image.path, image.below) == (label.path, label.below)
+
+    def images_and_labels(self, one_file_an_object: bool) -> "SetFiles":
+        """The images and the labels, and in one folder what is neither.
+
+        Args:
+            one_file_an_object: a stem has as many labels as its image has objects.
+        """
+        image, label = self.image_dir, self.label_dir
+        labels_by = label.by_object if one_file_an_object else label.by_stem
+        # With one folder an image its name is that of the image, whatever the image is called.
+        by_folder = one_file_an_object and label.below and image.has_star
+        images_by = image.by_object if by_folder else image.by_stem
+        if not self.in_one:
+            return SetFiles(images_by(image.found()), labels_by(label.found()))
+        told = _told_apart(image, label, lambda found: _paths(labels_by(found)))
+        return SetFiles(
+            images_by(told.images),
+            labels_by(told.labels),
+            passed_over=tuple(found.path for found in told.passed_over),
+        )
+
+
+class _Told(NamedTuple):
+    """The files of one folder that has both images and labels."""
+
+    images: list[Found]
+    labels: list[Found]
+    passed_over: list[Found]
+
+
+def _told_apart(
+    image: Folder, label: Folder, labels_among: "Callable[[list[Found]], set[Path]]"
+) -> _Told:
+    """Images and labels of one folder: by both suffixes, or one of them and what it leaves.
+
+    Args:
+        image, label: the same folder.
+        labels_among: the paths of those files whose names are of labels.
+    """
+    found = image.found()
+    if image.suffix and label.suffix:
+        return _Told(found, found, [])
+    if image.suffix:
+        return _Told(found, [f for f in found if not f.name.endswith(image.suffix)], [])
+    if not label.suffix:
+        return _Told(found, found, [])
+    passed_over = [f for f in found if _is_beside(f.name, label.suffix)]
+    left = [f for f in found if f not in passed_over]
+    labels = labels_among(left)
+    images = [f for f in left if f.path not in labels]
+    return _Told(images, left, passed_over)
+
+
+def _paths(files: FilesByStem) -> "set[Path]":
+    return {path for paths in files.values() for path in paths}
+
+
+def _is_beside(name: str, label_suffix: str) -> bool:
+    """Whether a file is one that a program writes beside an image, but not a label of the set."""
+    suffix = max((s for s in BESIDE_IMAGES if name.endswith(s)), key=len, default="")
+    is_label = name.endswith(label_suffix) and len(label_suffix) >= len(suffix)
+    return bool(suffix) and not is_label
+
 
 @dataclass(frozen=True)
 class SetFiles:
@@ -98,15 +115,18 @@ class SetFiles:
 
     Args:
         images: with an empty list for an image that a list names and that is absent.
-        labels: of the images in the set, and labels without an image.
+        labels: of the images in the set, and labels without an image; where every file shows one
+            object, those of an image in the order of their numbers.
         classes, ignored, foregrounds: {} where the set has no folder of them.
+        passed_over: neither images nor labels, though their endings are those of images.
     """
 
     images: FilesByStem
     labels: FilesByStem
-    classes: FilesByStem
-    ignored: FilesByStem
-    foregrounds: FilesByStem
+    classes: FilesByStem = field(default_factory=dict)
+    ignored: FilesByStem = field(default_factory=dict)
+    foregrounds: FilesByStem = field(default_factory=dict)
+    passed_over: tuple[Path, ...] = ()
 
 
 def one_file(stem: str, files: FilesByStem, *, folder: Path, what: str) -> Path:
@@ -132,4 +152,7 @@ def one_file(stem: str, files: FilesByStem, *, folder: Path, what: str) -> Path:
 def same_stem_sentence(stem: str, paths: "list[Path]", folder: Path) -> str:
     """The sentence for several files of one stem."""
     names = ", ".join(path.name for path in paths)
-    return f"In {folder} several files have the stem {stem!r}: {names}; keep one."
+    return (
+        f"In {folder} several files have the stem {stem!r}: {names}; give the others names of "
+        "their own, or move them to another folder."
+    )

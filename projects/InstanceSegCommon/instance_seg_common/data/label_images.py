@@ -8,84 +8,145 @@ from pathlib import Path
 from typing import Optional, Union
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
-from PIL import Image
 
 from ..errors import UserError
-from .images import READ_ERRORS, image_header, read_pixels
-from .pixel_limit import require_within_limit, without_pillow_limit
-from .reading import Reading
+from .check_report import listed
+from .images import image_header
+from .label_pixels import label_pixels
 from .sbd import ENDING as SBD_ENDING
 from .sbd import read_sbd
 
-LOSSY_FORMATS = frozenset({"JPEG", "MPO", "WEBP", "JPEG2000"})
+# By bytes of a floating-point number: up to here it tells every whole number from the next.
+LARGEST_WHOLE = {2: 2**11, 4: 2**24, 8: 2**53}
+CHANNELS_WITH_ALPHA = (2, 4)
 
 
-def read_label(path: Path, plane: Optional[int] = None) -> np.ndarray:
+def read_label(path: Path, *, plane: Optional[int] = None) -> np.ndarray:
     """Read an image of ids.
 
     Args:
-        path: single-channel, lossless.
-        plane: of a file of several planes, from 0; None: the file must have one.
+        path: lossless, of one channel, or of several that say the same (three equal ones, with or
+            without an opaque alpha channel).
+        plane: which plane of a file of several, from 0.
 
     Returns:
-        (H, W) int32 or an unsigned type of 8 or 16 bit.
+        (H, W) integers of any size, 64 bits included, none negative.
 
     Raises:
-        UserError: unreadable, more than one channel, lossy, negative or fractional values.
+        UserError: unreadable, lossy, of channels that differ, of several planes, or with values
+            that are negative, fractional, or too large for the file's floating-point type.
     """
-    if plane is not None:
-        return _whole_numbers(path, _plane_of(path, plane))
-    try:
-        with without_pillow_limit:
-            with Image.open(path) as image:
-                require_within_limit(path, (image.height, image.width))
-                file_format, mode = image.format, image.mode
-                planes = getattr(image, "n_frames", 1)
-            labels = None if file_format in LOSSY_FORMATS else read_image(str(path))
-    except READ_ERRORS as error:
-        raise UserError(f"Label {path} cannot be read ({error}); write it again.") from error
-    if labels is None:
-        raise UserError(
-            f"Label {path} is stored as {file_format}, which changes ids; store it as PNG or TIFF."
-        )
-    if planes > 1:
-        raise UserError(
-            f"Label {path} has {planes} planes, and its image is one; store one id image a file, "
-            "or read a stack of images with `planes: each`."
-        )
-    if labels.ndim != 2:
-        raise UserError(
-            f"Label {path} has {labels.shape[2]} channels (mode {mode}); an id image has one: "
-            "store one integer per pixel."
-        )
-    return _whole_numbers(path, labels)
+    return _whole_numbers(path, _one_channel(path, label_pixels(path, plane=plane)))
 
 
-def _plane_of(path: Path, plane: int) -> np.ndarray:
-    """One plane (H, W) of a stack of id images."""
-    pixels = read_pixels(path, Reading(planes="each", plane=plane))
-    if pixels.shape[2] != 1:
+def read_colors(path: Path, *, plane: Optional[int] = None) -> np.ndarray:
+    """Read an image in which every colour but black is one object.
+
+    Args:
+        path: lossless; what is transparent is background.
+        plane: which plane of a file of several, from 0.
+
+    Returns:
+        (H, W) integers: red, green and blue as one number, 0 = black or transparent.
+
+    Raises:
+        UserError: unreadable, lossy, of several planes, half transparent, or neither grey nor RGB.
+    """
+    pixels = label_pixels(path, plane=plane, palette_colors=True)
+    if pixels.ndim == 2:
+        return _whole_numbers(path, pixels)
+    if pixels.shape[2] > 4 or pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2:
         raise UserError(
-            f"Label {path} has {pixels.shape[2]} channels; the planes of an id image have one."
+            f"Label {path} has {pixels.shape[2]} channels of type {pixels.dtype}; colours have 3 "
+            "channels of 8 or 16 bits."
         )
-    return pixels[:, :, 0]
+    visible = np.ones(pixels.shape[:2], bool)
+    if pixels.shape[2] in CHANNELS_WITH_ALPHA:
+        alpha, pixels = pixels[..., -1], pixels[..., :-1]
+        visible = alpha > 0
+        if (alpha[visible] < np.iinfo(alpha.dtype).max).any():
+            raise UserError(
+                f"Label {path} has pixels that are half transparent, as drawing programs make at "
+                "smoothed edges: save it without smoothing (anti-aliasing)."
+            )
+    bits, numbers = 8 * pixels.dtype.itemsize, np.zeros(pixels.shape[:2], np.uint64)
+    for channel in np.moveaxis(pixels, 2, 0).astype(np.uint64):
+        numbers = (numbers << np.uint64(bits)) | channel
+    return np.where(visible, numbers, np.uint64(0))
+
+
+def read_object(path: Path) -> np.ndarray:
+    """Read an image of one object.
+
+    Args:
+        path: as for :func:`read_label`; 0 = background, and one other value.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        UserError: see :func:`read_label`, or more than one value besides 0.
+    """
+    label = read_label(path)
+    mask = label != 0
+    inside = label[mask]
+    if inside.size and inside.min() != inside.max():
+        values = np.unique(inside).tolist()
+        raise UserError(
+            f"Label {path} has the values {listed(values)} besides 0, but with `instances: files` "
+            "a file shows one object in one value. If its values are the ids of objects, leave "
+            "`instances` out; if they are smoothed edges, save it without smoothing."
+        )
+    return mask
+
+
+def _one_channel(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """(H, W) of pixels whose channels say the same."""
+    if pixels.ndim == 2:
+        return pixels
+    number = pixels.shape[2]
+    colors = pixels
+    if number in CHANNELS_WITH_ALPHA and pixels.dtype.kind in "ui":
+        opaque = (pixels[..., -1] == np.iinfo(pixels.dtype).max).all()
+        colors = pixels[..., :-1] if opaque else pixels
+    if (colors == colors[..., :1]).all():
+        return colors[..., 0]
+    raise UserError(
+        f"Label {path} has {number} channels that differ; an id image has one: store one integer "
+        "per pixel. If every colour is an object, write `instances: colors`."
+    )
 
 
 def _whole_numbers(path: Path, labels: np.ndarray) -> np.ndarray:
     if labels.dtype == bool:
         return labels.astype(np.uint8)
+    if labels.dtype.kind not in "uif":
+        raise UserError(
+            f"Label {path} holds values of type {labels.dtype}; an id image has whole numbers."
+        )
+    labels = labels.astype(labels.dtype.newbyteorder("="), copy=False)
     if labels.dtype.kind == "f":
-        whole = labels.astype(np.int32)
-        if not np.array_equal(whole, labels):
-            raise UserError(f"Label {path} has fractions or nan; an id image has whole numbers.")
-        labels = whole
+        labels = _whole_floats(path, labels)
     if labels.dtype.kind == "i" and labels.size and labels.min() < 0:
         raise UserError(
             f"Label {path} has negative ids (lowest {labels.min()}); use 0 for background, and "
             "ignore_dir for regions to ignore."
         )
     return labels
+
+
+def _whole_floats(path: Path, labels: np.ndarray) -> np.ndarray:
+    """Floating-point ids as integers."""
+    if not (np.isfinite(labels).all() and np.array_equal(labels, np.floor(labels))):
+        raise UserError(f"Label {path} has fractions or nan; an id image has whole numbers.")
+    limit = LARGEST_WHOLE.get(labels.dtype.itemsize, 2**53)
+    if labels.size and labels.max() > limit:
+        raise UserError(
+            f"Label {path} has ids up to {labels.max():.0f} in type {labels.dtype}, which cannot "
+            f"tell neighbouring whole numbers apart above {limit}, so that two objects may have "
+            "become one: save the ids as integers where they were made."
+        )
+    return labels.astype(np.int64)
 
 
 def read_labels(
@@ -106,8 +167,8 @@ def read_labels(
     """
     if label_path.suffix.lower() == SBD_ENDING:
         return read_sbd(label_path)
-    labels = read_label(label_path, plane)
-    classes = None if class_path is None else read_label(class_path, plane)
+    labels = read_label(label_path, plane=plane)
+    classes = None if class_path is None else read_label(class_path, plane=plane)
     if classes is not None and classes.shape != labels.shape:
         sentence = size_sentence(
             "Class image", class_path, size=classes.shape, label_size=labels.shape

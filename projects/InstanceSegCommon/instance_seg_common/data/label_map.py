@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Optional, TypedDict, Union
 
 from ..errors import UserError
 from .class_rules import WrittenRule, class_of_id_rule
-from .label_files import Folder, LabelFolders
+from .label_files import LabelFolders
+from .label_folder import Folder
 from .label_map_loading import load_label_maps
 from .label_map_source import LabelMapSource
 from .reading import taken_reading
@@ -20,6 +21,7 @@ class FurtherOptions(TypedDict, total=False):
     """Options of :func:`register_label_map_dataset` that few sets need, described there."""
 
     ignore_dir: Union[str, Path, None]
+    instances: Optional[str]
     max_instances: Optional[int]
     image_suffix: str
     label_suffix: str
@@ -40,12 +42,13 @@ def register_label_map_dataset(
 ) -> None:
     """Register a folder of images with a folder of instance-id label images; nothing is read yet.
 
-    An image belongs to the label of the same file-name stem. Labels are single-channel 8 or 16 bit
-    PNG or 16 or 32 bit TIFF; ids need not be consecutive. Images without instances stay in the set.
+    An image belongs to the label of the same file-name stem. Labels are lossless images of one
+    channel, of any depth; ids need not be consecutive. Images without instances stay in the set.
 
     Args:
         name: in ``DatasetCatalog``.
-        image_dir, label_dir: folders, not searched below their first level.
+        image_dir, label_dir: folders. In a path, "*" stands for any folder, "**" for any number of
+            them; what they stand for is part of the stem.
         thing_classes: names of the classes. With one class and neither ``class_dir`` nor
             ``class_of_id``, every id is an instance of it.
         class_dir: folder of class-id images, 0 = none, 1.. = classes in the order of
@@ -55,7 +58,12 @@ def register_label_map_dataset(
             counted from 1, and 0 is none. {"divisor": d, "classes": {26: 0, 24: "person"}}:
             ``id // d`` (d = 1 if not given) is looked up; the values are indices or names, and an
             id that is not listed is no instance.
-        **options: ``ignore_dir``, folder of 8 bit images, 255 = region to ignore, handed on as
+        **options: ``instances``, what of a label is an object: "ids", every value; "components",
+            every connected component of a value, corners included; "colors", every colour;
+            "files", every label file, of which an image has several, named by its stem,
+            ``label_suffix`` and a number, or in a folder of its own, for which ``label_dir`` has a
+            "*"; if not given, ids, unless these look like a binary mask or classes.
+            ``ignore_dir``, folder of 8 bit images, 255 = region to ignore, handed on as
             ``sem_seg_file_name``; images without one have nothing to ignore. ``max_instances``:
             images with more instances than this are left out. ``image_suffix``, ``label_suffix``:
             ends of the stems that are dropped before stems are compared ("_rgb", "_label"); files
@@ -86,14 +94,17 @@ def source_of_folders(
     thing_classes: Sequence[str] = ("object",),
     class_of_id: Optional[WrittenRule] = None,
     max_instances: Optional[int] = None,
+    instances: Optional[str] = None,
     hint: str = "",
+    check_command: str = "",
     **folders: Any,
 ) -> LabelMapSource:
     """The source of the arguments of :func:`register_label_map_dataset`.
 
     Args:
-        name, thing_classes, class_of_id, max_instances: see there.
+        name, thing_classes, class_of_id, max_instances, instances: see there.
         hint: what to do about a folder that is missing.
+        check_command: what lists everything that is wrong with the set.
         **folders: ``image_dir``, ``label_dir``, ``class_dir``, ``ignore_dir``, ``image_suffix``,
             ``label_suffix``, ``planes``, ``channels``, ``exif``, see there.
 
@@ -112,7 +123,9 @@ def source_of_folders(
         thing_classes=tuple(thing_classes),
         class_of_id=class_of_id_rule(name, class_of_id, thing_classes),
         max_instances=max_instances,
+        instances=instances,
         hint=hint,
+        check_command=check_command,
     )
 
 
@@ -138,7 +151,7 @@ def register_label_map_source(source: LabelMapSource, *, replace: bool = False) 
     metadata = {
         "thing_classes": list(source.thing_classes),
         "evaluator_type": source.evaluator_type,
-        "image_dir": str(source.folders.image_dir.path),
-        "label_dir": str(source.folders.label_dir.path),
+        "image_dir": source.folders.image_dir.written,
+        "label_dir": source.folders.label_dir.written,
     }
     register_source(source, load_label_maps, metadata, replace=replace)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from detectron2.structures import BoxMode
 
@@ -18,14 +18,26 @@ from .encoding import EncodedInstance
 from .image_facts import log_rules, size_sentence
 from .image_header import ImageHeader
 from .images import cached_ignore_map, check_ignore_map, image_header
+from .label_advice import folder_problem, missing_folder_sentence, pairing_advice
 from .label_files import SetFiles, one_file
 from .label_images import check_foreground
 from .label_map_source import LabelMapSource
+from .label_objects import FILES
+from .label_suspicion import suspicion
 from .planes import planes_of
 from .reading import PLAIN, READING
-from .registration import first_few, require_folder
+from .registration import check_hint, first_few
 
 logger = logging.getLogger(__name__)
+
+
+class _Loaded(NamedTuple):
+    """record: Detectron2's standard dict of an image; instances: all that its label has."""
+
+    record: dict[str, Any]
+    header: ImageHeader
+    instances: list[EncodedInstance]
+
 
 FEW = 3  # images without a label that are named one by one
 
@@ -34,8 +46,7 @@ def load_label_maps(source: LabelMapSource) -> "list[dict[str, Any]]":
     """Detectron2's standard dicts of a data set of label maps.
 
     Returns:
-        list[dict]: file_name, height, width, image_id (the stem; with ``planes: each`` of a file of
-        several "stem_plane0" ...), annotations, ``reading`` where it is not the default,
+        list[dict]: file_name, height, width, image_id (the stem), annotations,
         sem_seg_file_name where there is a file in ``ignore_dir`` or an id that is ignored, and
         foreground_file_name where the source has a ``foreground_dir``; sorted by stem.
 
@@ -43,39 +54,48 @@ def load_label_maps(source: LabelMapSource) -> "list[dict[str, Any]]":
         UserError: names the first files that cannot be used.
     """
     for key, folder in source.folders.paths():
-        require_folder(source, key, folder)
+        if not folder.is_dir():
+            raise UserError(missing_folder_sentence(source, key, folder))
     files = source.files()
-    if not files.images:
-        raise UserError(source.no_image_sentence())
+    problem = folder_problem(source, files)
+    if problem:
+        raise UserError(problem)
     _require_labels(source, files)
-    dicts, headers, problems = [], [], []
+    loaded, problems = [], []
     for stem in files.images:
         try:
-            for loaded, header in _load_image(source, stem, files):
-                dicts.append(loaded)
-                headers.append((loaded["file_name"], header))
+            loaded += _load_image(source, stem, files)
         except UserError as error:
             problems.append(str(error))
     if problems:
         raise UserError(
-            f"Data set {source.name!r} cannot be used: {first_few(problems)} "
-            f"`python tools/check_dataset.py {source.name}` lists everything."
+            f"Data set {source.name!r} cannot be used: {first_few(problems)} {check_hint(source)}"
         )
+    encoded = [one.instances for one in loaded]
+    doubt = suspicion(source.name, encoded) if source.may_be_no_ids else None
+    if doubt:
+        raise UserError(doubt)
     _warn_of_unused(source, files)
-    log_rules(source.name, headers)
+    log_rules(source.name, [(one.record["file_name"], one.header) for one in loaded])
+    dicts = [one.record for one in loaded]
     limit = source.max_instances
     return dicts if limit is None else [d for d in dicts if len(d["annotations"]) <= limit]
 
 
 def _require_labels(source: LabelMapSource, files: SetFiles) -> None:
-    """Raise a sentence at once, before anything is decoded, if many labels are absent."""
+    """Raise a sentence at once, before anything is decoded, if many labels are absent, or if it is
+    known why some are."""
     missing = [stem for stem in files.images if stem not in files.labels]
-    if len(missing) > FEW:
+    if not missing:
+        return
+    advice = pairing_advice(source, files)
+    if advice or len(missing) > FEW:
         raise UserError(
             f"Data set {source.name!r} is incomplete: {len(missing)} of the {len(files.images)} "
-            f"images in {source.folders.image_dir.path} have no label in "
-            f"{source.folders.label_dir.path}; the first is for {missing[0]!r}. Complete the "
-            "labels, or remove the images."
+            f"images in {source.folders.image_dir} have no label in {source.folders.label_dir}; "
+            f"the first is for {missing[0]!r}. "
+            f"{advice or 'Add them; the label of an image without objects is 0 everywhere.'} "
+            f"{check_hint(source)}"
         )
 
 
@@ -88,17 +108,13 @@ def _warn_of_unused(source: LabelMapSource, files: SetFiles) -> None:
         )
 
 
-def _load_image(
-    source: LabelMapSource, stem: str, files: SetFiles
-) -> "Iterator[tuple[dict[str, Any], ImageHeader]]":
-    """The standard dict and the header of one image, or of each plane of its file."""
-    image_path, label_path, class_path = _paths_of(source, stem, files)
-    for plane in planes_of(image_path, label_path, source.reading):
+def _load_image(source: LabelMapSource, stem: str, files: SetFiles) -> "Iterator[_Loaded]":
+    """What is read of one image, or of each plane of its file."""
+    image_path, label_paths, class_path = _paths_of(source, stem, files)
+    for plane in planes_of(image_path, label_paths[0], source.reading):
         reading = replace(source.reading, plane=plane.of_image)
         header = image_header(image_path, reading)
-        size, records = cached_instances(
-            label_path, class_path, source.id_table, plane=plane.of_label
-        )
+        size, records = cached_instances(label_paths, class_path, source.rule, plane=plane.of_label)
         if header.size != size:
             raise UserError(
                 size_sentence(image_path, reading, size=header.size, stated=size, by="its label")
@@ -106,7 +122,7 @@ def _load_image(
         try:
             annotations = _annotations(source, records, size)
         except UserError as error:
-            raise UserError(f"In label {label_path}, {error}.") from error
+            raise UserError(f"In label {label_paths[0]}, {error}.") from error
         loaded = {
             "file_name": str(image_path),
             "height": size[0],
@@ -117,7 +133,7 @@ def _load_image(
         }
         if reading != PLAIN:
             loaded[READING] = reading
-        yield loaded, header
+        yield _Loaded(loaded, header, records)
 
 
 def _further_files(
@@ -143,8 +159,8 @@ def _further_files(
 
 def _paths_of(
     source: LabelMapSource, stem: str, files: SetFiles
-) -> "tuple[Path, Path, Optional[Path]]":
-    """The files of an image: the image, its label, its class image where the set has these."""
+) -> "tuple[Path, list[Path], Optional[Path]]":
+    """The files of an image: the image, its labels, its class image where the set has these."""
     folders = source.folders
     if not files.images[stem]:
         raise UserError(
@@ -152,11 +168,13 @@ def _paths_of(
             "the whole archive again."
         )
     image = one_file(stem, files.images, folder=folders.image_dir.path, what="image")
-    label = one_file(stem, files.labels, folder=folders.label_dir.path, what="label")
+    labels = files.labels.get(stem, [])
+    if source.instances != FILES or not labels:
+        labels = [one_file(stem, files.labels, folder=folders.label_dir.path, what="label")]
     if folders.class_dir is None:
-        return image, label, None
+        return image, labels, None
     classes = one_file(stem, files.classes, folder=folders.class_dir.path, what="class image")
-    return image, label, classes
+    return image, labels, classes
 
 
 def _annotations(

@@ -6,7 +6,8 @@ from typing import Optional
 from ..errors import UserError
 from .class_rules import ClassOfId, IdTable
 from .encoding import EncodedInstance
-from .label_files import FilesByStem, LabelFolders, SetFiles
+from .label_files import LabelFolders, SetFiles
+from .label_objects import COLORS, FILES, IDS, KINDS, ObjectRule
 from .reading import PLAIN, Reading
 from .sbd import ENDING as SBD_ENDING
 from .selection import Selection
@@ -27,8 +28,11 @@ class LabelMapSource:
         selection: which of the images belong to the set; None: all.
         max_instances: images with more of them are left out.
         reading: how the images are read.
+        instances: what of a label is an object, one of ``label_objects.KINDS``; None: ids, unless
+            these look like anything else.
         evaluator_type: of the metadata, what the evaluators are chosen by.
         hint: what to do about a folder that is missing.
+        check_command: what lists everything that is wrong, see ``registration.check_hint``.
 
     Raises:
         UserError: parameters that contradict each other.
@@ -42,14 +46,16 @@ class LabelMapSource:
     selection: Optional[Selection] = None
     max_instances: Optional[int] = None
     reading: Reading = PLAIN
+    instances: Optional[str] = None
     evaluator_type: str = "coco"
     hint: str = field(default="", compare=False)
+    check_command: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         class_images = self.folders.class_dir is not None
         if class_images and self.class_of_id is not None:
             raise UserError(
-                f"Data set {self.name!r} has both class_dir and class_of_id; keep one of them."
+                f"Data set {self.name!r} has both class_dir and class_of_id; give one of them."
             )
         in_labels = SBD_ENDING in self.folders.label_dir.endings
         classes_given = class_images or in_labels or self.class_of_id is not None
@@ -58,45 +64,67 @@ class LabelMapSource:
                 f"Data set {self.name!r} has {len(self.thing_classes)} classes but nothing says "
                 "which instance is of which: give class_dir or class_of_id, or exactly one class."
             )
-        if self.reading.planes == "each" and self.folders.ignore_dir is not None:
-            raise UserError(
-                f"Data set {self.name!r} has planes: each and ignore_dir, whose maps have one "
-                "plane; write the planes as files of their own, or leave ignore_dir out."
-            )
+        self._check_planes()
         limit = self.max_instances
         if limit is not None and (not isinstance(limit, int) or limit < 0):
             raise UserError(
                 f"Data set {self.name!r}: max_instances must be a whole number of 0 or more, not "
                 f"{limit!r}."
             )
+        self._check_instances()
 
-    def images(self) -> FilesByStem:
-        """The image files; [] where the selection names an image that is absent."""
-        files = self.folders.image_dir.files()
-        if self.selection is None:
-            return files
-        return {stem: files.get(stem, []) for stem in self.selection.stems(files, self)}
+    def _check_planes(self) -> None:
+        if self.reading.planes != "each":
+            return
+        if self.folders.ignore_dir is not None or self.instances == FILES:
+            key = "instances: files" if self.instances == FILES else "ignore_dir"
+            raise UserError(
+                f"Data set {self.name!r} has planes: each and {key}, whose files have one plane; "
+                "write the planes as files of their own, or leave one of the two keys out."
+            )
 
-    def labels(self) -> FilesByStem:
-        """The label files; of a selection only those of its images."""
-        files = self.folders.label_dir.files()
-        if self.selection is None:
-            return files
-        return {stem: files[stem] for stem in self.images() if stem in files}
+    def _check_instances(self) -> None:
+        if self.instances is not None and self.instances not in KINDS:
+            raise UserError(
+                f"Data set {self.name!r}: instances must be one of {', '.join(KINDS)}, not "
+                f"{self.instances!r}."
+            )
+        if self.instances in (COLORS, FILES) and self.class_of_id is not None:
+            raise UserError(
+                f"Data set {self.name!r}: with `instances: {self.instances}` there are no ids that "
+                "class_of_id could read; give class_dir, or one class."
+            )
+
+    @property
+    def rule(self) -> ObjectRule:
+        """What of a label is an object."""
+        return ObjectRule(self.instances or IDS, self.id_table)
+
+    @property
+    def may_be_no_ids(self) -> bool:
+        """Whether nobody has said that the values of the labels are ids."""
+        return self.instances is None and self.id_table is None
 
     def files(self) -> SetFiles:
-        """All files.
+        """All files; of a selection only those of its images.
 
         Raises:
             UserError: a list of images is not as it should be.
         """
         folders = self.folders
+        found = folders.images_and_labels(self.instances == FILES)
+        images, labels = found.images, found.labels
+        if self.selection is not None:
+            stems = self.selection.stems(images, self)
+            images = {stem: images.get(stem, []) for stem in stems}
+            labels = {stem: labels[stem] for stem in images if stem in labels}
         return SetFiles(
-            images=self.images(),
-            labels=self.labels(),
+            images=images,
+            labels=labels,
             classes=folders.class_dir.files() if folders.class_dir else {},
             ignored=folders.ignore_dir.files() if folders.ignore_dir else {},
             foregrounds=folders.foreground_dir.files() if folders.foreground_dir else {},
+            passed_over=found.passed_over,
         )
 
     def ignores(self, value: int) -> bool:
@@ -124,9 +152,3 @@ class LabelMapSource:
             class_id = record["classes"][0][0]
             return None if class_id == 0 or self.ignores(class_id) else class_id - 1
         return 0 if self.class_of_id is None else self.class_of_id.class_of(record["id"])
-
-    def no_image_sentence(self) -> str:
-        """The sentence for a folder of images that has none."""
-        folder = self.folders.image_dir
-        where = f"Data set {self.name!r}: there is no image {folder.pattern} in {folder.path}."
-        return f"{where} {self.hint}".rstrip()

@@ -8,6 +8,7 @@ check of a data set can work from the raw files.
 import dataclasses
 import difflib
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional, Protocol, TypeVar, Union
@@ -43,6 +44,12 @@ class FileSource(Source, Protocol):
     @property
     def hint(self) -> str:
         """What to do about a folder that is missing; "" for advice that fits all."""
+        ...
+
+    @property
+    def check_command(self) -> str:
+        """What lists everything that is wrong with the set, of :func:`command_of_check`; "" for a
+        set that no command knows, because it is registered in Python."""
         ...
 
 
@@ -230,6 +237,27 @@ def missing_sentence(source: FileSource, key: str, path: Path) -> str:
         "datasets/README.md shows the expected trees."
     )
     return f"Data set {source.name!r}: {key} {path} {what}. {hint}"
+
+
+def command_of_check(name: str, config_file: "Union[str, Path]" = "") -> str:
+    """The command that checks a data set.
+
+    Args:
+        name: of the set.
+        config_file: whose ``DATASETS.REGISTER`` has it; "" for a set that is built in.
+    """
+    words = ["python", "tools/check_dataset.py", name]
+    return shlex.join([*words, "--config-file", str(config_file)] if config_file else words)
+
+
+def check_hint(source: FileSource) -> str:
+    """The sentence on how to see everything that is wrong with a data set."""
+    if source.check_command:
+        return f"`{source.check_command}` lists everything."
+    return (
+        f"In Python `print(check_dataset({source.name!r}).text())` lists everything, with "
+        "`from instance_seg_common.data.check import check_dataset`."
+    )
 
 
 def first_few(sentences: Sequence[str], limit: int = 3) -> str:

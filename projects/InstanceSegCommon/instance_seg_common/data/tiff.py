@@ -97,12 +97,15 @@ def _is_preview(series: "TiffPageSeries") -> bool:
     return bool(series.keyframe.is_reduced or series.keyframe.is_mask)
 
 
-def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
+def tiff_header(
+    path: Union[str, Path], reading: Reading, *, as_stored: bool = False
+) -> ImageHeader:
     """The header of a TIFF.
 
     Args:
         path: of the file.
         reading: whether channels are given, and the plane.
+        as_stored: of a palette, its indices count as the one channel.
 
     Returns:
         ``size`` not set yet.
@@ -126,7 +129,7 @@ def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
         header = ImageHeader(
             stored_size=layout.size,
             dtype=_dtype(page, layout),
-            channels=3 if _has_palette(page, layout) else layout.channels,
+            channels=layout.channels if as_stored or not _has_palette(page, layout) else 3,
             decoder=TIFF,
             alpha=_alpha(page, layout),
             planes=contents.planes,
@@ -137,7 +140,7 @@ def tiff_header(path: Union[str, Path], reading: Reading) -> ImageHeader:
         alone = header.planes == 1 and len(picture.series) == 1 and page.index == 0
         pillow = page.compression in PILLOW_COMPRESSIONS and not _unknown_samples(page)
     # Pillow turns a TIFF by its orientation, and Detectron2 turns it once more.
-    if alone and pillow and header.orientation == 1 and header.dtype == "uint8":
+    if not as_stored and alone and pillow and header.orientation == 1 and header.dtype == "uint8":
         return _as_pillow_reads_it(path, header)
     return header
 
@@ -205,19 +208,22 @@ def _rule(contents: _Contents, picture: _Picture) -> str:
     return "; ".join(filter(None, rules))
 
 
-def read_tiff(path: Union[str, Path], reading: Reading) -> np.ndarray:
+def read_tiff(path: Union[str, Path], reading: Reading, *, as_stored: bool = False) -> np.ndarray:
     """Pixels of a plane of a TIFF.
 
     Args:
         path: of the file.
         reading: whether channels are given, and the plane.
+        as_stored: for numbers that are no brightness, such as ids: palettes as their indices, and
+            only of two values it is what is seen that counts.
 
     Returns:
-        (H, W, C) of the file's type; palettes as RGB, 0 is black.
+        (H, W, C) of the file's type; else palettes as RGB, 0 is black.
     """
     with _open(path) as opened:
         picture = _contents(opened, reading).picture(reading.plane_index or 0)
-        return _as_values(_pixels(picture), picture)
+        read = _as_numbers if as_stored else _as_values
+        return read(_pixels(picture), picture)
 
 
 def _pixels(picture: _Picture) -> np.ndarray:
@@ -268,6 +274,13 @@ def _selected(
         *keys.shape, *page_shape
     )
     return array, layout.axes
+
+
+def _as_numbers(pixels: np.ndarray, picture: _Picture) -> np.ndarray:
+    """Numbers (H, W, C) as they are stored, in this machine's order of bytes; bits as bool."""
+    if pixels.dtype.kind == "b":
+        return ~pixels if int(picture.page.photometric) == WHITE_IS_ZERO else pixels
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
 def _as_values(pixels: np.ndarray, picture: _Picture) -> np.ndarray:

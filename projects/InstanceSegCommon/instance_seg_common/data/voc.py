@@ -21,11 +21,12 @@ from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 from ..errors import UserError
 from . import sbd
 from .class_rules import IdTable
-from .label_files import Folder, LabelFolders
+from .label_files import LabelFolders
+from .label_folder import Folder
 from .label_map import register_label_map_source
 from .label_map_loading import load_label_maps
 from .label_map_source import LabelMapSource
-from .registration import first_existing, placement_hint, register_source
+from .registration import command_of_check, first_existing, placement_hint, register_source
 from .selection import Listed
 
 VOID = 255
@@ -90,6 +91,7 @@ def voc_source(name: str, root: Path, split: str) -> LabelMapSource:
         selection=Listed((_list_of(tree, split),)),
         evaluator_type="voc",
         hint=placement_hint(root, f"VOCdevkit/VOC2012/{WHOLE}"),
+        check_command=command_of_check(name),
     )
 
 
@@ -115,6 +117,7 @@ def sbd_source(name: str, root: Path) -> LabelMapSource:
         ),
         evaluator_type="voc",
         hint=placement_hint(root, f"{SBD_FOLDER}/{WHOLE}"),
+        check_command=command_of_check(name),
     )
 
 

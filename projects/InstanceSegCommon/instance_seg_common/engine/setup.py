@@ -62,7 +62,8 @@ def load_cfg(config_file: Union[str, Path], opts: Sequence[str] = ()) -> CfgNode
         raise UserError(f"The config cannot be used ({where}): {error}") from error
     set_pixel_limit(cfg.INPUT.MAX_PIXELS)
     register_builtin_datasets()
-    register_from_config(cfg)
+    in_file = "DATASETS.REGISTER" not in opts[::2]
+    register_from_config(cfg, config_file if in_file else "")
     return fit_to_machine(cfg)
 
 

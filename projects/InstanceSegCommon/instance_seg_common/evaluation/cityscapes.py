@@ -109,7 +109,7 @@ class CityscapesEvaluator(DatasetEvaluator):
         self._official = official_script()
         self._name = dataset_name
         self._source = _source(dataset_name)
-        self._labels = self._source.labels()
+        self._labels = self._source.files().labels
         self._distributed = distributed
         self._logger = logging.getLogger(__name__)
         absent = self._source.absent_stereo()
