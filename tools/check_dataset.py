@@ -107,7 +107,7 @@ def draw(name: str, folder: Path, max_pictures: int) -> int:
         except UserError as error:
             print(f"No picture: {error}", file=sys.stderr)
             continue
-        writer.picture(picture, writer.name(record["file_name"]))
+        writer.picture(picture, writer.name(record))
     return writer.pictures
 
 
