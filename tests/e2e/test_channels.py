@@ -75,7 +75,7 @@ def test_the_fourth_channel_is_learned(tmp_path):
     write_fourth_channel(tmp_path, train=60, val=8)
     path = tmp_path / "embedding.yaml"
     config = config_of("embedding", tmp_path)
-    config["SOLVER"].update(MAX_ITER=110, IMS_PER_BATCH=6, BASE_LR=0.002, WARMUP_ITERS=10)
+    config["SOLVER"].update(MAX_ITER=120, BASE_LR=0.002, WARMUP_ITERS=10)
     config["TEST"].update(PICTURES=0, VALIDATION_LOSS_IMAGES=0)
     path.write_text(yaml.safe_dump(config))
     trainer = InstanceSegTrainer(load(path))
