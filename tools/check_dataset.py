@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 from detectron2.data import MetadataCatalog
-from PIL import Image
 
 from instance_seg_common.data import (
     register_builtin_datasets,
@@ -22,6 +21,7 @@ from instance_seg_common.data import (
 from instance_seg_common.data.check import check_dataset
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.command_line import run_tool
+from instance_seg_common.engine.picture_run import PictureWriter
 from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
 from instance_seg_common.visualization.panels import annotation_panel
@@ -71,17 +71,15 @@ def draw(name: str, folder: Path, max_pictures: int) -> int:
     records = get_dataset_dicts(name)
     class_names = MetadataCatalog.get(name).get("thing_classes", ())
     step = max(1, -(-len(records) // max(1, max_pictures)))
-    written = 0
+    writer = PictureWriter(folder)
     for record in records[::step][:max_pictures]:
         try:
             picture = annotation_panel(record, class_names)
         except UserError as error:
             print(f"No picture: {error}", file=sys.stderr)
             continue
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{Path(record['file_name']).stem}.png")
-        written += 1
-    return written
+        writer.picture(picture, writer.name(record))
+    return writer.pictures
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ from instance_seg_common.engine.picture_run import PictureWriter, PredictionPict
 from instance_seg_common.engine.predictor import build_predictor, model_input
 from instance_seg_common.engine.setup import load_model_cfg, parse_model
 from instance_seg_common.errors import UserError
+from instance_seg_common.visualization.false_colors import record_title
 from instance_seg_common.visualization.saving import save_coco_results
 
 DEFAULT_IMAGES = 16
@@ -98,7 +99,7 @@ def internals_drawer(cfg: CfgNode, model: nn.Module) -> picture_run.DrawInternal
 
     def draw(image: np.ndarray, record: Mapping[str, Any]) -> np.ndarray:
         internals = compute_internals(architecture, model, [model_input(cfg, record)])[0]
-        name = Path(record["file_name"]).name
+        name = record_title(record)
         return internals_panel(architecture, image, internals, dataset_dict=dict(record), name=name)
 
     return draw

@@ -164,6 +164,13 @@ def test_frames_are_planes(tmp_path, ending):
     )
 
 
+def test_each_without_a_plane_reads_nothing(tmp_path):
+    write(tmp_path / "a.tif", stack(5, 40, 50))
+    assert image_header(tmp_path / "a.tif", Reading(planes="each")).planes == 5
+    with pytest.raises(UserError, match="5 planes"):
+        read_pixels(tmp_path / "a.tif", Reading(planes="each"))
+
+
 def test_previews_of_a_photograph_are_no_planes(tmp_path):
     """Phones write a smaller picture or a gain map behind the photograph."""
     photograph, preview = (Image.new("RGB", size, (9, 99, 200)) for size in ((50, 40), (10, 8)))
@@ -265,7 +272,7 @@ def test_every_plane_is_an_image(stacks, fresh_name, caplog):
     assert ids == [*(f"a_plane{i}" for i in range(3)), *(f"b_plane{i}" for i in range(3)), "c"]
     assert [len(record["annotations"]) for record in records] == [1, 2, 1, 1, 2, 1, 1]
     assert [r["annotations"][0]["bbox"][0] for r in records] == [3, 4, 5, 3, 4, 5, 3]
-    assert [r["reading"].plane for r in records] == [0, 1, 2, 0, 1, 2, 0]
+    assert [r["reading"].plane for r in records] == [0, 1, 2, 0, 1, 2, None]
     assert [m for m in caplog.messages if "Z=3 is planes (6 files" in m]
     report = check_dataset(fresh_name)
     assert report.ok, report.text()
@@ -293,6 +300,15 @@ def test_labels_of_another_number_of_planes(stacks, fresh_name):
         DatasetCatalog.get(fresh_name)
     (error,) = check_dataset(fresh_name).errors
     assert error.kind == "planes differ" and "has 3 planes but its label" in error.sentence
+
+
+def test_a_stack_of_labels_for_one_image_is_an_error(folders, fresh_name, two_squares):
+    folders.add("a", two_squares)
+    folders.path("labels").unlink()
+    write(folders.path("labels", "a.tif"), np.stack([two_squares] * 3), metadata=None)
+    register(fresh_name, folders)
+    with pytest.raises(UserError, match=r"Label .*a\.tif has 3 planes, and its image is one"):
+        DatasetCatalog.get(fresh_name)
 
 
 def test_defaults_leave_no_trace(folders, fresh_name, two_squares):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 from detectron2.data.detection_utils import read_image
-from PIL import Image
+from PIL import Image, features
 
 from instance_seg_common.data.images import image_header, read_pixels, read_stock
 from instance_seg_common.data.reading import Reading
@@ -270,6 +270,51 @@ def test_files_that_are_cut_off_are_a_sentence(tmp_path, kind, part):
     path.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(UserError, match=f"{name}.* cannot be read .*replace the file"):
         read_pixels(path)
+
+
+FOREIGN = {
+    "a.jxl": ("JPEG XL", lambda p: imagecodecs.jpegxl_encode(p)),
+    "b.jpg": (
+        "JPEG of 12 bits",
+        lambda p: imagecodecs.jpeg_encode(p.astype(np.uint16) << 4, bitspersample=12),
+    ),
+    "c.npy": ("NumPy's npy", lambda p: b"\x93NUMPY" + bytes(200)),
+    "d.dcm": ("DICOM", lambda p: bytes(128) + b"DICM" + bytes(200)),
+    "e.heic": ("HEIC", lambda p: b"\0\0\0\x18ftypheic" + bytes(200)),
+    "f.png": (
+        "Git LFS' pointer",
+        lambda p: b"version https://git-lfs.github.com/spec/v1\noid sha256",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_sound_files_of_other_kinds_are_not_called_broken(tmp_path, name):
+    kind, encode = FOREIGN[name]
+    (tmp_path / name).write_bytes(encode(pixels_of("uint8", 3)))
+    with pytest.raises(UserError, match=f"{name} is {kind}.* which is not read here; convert it"):
+        image_header(tmp_path / name)
+
+
+def test_avif_of_more_than_8_bits_is_said(tmp_path):
+    if not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    for bits, shift in ((8, 0), (10, 2)):
+        pixels = pixels_of("uint8", 3).astype(np.uint16) << shift
+        data = imagecodecs.avif_encode(
+            pixels.astype(np.uint8) if bits == 8 else pixels, bitspersample=bits
+        )
+        (tmp_path / "a.avif").write_bytes(data)
+        assert bool(image_header(tmp_path / "a.avif").rule) == (bits > 8)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"II*\0", b"II*\0\x08\0\0\0\0\0\0\0", b"MM\0+garbage", b"P6 9"]
+)
+def test_bytes_that_are_no_image(tmp_path, content):
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UserError, match="a.tif cannot be read .*replace the file"):
+        read_pixels(tmp_path / "a.tif")
 
 
 def test_no_image_is_a_sentence(tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from instance_seg_common.config import add_common_config
+from instance_seg_common.data.reading import Reading
 from instance_seg_common.engine import picture_run
 from instance_seg_common.masks import instances_from_masks
 
@@ -61,3 +62,13 @@ def test_what_lies_outside_the_supplied_foreground_is_not_scored(score, tmp_path
     far_beyond = [box(0, 20, 0, 20)]
     assert score([true], far_beyond, **supplied)[0] == 0
     assert score([true], far_beyond, foreground_given=True, **supplied) == (1, pytest.approx(1))
+
+
+def test_each_plane_and_each_folder_has_a_picture_of_its_own(tmp_path):
+    writer = picture_run.PictureWriter(tmp_path)
+    planes = [
+        {"file_name": "in/a.tif", "reading": Reading(planes="each", plane=number)}
+        for number in range(2)
+    ]
+    records = [*planes, {"file_name": "in/b.png"}, {"file_name": "other/b.png"}]
+    assert [writer.name(record) for record in records] == ["a_plane0", "a_plane1", "b", "b_2"]

@@ -25,7 +25,7 @@ from instance_seg_analysis.comparison.scores import IOU, ImageResult, ModelResul
 from instance_seg_analysis.comparison.static import static_comparison
 from instance_seg_analysis.comparison.table import figures_of
 from instance_seg_analysis.methods import analysis_of, compute_internals, internals_panel
-from instance_seg_common.visualization.false_colors import load_image
+from instance_seg_common.visualization.false_colors import load_image, record_title
 
 # The page as a whole, and what of it is neither pictures of the images nor of the insides, which
 # come last and get what is left.
@@ -113,7 +113,7 @@ def _inside(comparison: Comparison, model: ComparedModel, record: Record) -> Lay
     name = Path(record["file_name"]).name
     picture = internals_panel(
         architecture, load_image(record), internals,
-        dataset_dict=record, name=f"{model.name}   {name}",
+        dataset_dict=record, name=f"{model.name}   {record_title(record)}",
     )  # fmt: skip
     return internals_layer(picture, model, name)
 

@@ -120,7 +120,7 @@ def make_source(
             "to one image; write the planes as files of their own, or use planes: first."
         )
     json_path, image_path = (Path(p).expanduser().resolve() for p in (json_file, image_root))
-    return CocoSource(name, json_path, image_path, reading, hint)
+    return CocoSource(name, json_path, image_path, reading=reading, hint=hint)
 
 
 def register_coco_source(source: CocoSource, *, replace: bool = False) -> None:

@@ -118,4 +118,4 @@ def log_rules(name: str, headers: "Sequence[tuple[str, ImageHeader]]") -> None:
         if header.rule:
             files.setdefault(header.rule, []).append(path)
     for rule, paths in files.items():
-        logger.info("Data set %r: %s (%d files, such as %s).", name, rule, len(paths), paths[0])
+        logger.info(f"Data set {name!r}: {rule} ({len(paths)} files, such as {paths[0]}).")

@@ -14,13 +14,15 @@ from typing import Any, Union, cast
 
 import numpy as np
 import pycocotools.mask as mask_util
-from detectron2.data.detection_utils import convert_PIL_to_numpy, read_image
+from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image
 
 from ..errors import UserError
 from . import pillow_files, tiff
 from .cache import atomic_path, cache_root
+from .foreign_files import HEAD, foreign_kind
 from .image_header import JPEG2K, PILLOW, PNG, TIFF, ImageHeader
+from .pixel_limit import without_pillow_limit
 from .reading import PLAIN, Reading
 
 IGNORE_VALUE = 255  # of a pixel that counts neither as an object nor as background
@@ -114,8 +116,22 @@ def _sentences(path: Union[str, Path]) -> "Iterator[None]":
     except UserError:
         raise
     except Exception as error:  # whatever Pillow, tifffile and the codecs raise for a damaged file
+        kind = foreign_kind(_head(path))
+        if kind is not None:
+            raise UserError(
+                f"Image {path} is {kind}, which is not read here; convert it to PNG or TIFF."
+            ) from error
         reason = str(error) or type(error).__name__
         raise UserError(f"Image {path} cannot be read ({reason}); replace the file.") from error
+
+
+def _head(path: Union[str, Path]) -> bytes:
+    """The first bytes of a file; none if it cannot be opened."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(HEAD)
+    except OSError:
+        return b""
 
 
 def read_pixels(path: Union[str, Path], reading: Reading = PLAIN) -> np.ndarray:
@@ -151,7 +167,7 @@ def read_pixels(path: Union[str, Path], reading: Reading = PLAIN) -> np.ndarray:
 
 def _decoded(path, header: ImageHeader, reading: Reading) -> np.ndarray:
     """(H, W) or (H, W, C) as stored."""
-    plane = reading.plane_index or 0
+    plane = _plane_number(path, header, reading)
     if header.decoder == PILLOW:
         mode = pillow_files.NATIVE.get(header.mode, header.mode)
         pixels = pillow_files.read_with_pillow(path, mode=mode, plane=plane)
@@ -165,6 +181,13 @@ def _decoded(path, header: ImageHeader, reading: Reading) -> np.ndarray:
         if header.decoder == JPEG2K
         else (pillow_files.read_pnm(path))
     )
+
+
+def _plane_number(path: Union[str, Path], header: ImageHeader, reading: Reading) -> int:
+    """Which plane is read, from 0."""
+    if header.planes > 1 and reading.plane_index is None:
+        raise UserError(planes_sentence(path, header))
+    return reading.plane_index or 0
 
 
 def read_stock(
@@ -194,7 +217,8 @@ def read_stock(
         pixels = read_pixels(path, reading)
         image = Image.fromarray(pixels[:, :, 0] if header.channels == 1 else pixels)
         return convert_PIL_to_numpy(image, image_format)
-    with _sentences(path), pillow_files.open_image(path, reading.plane_index or 0) as image:
+    plane = _plane_number(path, header, reading)
+    with _sentences(path), without_pillow_limit, pillow_files.open_image(path, plane) as image:
         pixels = convert_PIL_to_numpy(image, image_format)
     return np.ascontiguousarray(_turned(pixels, header, reading))
 
@@ -244,12 +268,7 @@ def read_ignore_map(path: Union[str, Path], size: "tuple[int, ...]") -> np.ndarr
         UserError: see :func:`check_ignore_map`, or the pixels cannot be decoded.
     """
     check_ignore_map(path, size)
-    try:
-        return read_image(str(path), "L").squeeze(2) == IGNORE_VALUE
-    except READ_ERRORS as error:
-        raise UserError(
-            f"The map of ignored regions {path} cannot be read ({error}); write it again."
-        ) from error
+    return read_stock(path, "L")[:, :, 0] == IGNORE_VALUE
 
 
 def cached_ignore_map(segmentations: "Sequence[Any]", size: "tuple[int, int]") -> Path:

@@ -68,7 +68,7 @@ class LabelFolders:
     """The folders of a data set of label maps.
 
     Args:
-        image_dir: 8 bit images.
+        image_dir: images.
         label_dir: instance ids.
         class_dir: class ids.
         ignore_dir: maps of ignored regions.

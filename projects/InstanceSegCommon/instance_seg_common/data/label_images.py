@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..errors import UserError
 from .images import READ_ERRORS, image_header, read_pixels
+from .pixel_limit import require_within_limit, without_pillow_limit
 from .reading import Reading
 from .sbd import ENDING as SBD_ENDING
 from .sbd import read_sbd
@@ -36,14 +37,22 @@ def read_label(path: Path, plane: Optional[int] = None) -> np.ndarray:
     if plane is not None:
         return _whole_numbers(path, _plane_of(path, plane))
     try:
-        with Image.open(path) as image:
-            file_format, mode = image.format, image.mode
-        labels = None if file_format in LOSSY_FORMATS else read_image(str(path))
+        with without_pillow_limit:
+            with Image.open(path) as image:
+                require_within_limit(path, (image.height, image.width))
+                file_format, mode = image.format, image.mode
+                planes = getattr(image, "n_frames", 1)
+            labels = None if file_format in LOSSY_FORMATS else read_image(str(path))
     except READ_ERRORS as error:
         raise UserError(f"Label {path} cannot be read ({error}); write it again.") from error
     if labels is None:
         raise UserError(
             f"Label {path} is stored as {file_format}, which changes ids; store it as PNG or TIFF."
+        )
+    if planes > 1:
+        raise UserError(
+            f"Label {path} has {planes} planes, and its image is one; store one id image a file, "
+            "or read a stack of images with `planes: each`."
         )
     if labels.ndim != 2:
         raise UserError(

@@ -19,7 +19,7 @@ from ..errors import UserError
 from .augmented import augmented
 from .cut_annotations import transformed_instances
 from .image_facts import require_stated_size
-from .images import READ_ERRORS
+from .images import READ_ERRORS, read_stock
 from .model_image import read_model_image
 from .pixel_limit import set_pixel_limit
 from .reading import READING
@@ -119,7 +119,7 @@ def image_input(
     utils.check_image_size(item, image)
     ignored = None
     if "sem_seg_file_name" in record:
-        ignored = utils.read_image(record["sem_seg_file_name"], "L").squeeze(2)
+        ignored = read_stock(record["sem_seg_file_name"], "L")[:, :, 0]
     result, transforms = augmented(image, augmentations, sem_seg=ignored)
     item["image"] = image_tensor(result.image)
     if result.sem_seg is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from ..errors import UserError
+from .foreign_files import HEAD, avif_is_deep
 from .image_header import EXIF_ORIENTATION, JPEG2K, PILLOW, PNG, PNM, ImageHeader
 from .pixel_limit import require_within_limit, without_pillow_limit
 
@@ -37,7 +38,6 @@ ALPHA = {"LA": 1, "RGBA": 3}
 DEEP = {"I": "int32", "F": "float32"}  # and uint16 for all of I;16
 PNG_START = b"\x89PNG\r\n\x1a\n"
 JP2_START, J2K_START = b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"
-HEAD = 1 << 16  # bytes at the beginning of a JPEG 2000 file that hold its main header
 PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}  # by PNG's colour type
 
 
@@ -52,7 +52,7 @@ class _Samples(NamedTuple):
 
 def open_image(path: Union[str, Path], plane: int = 0) -> ImageFile.ImageFile:
     """Pillow's image of a file within the limit of pixels, at a frame; its pixels not decoded."""
-    with without_pillow_limit():
+    with without_pillow_limit:
         image = Image.open(path)
         try:
             if plane:
@@ -80,7 +80,7 @@ def pillow_header(path: Union[str, Path], start: bytes) -> ImageHeader:
     if start.startswith((JP2_START, J2K_START)):
         return _jpeg2k_header(path)
     with open_image(path) as image:
-        size, planes, rule = (image.height, image.width), *_planes(image)
+        size, planes, rule = (image.height, image.width), *_planes(image, path)
         facts = {
             "stored_size": size,
             "mode": image.mode,
@@ -150,15 +150,16 @@ def _text_after_pixels(path: Union[str, Path]) -> bool:
             file.seek(int.from_bytes(head[:4], "big") + 4, 1)
 
 
-def _planes(image: Image.Image) -> "tuple[int, str]":
+def _planes(image: Image.Image, path: Union[str, Path]) -> "tuple[int, str]":
     """How many frames a file has that are images of their own, and by which rule."""
     frames = getattr(image, "n_frames", 1)
     if frames == 1:
-        return 1, ""
+        deep = image.format == "AVIF" and avif_is_deep(Path(path).read_bytes()[:HEAD])
+        return 1, "of more than 8 bits of an AVIF the top 8 are read" if deep else ""
     if image.format != "MPO":
         return frames, f"the {frames} frames of a {image.format} are planes"
     size, equal = image.size, True
-    with without_pillow_limit():
+    with without_pillow_limit:
         for number in range(1, frames):
             image.seek(number)
             equal = equal and image.size == size
@@ -226,7 +227,8 @@ def read_with_pillow(path: Union[str, Path], *, mode: str, plane: int = 0) -> np
     Returns:
         (H, W) or (H, W, C).
     """
-    with open_image(path, plane) as image:
+    with without_pillow_limit, open_image(path, plane) as image:
+        image.load()  # some formats know their mode only now
         return np.asarray(image if image.mode == mode else image.convert(mode))
 
 

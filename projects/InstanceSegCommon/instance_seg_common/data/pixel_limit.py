@@ -3,11 +3,9 @@
 Pillow refuses images from 179 megapixels on as "decompression bombs", and scans are larger.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Union
+from typing import Any, Union
 
 from PIL import Image
 
@@ -16,7 +14,6 @@ from ..errors import UserError
 
 KEY = "INPUT.MAX_PIXELS"
 _limits = {KEY: MAX_PIXELS}
-_lock = Lock()
 
 
 def set_pixel_limit(pixels: int) -> None:
@@ -49,12 +46,23 @@ def require_within_limit(path: Union[str, Path], size: "tuple[int, int]") -> Non
         )
 
 
-@contextmanager
-def without_pillow_limit() -> "Iterator[None]":
-    """Pillow's own limit does not hold inside; for opening and seeking, not for decoding."""
-    with _lock:
-        pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = pillow_limit
+class _PillowLimit:
+    """Lifts Pillow's limit while anybody reads, in whichever thread; then it is what it was."""
+
+    def __init__(self) -> None:
+        self.lock, self.readers, self.limit = Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.readers == 0:
+                self.limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self.readers += 1
+
+    def __exit__(self, *error: Any) -> None:
+        with self.lock:
+            self.readers -= 1
+            if self.readers == 0:
+                Image.MAX_IMAGE_PIXELS = self.limit
+
+
+without_pillow_limit = _PillowLimit()  # a context in which Pillow's own limit does not hold

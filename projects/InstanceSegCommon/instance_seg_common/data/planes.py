@@ -42,7 +42,7 @@ def planes_of(image_path: Path, label_path: Path, reading: Reading) -> "list[Pla
             "with `planes: each`, a label has a plane for each of the image's."
         )
     if of_image == 1:
-        return [Plane(0, None)]
+        return [Plane(None, None)]
     return [Plane(number, number, f"_plane{number}") for number in range(of_image)]
 
 

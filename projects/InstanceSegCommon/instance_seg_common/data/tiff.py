@@ -28,6 +28,8 @@ WHITE_IS_ZERO, PALETTE = 0, 3
 READABLE = frozenset({0, 1, 2, 3, 4, 5, 6, 32803, 34892})
 # What Pillow decodes everywhere: none, CCITT, LZW, JPEG, deflate, PackBits.
 PILLOW_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946})
+# tifffile's kinds of which the first series is the scan, others its overview, label, thumbnail.
+SCANNERS = frozenset({"svs", "scn", "ndpi", "bif", "philips", "qpi", "indica", "avs", "lsm"})
 AXIS_WORDS = {"T": "time points", "Z": "slices", "I": "pages", "Q": "on an axis without a name"}
 RULES = {5: "its channels are inks (CMYK), not colours", 32803: "its pixels are a sensor's mosaic"}
 
@@ -60,7 +62,7 @@ class _Contents(NamedTuple):
             if plane < layout.planes:
                 return _Picture(series, layout, plane)
             plane -= layout.planes
-        raise UserError(f"it has no plane {plane}")
+        raise ValueError("a data set asks for a plane that it does not have")
 
 
 @contextmanager
@@ -80,10 +82,11 @@ def _open(path: Union[str, Path]) -> "Iterator[TiffFile]":
 
 
 def _contents(opened: "TiffFile", reading: Reading) -> _Contents:
-    series = opened.series
-    # Scanners add thumbnails and labels, which tifffile names.
-    named = series[0].kind not in ("generic", "uniform", "shaped", "ome", "imagej")
-    kept = series[:1] if named else [one for one in series if not _is_preview(one)] or series[:1]
+    series = [one for one in opened.series if {"Y", "X"} <= set(one.axes)]
+    if not series:
+        raise ValueError("it holds no image")
+    scanned = series[0].kind in SCANNERS
+    kept = series[:1] if scanned else [one for one in series if not _is_preview(one)] or series[:1]
     given = reading.planes == "error" and bool(reading.channels)
     layouts = [
         layout_of(one.axes, one.shape, source=one.kind, channels_given=given) for one in kept

@@ -12,7 +12,7 @@ CHANNEL_AXES = "SC"
 IMAGE_AXES = "YX"
 UNNAMED = "QI"
 SHORT = 4  # the last axis is channels if both axes before it are this many times as long
-NAMES = {"I": "pages", "Q": "axis without a name"}
+NAMES = {"I": "pages", "Q": "layers of an axis without a name"}
 
 
 @dataclass(frozen=True)
@@ -69,26 +69,30 @@ def layout_of(
             "generic" and others.
         channels_given: the data set says which channels are read.
     """
-    shape = tuple(shape)
+    layout = Layout(axes, tuple(shape))
     kept = [i for i, (axis, n) in enumerate(zip(axes, shape)) if n > 1 or axis in IMAGE_AXES]
-    letters, sizes = "".join(axes[i] for i in kept), [shape[i] for i in kept]
-    if source == "shaped" and letters.endswith("QYX") and _last_is_short(sizes):
-        roles = dict(zip(kept[-3:], "YXC"))
-        rule = f"the last axis of {sizes[-1]} is by far the shortest, so it is the channels"
-        axes = "".join(roles.get(i, axis) for i, axis in enumerate(axes))
-        return _with_planes(Layout(axes, shape, rule))
-    layout = Layout(axes, shape)
+    if source == "shaped" and _last_is_channels(layout, kept):
+        rule = f"the last axis of {shape[kept[-1]]} is by far the shortest, so it is the channels"
+        return _with_planes(_renamed(layout, dict(zip(kept[-3:], "YXC")), rule))
     unnamed = [(axis, n) for axis, n in layout.plane_axes if axis in UNNAMED]
     if channels_given and layout.channels == 1 and len(layout.plane_axes) == len(unnamed) == 1:
         axis, number = unnamed[0]
         position = next(i for i in kept if axes[i] == axis)
-        rule = f"channels are given, so the {NAMES[axis]} of {number} is the channels"
-        return Layout(axes[:position] + "C" + axes[position + 1 :], shape, rule)
-    return _with_planes(Layout(axes, shape, _channel_rule(layout, source)))
+        rule = f"channels are given, so the {number} {NAMES[axis]} are the channels"
+        return _renamed(layout, {position: "C"}, rule)
+    return _with_planes(Layout(axes, layout.shape, _channel_rule(layout, source)))
 
 
-def _last_is_short(sizes: "Sequence[int]") -> bool:
-    return sizes[-1] * SHORT <= min(sizes[-3:-1])
+def _renamed(layout: Layout, roles: "dict[int, str]", rule: str) -> Layout:
+    axes = "".join(roles.get(i, axis) for i, axis in enumerate(layout.axes))
+    return Layout(axes, layout.shape, rule)
+
+
+def _last_is_channels(layout: Layout, kept: "Sequence[int]") -> bool:
+    """Whether the axes that are longer than 1 end with two long ones and a short one."""
+    sizes = [layout.shape[i] for i in kept]
+    letters = "".join(layout.axes[i] for i in kept)
+    return letters.endswith("QYX") and sizes[-1] * SHORT <= min(sizes[-3:-1])
 
 
 def _channel_rule(layout: Layout, source: str) -> str:

@@ -17,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..data.mapper import build_train_mapper
+from ..data.reading import reading_of
 from ..errors import UserError
 from ..evaluation.contingency import relabel
 from ..evaluation.image_report import prediction_of, truth_of
@@ -45,9 +46,11 @@ class PictureWriter:
         self.pictures = 0
         self.failures = 0
 
-    def name(self, file_name: str, prefix: str = "") -> str:
+    def name(self, record: Record, prefix: str = "") -> str:
         """A name for this image; images of one stem from several folders get numbers."""
-        stem = prefix + Path(file_name).stem
+        plane = reading_of(record).plane
+        stem = prefix + Path(record["file_name"]).stem
+        stem += "" if plane is None else f"_plane{plane}"
         name, number = stem, 2
         while name in self.names:
             name, number = f"{stem}_{number}", number + 1
@@ -112,7 +115,7 @@ class PredictionPictures:
             note (str): for the header.
         """
         instances = predict(self.cfg, self.model, record)
-        name = self.writer.name(record["file_name"], prefix)
+        name = self.writer.name(record, prefix)
         options = {"class_names": self.images.class_names, **self.label_map_options}
         if "annotations" in record:
             evaluated = restrict_to_config(self.cfg, record, instances)
@@ -192,7 +195,7 @@ def draw_side_by_side(
             limits = cfg.TEST.LABEL_MAP_SCORE_THRESHOLD, cfg.TEST.LABEL_MAP_MIN_AREA
             predictions.append((title, prediction_of(instances, *limits)))
         picture = panels.comparison_panel(record, predictions, images.class_names)
-        writer.picture(picture, writer.name(record["file_name"]))
+        writer.picture(picture, writer.name(record))
 
     for record in progress(images.records):
         writer.attempt(draw, record)
@@ -211,7 +214,7 @@ def draw_annotations(
 
     def draw(record: Record) -> None:
         picture = panels.annotation_panel(record, images.class_names)
-        name = writer.name(record["file_name"])
+        name = writer.name(record)
         writer.picture(picture, name)
         if save_label_maps:
             writer.label_map(truth_of(record).labels, name)
@@ -232,7 +235,7 @@ def draw_training_images(cfg: CfgNode, images: ChosenImages, writer: PictureWrit
 
     def draw(record: Record) -> None:
         picture = panels.dataloader_panel(mapper(record), cfg.INPUT.FORMAT, images.class_names)
-        writer.picture(picture, writer.name(record["file_name"]))
+        writer.picture(picture, writer.name(record))
 
     for record in progress(images.records):
         writer.attempt(draw, record)

@@ -4,6 +4,7 @@ Shapes: H, W height and width in pixels, C channels.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,17 @@ def display_note(record: Mapping[str, Any]) -> str:
     """
     header = image_header(record["file_name"], reading_of(record))
     return "" if header.stock else note_of(header.channels, header.dtype)
+
+
+def record_title(record: Mapping[str, Any]) -> str:
+    """The image of a record for the header of a picture: its file, its plane, what was changed.
+
+    Args:
+        record (dict): of :func:`load_image`.
+    """
+    name, plane = Path(record["file_name"]).name, reading_of(record).plane
+    named = name if plane is None else f"{name}, plane {plane}"
+    return "   ".join(filter(None, [named, display_note(record)]))
 
 
 def note_of(channels: int, dtype: str) -> str:

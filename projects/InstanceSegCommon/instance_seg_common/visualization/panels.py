@@ -16,14 +16,13 @@ from detectron2.structures import Instances
 
 from ..data.image_facts import require_stated_size
 from ..data.images import IGNORE_VALUE
-from ..data.reading import reading_of
 from ..evaluation.image_report import Prediction, Truth, prediction_of, report_image, truth_of
 from ..masks import instance_id_maps, targets_from_instances
 from . import drawing
 from .colors import color_tables, instance_colors
 from .display import DisplayImage
 from .errors_overlay import error_legend, errors_overlay
-from .false_colors import display_image, display_note, load_image, note_of
+from .false_colors import display_image, load_image, note_of, record_title
 
 IOU_THRESHOLD = 0.5  # from which on a prediction matches an object
 
@@ -68,12 +67,14 @@ def dataloader_panel(
         (H', W', 3) uint8 RGB.
     """
     (image, note), truth = _mapped_image(mapped, image_format), _mapped_truth(mapped)
+    name = Path(mapped["file_name"]).name
+    header = "   ".join(filter(None, [name, note, _size_in_words(image)]))
     display = DisplayImage(image)
     panels = [
         ("network input" + display.note, display.pixels),
         (f"targets: {_count(truth.classes)}", display.with_truth(truth, class_names)),
     ]
-    return drawing.side_by_side(panels, _header(mapped, image, note), _ignore_legend(truth.ignore))
+    return drawing.side_by_side(panels, header, _ignore_legend(truth.ignore))
 
 
 def _mapped_image(mapped, image_format):
@@ -230,12 +231,13 @@ def _checked_image(dataset_dict):
     return image
 
 
-def _header(dataset_dict, image, note=None):
+def _header(dataset_dict, image):
+    return f"{record_title(dataset_dict)}   {_size_in_words(image)}"
+
+
+def _size_in_words(image):
     height, width = image.shape[:2]
-    name, plane = Path(dataset_dict["file_name"]).name, reading_of(dataset_dict).plane
-    parts = [name if plane is None else f"{name}, plane {plane}", f"{width} x {height} pixels"]
-    note = display_note(dataset_dict) if note is None else note
-    return "   ".join([*parts, *filter(None, [note])])
+    return f"{width} x {height} pixels"
 
 
 def _count(classes):
