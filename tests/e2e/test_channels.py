@@ -2,8 +2,7 @@
 
 import pytest
 import yaml
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from fourth_channel import METHODS, config_of, write_fourth_channel
+from fourth_channel import METHODS, config_of, load_anew, write_fourth_channel
 
 from instance_seg_common.engine.chosen_images import choose_images
 from instance_seg_common.engine.evaluate import evaluate
@@ -13,7 +12,6 @@ from instance_seg_common.engine.picture_run import (
     draw_training_images,
 )
 from instance_seg_common.engine.predictor import build_predictor
-from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.engine.trainer import InstanceSegTrainer
 
 CHANNELS = {1: [3], 2: [0, 3], 4: [0, 1, 2, 3], 5: [0, 1, 2, 3, 0]}
@@ -35,15 +33,6 @@ def config_file(method, folder, channels):
     return path
 
 
-def load(path):
-    """The config, its sets registered anew."""
-    for name in ("fourth_channel_train", "fourth_channel_val"):
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.pop(name)
-    return load_cfg(path, ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"])
-
-
 @pytest.fixture(scope="module")
 def small_set(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fourth_channel")
@@ -54,7 +43,7 @@ def small_set(tmp_path_factory):
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_takes_any_number_of_channels(small_set, tmp_path, method, channels):
-    cfg = load(config_file(method, small_set, channels))
+    cfg = load_anew(config_file(method, small_set, channels))
     cfg.OUTPUT_DIR = str(tmp_path)
     if method != "otsu_watershed":
         trainer = InstanceSegTrainer(cfg)
@@ -68,16 +57,3 @@ def test_every_method_takes_any_number_of_channels(small_set, tmp_path, method, 
     pictures.draw_all()
     draw_training_images(cfg, images, writer)
     assert (writer.pictures, writer.failures) == (4, 0)
-
-
-def test_the_fourth_channel_is_learned(tmp_path):
-    """What separates objects in the fourth channel alone is found by a model that reads it."""
-    write_fourth_channel(tmp_path, train=60, val=8)
-    path = tmp_path / "embedding.yaml"
-    config = config_of("embedding", tmp_path)
-    config["SOLVER"].update(MAX_ITER=110, IMS_PER_BATCH=6, BASE_LR=0.002, WARMUP_ITERS=10)
-    config["TEST"].update(PICTURES=0, VALIDATION_LOSS_IMAGES=0)
-    path.write_text(yaml.safe_dump(config))
-    trainer = InstanceSegTrainer(load(path))
-    trainer.resume_or_load(resume=False)
-    assert trainer.train()["segm"]["AP"] > 60

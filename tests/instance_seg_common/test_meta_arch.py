@@ -6,8 +6,11 @@ from detectron2.config import get_cfg
 from detectron2.modeling import Backbone
 from detectron2.utils.events import EventStorage
 
+from instance_seg_common.errors import UserError
 from instance_seg_common.meta_arch import (
     as_buffer,
+    check_channels,
+    check_pixel_std,
     current_iteration,
     instance_limit,
     padded_batch,
@@ -33,6 +36,25 @@ class TwoLevels(Backbone):
 
     def forward(self, images):
         return {"a": self.a(images), "b": self.b(images)}
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_an_image_of_other_channels_is_a_sentence(channels):
+    """One channel would be spread over three in silence."""
+    item = {"image": torch.zeros(channels, 5, 9), "file_name": "a.png"}
+    check_channels(item, channels)
+    with pytest.raises(UserError, match=rf"a\.png .*{channels} channels.*PIXEL_MEAN has 3"):
+        padded_batch(
+            [item], pixel_mean=as_buffer([7.0] * 3), pixel_std=as_buffer([2.0] * 3),
+            backbone=TwoLevels(), divisibility=1,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("std", [[1.0], [1.0] * 4, [1.0, 0.0, 1.0], []])
+def test_a_std_that_does_not_fit_the_mean_is_a_sentence(std):
+    check_pixel_std([1.0] * 3, [2.0] * 3)
+    with pytest.raises(UserError, match="PIXEL_STD"):
+        check_pixel_std([1.0] * 3, std)
 
 
 def batch(backbone, divisibility=1):

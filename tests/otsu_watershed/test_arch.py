@@ -112,6 +112,11 @@ class TestGrey:
             grey_image(torch.full((1, 2, 3), 7, dtype=torch.uint8), "L").tolist() == [[7] * 3] * 2
         )
 
+    @pytest.mark.parametrize("channels", [2, 4, 5])
+    def test_other_numbers_of_channels_have_a_mean(self, channels):
+        planes = torch.arange(channels, dtype=torch.float32)[:, None, None].expand(-1, 2, 3)
+        assert grey_image(planes * 1000, "BGR").tolist() == [[500 * (channels - 1)] * 3] * 2
+
 
 class TestModel:
     def test_output_contract(self):

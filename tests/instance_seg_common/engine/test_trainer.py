@@ -1,6 +1,7 @@
 """Training by really training: resume, results, early stop, NaN, and an overfit to a stated AP."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,32 @@ def test_resumed_run_equals_the_uninterrupted_one(tiny_cfg, tmp_path):
     found = weights(tiny_cfg.OUTPUT_DIR)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert resumed["segm"] == pytest.approx(whole["segm"], nan_ok=True)
+
+
+@pytest.mark.parametrize("other", ["classes", "channels"])
+def test_another_model_is_started_from_but_not_resumed(
+    tiny_cfg, register_variant, tmp_path, caplog, other
+):
+    tiny_cfg.SOLVER.MAX_ITER = tiny_cfg.SOLVER.CHECKPOINT_PERIOD = 1
+    tiny_cfg.DATASETS.TEST = ()
+    train(tiny_cfg)
+    tiny_cfg.SOLVER.MAX_ITER = 2
+    if other == "classes":
+        classes = ["a", "b", "c", "d", "e"]
+        tiny_cfg.DATASETS.TRAIN = (register_variant("five_classes", thing_classes=classes),)
+        tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 5
+        said = "Left out.*roi_heads.box_predictor.cls_score.*roi_heads.mask_head.predictor"
+    else:
+        tiny_cfg.INPUT.FORMAT = "L"
+        tiny_cfg.MODEL.PIXEL_MEAN, tiny_cfg.MODEL.PIXEL_STD = [110.0], [57.0]
+        said = "backbone.bottom_up.stem.conv1.weight from 3 to 1 channels"
+    last = Path(tiny_cfg.OUTPUT_DIR) / "model_final.pth"
+    with pytest.raises(UserError, match=rf"--resume.*MODEL\.WEIGHTS {last}.*OUTPUT_DIR"):
+        train(tiny_cfg, resume=True)
+    tiny_cfg.MODEL.WEIGHTS, tiny_cfg.OUTPUT_DIR = str(last), str(tmp_path / "new")
+    train(tiny_cfg)
+    assert re.search(said, caplog.text)
+    assert (tmp_path / "new" / "model_final.pth").is_file()
 
 
 def test_early_stop_writes_results_and_weights(tiny_cfg):

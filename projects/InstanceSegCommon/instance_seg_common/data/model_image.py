@@ -128,15 +128,14 @@ def _check_finite(pixels, name):
 
 
 def _misfit(found, count, name):
-    ways = "name the channels to take in INPUT.CHANNELS (or channels of the data set)"
-    if found < count:
-        ways = "train a model of that number"
-    elif found == 3:
-        ways += ', write INPUT.FORMAT: "L" for the grey level of colours'
+    ways = [f"give MODEL.PIXEL_MEAN and PIXEL_STD {found} values and train a model of them"]
+    if found > count:
+        ways.append("name the channels to take in INPUT.CHANNELS (or channels of the data set)")
+    if found == 3 and count == 1:
+        ways.append('write INPUT.FORMAT: "L" for the grey level of colours')
     return (
-        f"{name} has {found} channel{'s' if found > 1 else ''}, but the model takes {count}: "
-        f"MODEL.PIXEL_MEAN has so many values. Either {ways}, or give MODEL.PIXEL_MEAN and "
-        f"PIXEL_STD {found} values."
+        f"{name} has {found} channel{'s' if found > 1 else ''}, but the model takes {count}, as "
+        f"many as MODEL.PIXEL_MEAN has values. What you can do: {'; or '.join(ways)}."
     )
 
 
