@@ -169,8 +169,8 @@ def _parts(value: Any, depth: int) -> "tuple[list[Any], bool]":
         return [value], depth == 1
     if len(value) >= 3 and all(map(_is_point, value)):
         return [list(itertools.chain(*value))], False
-    inner = [_parts(part, depth + 1) for part in value]
-    return list(itertools.chain(*(parts for parts, _ in inner))), all(form for _, form in inner)
+    inner, forms = zip(*(_parts(part, depth + 1) for part in value)) if value else ((), ())
+    return list(itertools.chain(*inner)), all(forms)
 
 
 def _no_mask(value: Any, depth: int) -> UnreadableMask:
