@@ -15,7 +15,7 @@ from tiny_embedding import item, settings_of
 from embedding_instance_seg import add_embedding_instance_seg_config
 from instance_seg_analysis.oracle import predict_rows
 from instance_seg_common.errors import UserError
-from instance_seg_common.masks import instance_id_maps, targets_from_inputs
+from instance_seg_common.masks import id_maps_from_inputs
 
 KINDS = {
     "plain": {},
@@ -44,7 +44,7 @@ BATCHES = {
 def targets(model, inputs):
     """Instance ids and class ids of the batch as the network sees it."""
     _, images = model.network(inputs)
-    return instance_id_maps(*targets_from_inputs(inputs, images.tensor.shape[-2:]))
+    return id_maps_from_inputs(inputs, images.tensor.shape[-2:])[:2]
 
 
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
