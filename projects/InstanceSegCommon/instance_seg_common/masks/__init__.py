@@ -11,6 +11,7 @@ from .predictions import instances_from_labels, instances_from_masks, tight_boxe
 from .run_lengths import (
     MaskPairs,
     boxes_of,
+    counts_of,
     decode_segmentation,
     decode_window,
     encode_window,
@@ -38,6 +39,7 @@ __all__ = [
     "annotations_to_label_map",
     "boxes_of",
     "check_classes",
+    "counts_of",
     "decode_segmentation",
     "decode_window",
     "drop_small",

@@ -8,7 +8,7 @@ Shape shorthand in this module:
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Union, cast
+from typing import Any, NamedTuple, Optional, Union, cast
 
 import numpy as np
 from pycocotools import mask as mask_util
@@ -17,6 +17,7 @@ from ..errors import UserError
 
 # A character of COCO's compressed counts: 5 bits of a number, and whether it goes on.
 _FIRST_CHARACTER, _BITS, _GOES_ON, _NEGATIVE = 48, 5, 32, 16
+_MOST_DIGITS = 7  # of a length of 32 bits
 
 BLOCK_PAIRS = 2_000_000  # IoUs held at a time: 16 MB
 
@@ -89,10 +90,10 @@ def decode_window(rle: "dict[str, Any]", box: Sequence[int]) -> np.ndarray:
 
 def _runs(rle: "dict[str, Any]") -> "tuple[np.ndarray, np.ndarray]":
     """Starts and ends (R,) int64 of the runs of a mask, counted down the columns."""
-    counts = _counts(rle["counts"])
-    bounds = np.cumsum(counts)
+    counts = counts_of(rle["counts"])
+    bounds = None if counts is None else np.cumsum(counts)
     pixels = int(rle["size"][0]) * int(rle["size"][1])
-    if (counts < 0).any() or (bounds[-1] if len(bounds) else 0) != pixels:
+    if counts is None or bounds is None or (counts < 0).any() or bounds[-1] != pixels:
         raise UserError(
             f"A mask has run lengths that do not fill its image of height and width {rle['size']}; "
             "write the mask again."
@@ -100,18 +101,32 @@ def _runs(rle: "dict[str, Any]") -> "tuple[np.ndarray, np.ndarray]":
     return bounds[0:-1:2], bounds[1::2]
 
 
-def _counts(compressed: Union[str, bytes]) -> np.ndarray:
-    """The run lengths of COCO's text: background and mask in turn, int64."""
-    text = compressed.encode("ascii") if isinstance(compressed, str) else compressed
+def counts_of(text: Union[str, bytes]) -> Optional[np.ndarray]:
+    """The run lengths of COCO's compressed text, background and mask in turn.
+
+    Args:
+        text: ``counts`` of an encoding.
+
+    Returns:
+        (2 R or 2 R + 1,) int64, which may be below 0 or not fill an image; None if it is no such
+        text.
+
+    Source: pycocotools, ``maskApi.c``.
+    """
+    text = text.encode("ascii", errors="replace") if isinstance(text, str) else text
     codes = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - _FIRST_CHARACTER
-    if not len(codes):
-        return codes
     last = np.flatnonzero((codes & _GOES_ON) == 0)
+    if not len(codes) or codes.min() < 0 or codes.max() >= 2 * _GOES_ON:
+        return None
+    if not len(last) or last[-1] != len(codes) - 1:
+        return None
     first = np.concatenate([[0], last[:-1] + 1])
-    digit = np.arange(len(codes)) - np.repeat(first, last - first + 1)
+    digits = last - first + 1
+    if digits.max() > _MOST_DIGITS:
+        return None
+    digit = np.arange(len(codes)) - np.repeat(first, digits)
     numbers = np.add.reduceat((codes & (_GOES_ON - 1)) << (_BITS * digit), first)
-    negative = (codes[last] & _NEGATIVE) > 0
-    numbers[negative] -= 1 << (_BITS * (digit[last][negative] + 1))
+    numbers -= np.where(codes[last] & _NEGATIVE, np.int64(1) << (_BITS * digits), 0)
     # From the fourth on, a number is the difference from the one two places before it.
     numbers[1::2] = np.cumsum(numbers[1::2])
     numbers[2::2] = np.cumsum(numbers[2::2])
@@ -164,7 +179,7 @@ def encode_window(
     return cast(Any, mask_util.frPyObjects(whole, height, width))
 
 
-def overlapping_pairs(rows: Any, columns: Any, crowds: "Sequence[int] | None" = None) -> MaskPairs:
+def overlapping_pairs(rows: Any, columns: Any, crowds: Optional[Sequence[int]] = None) -> MaskPairs:
     """The IoU of those pairs of masks, or of boxes, that overlap, a block of rows at a time.
 
     Args:
