@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from .coco_matching import CrowdedCOCOeval
+from .contingency import best_columns
 
 
 def ap_by_value(
@@ -73,11 +74,10 @@ def nearest_objects(coco_eval: CrowdedCOCOeval) -> "dict[int, int]":
         predictions = _annotations(coco_eval.cocoDt, image_id, category_id)
         # COCOeval's own order of the rows.
         predictions.sort(key=lambda p: -p["score"])
-        # The best pair of a row comes first, of equal ones the first object.
-        order = np.lexsort([pairs.columns, -pairs.iou, pairs.rows])
-        rows, first = np.unique(pairs.rows[order], return_index=True)
-        for row, column in zip(rows.tolist(), pairs.columns[order][first].tolist()):
-            nearest[predictions[row]["id"]] = objects[column]["id"]
+        best = best_columns(pairs, len(predictions))
+        for prediction, column in zip(predictions, best.tolist()):
+            if column >= 0:
+                nearest[prediction["id"]] = objects[column]["id"]
     return nearest
 
 

@@ -29,6 +29,12 @@ class MaskPairs(NamedTuple):
     columns: np.ndarray
     iou: np.ndarray
 
+    @classmethod
+    def of(cls, iou: np.ndarray) -> "MaskPairs":
+        """The pairs of a table (N, M) with an IoU above 0."""
+        rows, columns = np.nonzero(iou)
+        return cls(rows, columns, iou[rows, columns])
+
 
 def to_run_lengths(segmentation: Any, height: int, width: int) -> "dict[str, Any]":
     """A segmentation as compressed run lengths.
@@ -191,10 +197,10 @@ def overlapping_pairs(rows: Any, columns: Any, crowds: Optional[Sequence[int]] =
         By row, then by column.
     """
     flags = [0] * len(columns) if crowds is None else [int(flag) for flag in crowds]
-    parts = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
+    parts = [MaskPairs.of(np.zeros((0, 0)))]
     step = max(BLOCK_PAIRS // max(len(columns), 1), 1)
     for begin in range(0, len(rows) if len(columns) else 0, step):
         iou = np.asarray(mask_util.iou(list(rows[begin : begin + step]), list(columns), flags))
-        first, second = np.nonzero(iou)
-        parts.append((first + begin, second, iou[first, second]))
+        block = MaskPairs.of(iou)
+        parts.append(block._replace(rows=block.rows + begin))
     return MaskPairs(*(np.concatenate(arrays) for arrays in zip(*parts)))
