@@ -15,7 +15,13 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from instance_seg_common.masks import id_maps_from_inputs, instances_from_labels
-from instance_seg_common.meta_arch import as_buffer, padded_batch, read_levels, wanted_size
+from instance_seg_common.meta_arch import (
+    as_buffer,
+    note_limit,
+    padded_batch,
+    read_levels,
+    wanted_size,
+)
 
 from . import monitoring
 from .build import build_criterion, build_head, build_inference
@@ -161,6 +167,8 @@ class EmbeddingInstanceSeg(nn.Module):
         settings = inference or self.inference
         order = torch.argsort(grouping.scores, descending=True, stable=True)
         best = order[: settings.max_instances]
+        if len(best) < len(order):
+            note_limit("TEST.DETECTIONS_PER_IMAGE", len(best))
         renamed = grouping.labels.new_zeros(len(order) + 1)
         renamed[best + 1] = torch.arange(1, len(best) + 1, device=best.device)
         return instances_from_labels(
