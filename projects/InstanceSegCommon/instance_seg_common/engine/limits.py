@@ -84,8 +84,7 @@ class LimitCounter:
         images = sum(part for part, _ in parts)
         total = sum((counts for _, counts in parts), Counter())
         return [
-            ReachedLimit(key, value, count, images)
-            for (key, value), count in total.most_common()
+            ReachedLimit(key, value, count, images) for (key, value), count in total.most_common()
         ]
 
 

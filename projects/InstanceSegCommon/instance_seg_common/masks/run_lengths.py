@@ -119,7 +119,10 @@ def counts_of(text: Union[str, bytes]) -> Optional[np.ndarray]:
 
     Source: pycocotools, ``maskApi.c``.
     """
-    text = text.encode("ascii", errors="replace") if isinstance(text, str) else text
+    if isinstance(text, str):
+        if not text.isascii():
+            return None
+        text = text.encode("ascii")
     codes = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - _FIRST_CHARACTER
     last = np.flatnonzero((codes & _GOES_ON) == 0)
     if not len(codes) or codes.min() < 0 or codes.max() >= 2 * _GOES_ON:
