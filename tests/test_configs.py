@@ -144,7 +144,7 @@ def test_only_the_proposal_based_method_limits_its_detections():
         cfg = load_cfg(config)
         limits = LIMITED.get(cfg.MODEL.META_ARCHITECTURE)
         expected = -1 if limits is None else limits.get(config.parent.name, 100)
-        assert cfg.TEST.DETECTIONS_PER_IMAGE == expected, config
+        assert expected == cfg.TEST.DETECTIONS_PER_IMAGE, config
 
 
 def test_equal_sizes_for_all_methods_on_one_data_set():

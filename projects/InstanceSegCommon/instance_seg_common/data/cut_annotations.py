@@ -76,8 +76,8 @@ def transformed_instances(
     if mask_format == "polygon":
         log_first_n(
             logging.INFO,
-            "INPUT.MASK_FORMAT is polygon and INPUT.CROP cuts the images: their objects are learned "
-            "as bitmasks, of the polygons as they were before the crop.",
+            "INPUT.MASK_FORMAT is polygon and INPUT.CROP cuts the images: objects are learned as "
+            "bitmasks, drawn from the polygons as they were before the crop.",
             name=__name__,
         )
     windows: dict[int, Window] = {}
@@ -201,12 +201,12 @@ def _layers(
     """
     layers: list[tuple[list[int], np.ndarray]] = []
     for number, (pixels, (x0, y0, x1, y1)) in enumerate(zip(windows, boxes)):
-        for members, layer in layers if shared else ():
-            if not layer[y0:y1, x0:x1][pixels].any():
-                break
-        else:
-            members, layer = [], np.zeros(size, dtype=np.int32)
-            layers.append((members, layer))
+        free = (layer for layer in layers if shared and not layer[1][y0:y1, x0:x1][pixels].any())
+        chosen = next(free, None)
+        if chosen is None:
+            chosen = [], np.zeros(size, dtype=np.int32)
+            layers.append(chosen)
+        members, layer = chosen
         members.append(number)
         layer[y0:y1, x0:x1][pixels] = len(members)
     return layers

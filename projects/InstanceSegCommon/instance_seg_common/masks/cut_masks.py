@@ -117,7 +117,7 @@ class CutMasks(BitMasks):
         return f"CutMasks(num_instances={len(self)}, image_size={self.image_size})"
 
     def __getitem__(self, item: "Union[int, slice, Tensor]") -> "CutMasks":
-        """As of ``BitMasks``: a number gives one mask; a slice, numbers or a bool tensor several."""
+        """As of ``BitMasks``: one mask for a number; a slice, numbers, a bool tensor: several."""
         chosen = np.arange(len(self))[item.cpu().numpy() if isinstance(item, Tensor) else item]
         chosen = np.atleast_1d(chosen)
         pieces = [self._piece(index) for index in chosen.tolist()]
@@ -171,7 +171,7 @@ class CutMasks(BitMasks):
         return Boxes(torch.from_numpy(boxes))
 
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
-        """As of ``BitMasks``: what each mask has in its (N, 4) box, (N, mask_size, mask_size) bool."""
+        """As of ``BitMasks``: (N, mask_size, mask_size) bool, each mask in its (N, 4) box."""
         parts = [torch.zeros(0, mask_size, mask_size, dtype=torch.bool, device=boxes.device)]
         for begin in range(0, len(self), CHUNK):
             chunk = slice(begin, begin + CHUNK)
