@@ -54,6 +54,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"without the insides: {sentence}", file=sys.stderr)
     seconds = time.perf_counter() - start
     print(text_table(result.summaries))
+    for summary in result.summaries:
+        for limit in summary.limits:
+            print(f"{summary.name}: {limit.sentence}")
     counts = f"{len(result.images)} images, {len(models)} models, {seconds:.0f} s"
     print(f"{counts}; written to {args.output}: index.html, comparison.png, comparison.json")
     return 1 if result.failures else 0

@@ -149,6 +149,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     draw(cfgs, args, writer)
     if args.save == "label-map":
         print(f"label maps: {writer.folder / 'label_maps'}")
+    for sentence in writer.limits:
+        print(sentence)
     print(f"pictures ({writer.pictures}): {writer.folder}")
     if writer.failures:
         print(f"images that could not be done: {writer.failures}, see above", file=sys.stderr)

@@ -13,9 +13,11 @@ from detectron2.utils.events import EventStorage
 from tiny_embedding import item, settings_of
 
 from embedding_instance_seg import add_embedding_instance_seg_config
+from embedding_instance_seg.grouping import Grouping
 from instance_seg_analysis.oracle import predict_rows
 from instance_seg_common.errors import UserError
-from instance_seg_common.masks import instance_id_maps, targets_from_inputs
+from instance_seg_common.masks import id_maps_from_inputs
+from instance_seg_common.meta_arch import noted_limits
 
 KINDS = {
     "plain": {},
@@ -44,7 +46,7 @@ BATCHES = {
 def targets(model, inputs):
     """Instance ids and class ids of the batch as the network sees it."""
     _, images = model.network(inputs)
-    return instance_id_maps(*targets_from_inputs(inputs, images.tensor.shape[-2:]))
+    return id_maps_from_inputs(inputs, images.tensor.shape[-2:])[:2]
 
 
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
@@ -256,6 +258,20 @@ def test_in_features_in_any_order_and_not_all_of_them():
     assert model.inference.reach == math.inf
     sum(model([item()]).values()).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("limit", [2, -1])
+def test_a_limit_on_instances_that_binds_is_noted(limit):
+    cfg = cfg_of()
+    cfg.TEST.DETECTIONS_PER_IMAGE = limit
+    labels = torch.arange(16).view(4, 4) // 4  # three instances and the background
+    grouping = Grouping(labels, torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), torch.rand(3))
+    with noted_limits() as noted:
+        instances = build_model(cfg).make_instances(grouping, (4, 4))
+    assert len(instances) == (2 if limit > 0 else 3)
+    assert noted == ({("TEST.DETECTIONS_PER_IMAGE", 2)} if limit > 0 else set())
+    best = grouping.scores.sort(descending=True).values
+    assert torch.equal(instances.scores, best[: len(instances)])
 
 
 def test_no_limit_on_instances():

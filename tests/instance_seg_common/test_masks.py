@@ -10,7 +10,7 @@ from instance_seg_common.errors import UserError
 from instance_seg_common.masks import (
     annotations_to_label_map,
     check_classes,
-    instance_id_maps,
+    id_maps_from_inputs,
     instances_from_masks,
     instances_to_label_map,
     targets_from_inputs,
@@ -120,10 +120,9 @@ def test_a_class_too_many_is_a_sentence():
 
 def test_id_maps_put_the_smaller_object_on_top():
     size = (4, 4)
-    masks, classes, valid = targets_from_instances(
-        [ground_truth([square(size, 1, 1, 1), square(size, 0, 0, 3)], size)], (4, 5)
-    )
-    ids, class_ids = instance_id_maps(masks, classes, valid)
+    item = ground_truth([square(size, 1, 1, 1), square(size, 0, 0, 3)], size)
+    ids, class_ids, classes = id_maps_from_inputs([{"instances": item}], (4, 5))
+    assert classes[0].tolist() == [0, 1]
     assert ids[0, 1, 1] == 1
     assert ids[0, 0, 0] == 2
     assert ids[0, 3, 3] == 0

@@ -24,6 +24,7 @@ from tiny_recurrent import (
 
 from instance_seg_common.errors import UserError
 from instance_seg_common.masks import instances_to_label_map
+from instance_seg_common.meta_arch import noted_limits
 from recurrent_instance_seg import arch, teaching
 from recurrent_instance_seg.inference import StepSequence, count_steps
 from recurrent_instance_seg.rollout import remember
@@ -252,10 +253,24 @@ def test_best_instances_are_kept(limit):
     everything = build_model(cfg).eval()(inputs)[0]["instances"]
     cfg.TEST.DETECTIONS_PER_IMAGE = limit
     torch.manual_seed(0)
-    kept = build_model(cfg).eval()(inputs)[0]["instances"]
+    with noted_limits() as noted:
+        kept = build_model(cfg).eval()(inputs)[0]["instances"]
+    assert noted == {("MODEL.RECURRENT_INSTANCE_SEG.MAX_STEPS", 6)} | (
+        set() if limit < 0 else {("TEST.DETECTIONS_PER_IMAGE", limit)}
+    )
     assert len(everything) == 6
     assert len(kept) == (6 if limit < 0 else limit)
     assert torch.equal(kept.scores, everything.scores[: len(kept)])
+
+
+def test_a_sequence_that_says_stop_has_reached_no_limit():
+    sequence = StepSequence(
+        torch.ones(3, 4, 4), torch.ones(3, 2) / 2, torch.tensor([0.9, 0.8, 0.1])
+    )
+    model = build_tiny(MAX_STEPS=3, STOP_THRESHOLD=0.5)
+    with noted_limits() as noted:
+        model.make_instances(sequence, (4, 4))
+    assert not noted
 
 
 # The steps one by one, as tools take them.

@@ -14,10 +14,11 @@ from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from instance_seg_common.masks import instance_id_maps, instances_from_masks, targets_from_inputs
+from instance_seg_common.masks import id_maps_from_inputs, instances_from_labels
 from instance_seg_common.meta_arch import (
     as_buffer,
     check_pixel_std,
+    note_limit,
     padded_batch,
     read_levels,
     wanted_size,
@@ -124,8 +125,8 @@ class EmbeddingInstanceSeg(nn.Module):
 
     def _losses(self, batched_inputs: Inputs) -> "dict[str, Tensor]":
         outputs, images = self.network(batched_inputs)
-        targets = targets_from_inputs(batched_inputs, images.tensor.shape[-2:], self.device)
-        instance_ids, class_ids = instance_id_maps(*targets)
+        size = images.tensor.shape[-2:]
+        instance_ids, class_ids, _ = id_maps_from_inputs(batched_inputs, size, self.device)
         if torch.is_grad_enabled():  # not for a validation loss
             first = (instance_ids[0], images.image_sizes[0])
             monitoring.put_cluster_statistics(outputs, *first, settings=self.inference)
@@ -168,11 +169,14 @@ class EmbeddingInstanceSeg(nn.Module):
         settings = inference or self.inference
         order = torch.argsort(grouping.scores, descending=True, stable=True)
         best = order[: settings.max_instances]
-        return instances_from_masks(
-            grouping.labels == (best + 1)[:, None, None],
+        if len(best) < len(order):
+            note_limit("TEST.DETECTIONS_PER_IMAGE", len(best))
+        renamed = grouping.labels.new_zeros(len(order) + 1)
+        renamed[best + 1] = torch.arange(1, len(best) + 1, device=best.device)
+        return instances_from_labels(
+            renamed[grouping.labels],
             grouping.scores[best],
             grouping.classes[best],
-            input_size=grouping.labels.shape,
             output_size=output_size,
             min_area=settings.min_area,
         )

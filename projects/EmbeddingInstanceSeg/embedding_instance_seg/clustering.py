@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from instance_seg_common.errors import UserError
+from instance_seg_common.meta_arch import note_limit
 
 from .search import PixelLine, PixelSearch, in_turn
 from .segments import at_least_float32, without_autocast
@@ -75,7 +76,10 @@ def mean_shift(
     waiting = torch.ones_like(index, dtype=torch.bool)
     failures = 0
     for number, start in enumerate(in_turn(order.to(index.device), waiting)):
-        if search.count < min_size or failures == max_failures:
+        if search.count < min_size:
+            break
+        if failures == max_failures:
+            note_limit("The number of clusters in a row that are too small (mean_shift)", failures)
             break
         positions = _shift(search, points[start], bandwidth, max_iterations=max_iterations)
         members = search.index[positions]
@@ -220,6 +224,7 @@ def seeded(
     count = failures = 0
     for center in in_turn(centers, waiting):
         if failures == max_failures:
+            note_limit("The number of centres in a row without a cluster (seeded)", failures)
             break
         waiting[center] = False
         failures += 1

@@ -28,7 +28,7 @@ from embedding_instance_seg.segments import grid_cells, segment_mean
 from instance_seg_common.engine.validation_loss import build_validation_inputs
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.build import evaluators_for
-from instance_seg_common.masks import instance_id_maps, targets_from_inputs
+from instance_seg_common.masks import id_maps_from_inputs
 from instance_seg_common.meta_arch import wanted_size
 
 STEPS = ("image_maps", "group", "make_instances")
@@ -52,7 +52,7 @@ class OracleRow(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """instance_ids, class_ids: (H, W) int64 of one image, of ``masks.instance_id_maps``."""
+    """instance_ids, class_ids: (H, W) int64 of one image, of ``masks.id_maps_from_inputs``."""
 
     instance_ids: Tensor
     class_ids: Tensor
@@ -126,8 +126,8 @@ def predict_rows(model: Any, item: Mapping[str, Any]) -> "list[Instances]":
     """
     (own,) = model.image_maps([item])
     size = own.embedding_full.shape[-2:]
-    targets = targets_from_inputs([item], size, own.embedding_full.device)
-    truth = Truth(*(ids[0] for ids in instance_id_maps(*targets)))
+    drawn = id_maps_from_inputs([item], size, own.embedding_full.device)
+    truth = Truth(drawn.instance_ids[0], drawn.class_ids[0])
     known = {
         False: own,
         True: replace(own, probabilities=true_probabilities(truth, len(own.probabilities) - 1)),

@@ -4,7 +4,10 @@ Shape shorthand in this module:
     B: images in the batch   h, w: an image   H, W: padded network input
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Optional
 
 import torch
@@ -12,9 +15,13 @@ from detectron2.config import CfgNode
 from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
+from detectron2.utils.logger import log_first_n
 from torch import Tensor
 
 from .errors import UserError
+
+# Where limits that are reached are noted; None: nobody listens.
+_LISTENERS: "ContextVar[Optional[set[tuple[str, int]]]]" = ContextVar("limits", default=None)
 
 
 def padded_batch(
@@ -84,6 +91,38 @@ def instance_limit(cfg: CfgNode) -> Optional[int]:
     """``TEST.DETECTIONS_PER_IMAGE``; None, no limit, where it is below 0."""
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
     return limit if limit >= 0 else None
+
+
+def note_limit(key: str, value: int) -> None:
+    """Say that a limit has cut something off in the image at hand.
+
+    Whoever counts hears of it (:func:`noted_limits`); otherwise the log says it, once for each key.
+
+    Args:
+        key: of the config, or what the limit is in words.
+        value: of the limit.
+    """
+    listeners = _LISTENERS.get()
+    if listeners is not None:
+        listeners.add((key, value))
+        return
+    log_first_n(
+        logging.WARNING,
+        f"{key} is {value}, and an image has reached it: what lies beyond it is left out.",
+        name=__name__,
+        key="message",
+    )
+
+
+@contextmanager
+def noted_limits() -> "Iterator[set[tuple[str, int]]]":
+    """Hear of the limits that are reached within the context: keys and values."""
+    noted: set[tuple[str, int]] = set()
+    token = _LISTENERS.set(noted)
+    try:
+        yield noted
+    finally:
+        _LISTENERS.reset(token)
 
 
 def put_scalars(scalars: Mapping[str, float], **options: Any) -> None:

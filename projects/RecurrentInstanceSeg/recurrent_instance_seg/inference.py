@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from instance_seg_common.masks import instances_from_masks
+from instance_seg_common.meta_arch import note_limit
 
 from .attention import points_of
 from .decoders.parts import Step
@@ -122,13 +123,18 @@ def instances_of(
     Returns:
         Instances: of ``instance_seg_common.masks.instances_from_masks``, by descending score.
     """
-    steps = sequence.first(count_steps(sequence.objectness, inference))
+    count = count_steps(sequence.objectness, inference)
+    if count == inference.max_steps:
+        note_limit("MODEL.RECURRENT_INSTANCE_SEG.MAX_STEPS", count)
+    steps = sequence.first(count)
     masks = without_overlap(steps.masks, inference.overlap, inference.mask_threshold)
     step, scores, classes = score_instances(
         masks, steps.class_probabilities, steps.objectness,
         parts=inference.score, all_classes=inference.all_classes,
     )  # fmt: skip
     best = torch.argsort(scores, descending=True, stable=True)[: inference.max_instances]
+    if len(best) < len(scores):
+        note_limit("TEST.DETECTIONS_PER_IMAGE", len(best))
     return instances_from_masks(
         masks[step[best]], scores[best], classes[best],
         input_size=tuple(masks.shape[-2:]), output_size=output_size,

@@ -21,11 +21,11 @@ def cfg():
 
 @pytest.fixture
 def register():
-    """register(records, **metadata) -> name of a new data set, removed after the test."""
+    """register(records, prefix, **metadata) -> name of a new data set, removed after the test."""
     names = []
 
-    def add(records, **metadata):
-        name = f"evaluation_test_{next(_NUMBER)}"
+    def add(records, prefix="evaluation_test", **metadata):
+        name = f"{prefix}_{next(_NUMBER)}"
         DatasetCatalog.register(name, lambda: records)
         MetadataCatalog.get(name).set(**{"thing_classes": ["object"], **metadata})
         names.append(name)

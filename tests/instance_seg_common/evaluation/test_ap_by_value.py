@@ -6,10 +6,10 @@ import io
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import encode
 
 from instance_seg_common.evaluation.ap_by_value import ap_by_value, nearest_objects
+from instance_seg_common.evaluation.coco_matching import CrowdedCOCOeval
 
 SIZE = 40
 
@@ -42,7 +42,7 @@ def evaluated(predictions):
     with contextlib.redirect_stdout(io.StringIO()):
         objects = coco([annotation(1, rle(0, 0)), annotation(2, rle(25, 25))])
         found = coco([annotation(i, mask, score=score) for i, mask, score in predictions])
-        evaluation = COCOeval(objects, found, "segm")
+        evaluation = CrowdedCOCOeval(objects, found, "segm")
         evaluation.evaluate()
         evaluation.accumulate()
     return evaluation

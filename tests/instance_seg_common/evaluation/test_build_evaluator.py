@@ -9,7 +9,7 @@ from square_sets import grid_masks, make_instances, make_record, run
 
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation import build_evaluator
-from instance_seg_common.evaluation.build import EVALUATORS
+from instance_seg_common.evaluation.build import EVALUATORS, counted_detections
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def elsewhere(tmp_path, monkeypatch):
 def test_all_scores_and_nothing_on_disk(register, cfg, elsewhere, metadata, predicted):
     masks = grid_masks(130)
     records = [make_record(1, masks)]
-    cfg.TEST.DETECTIONS_PER_IMAGE = 400
+    cfg.TEST.DETECTIONS_PER_IMAGE = 50  # a matter of the model, not of what counts
     evaluator = build_evaluator(cfg, register(records, **metadata))
     results = run(evaluator, records, [make_instances(masks[:predicted])])
     share = float(predicted > 0)
@@ -49,6 +49,20 @@ def test_config_keys_reach_the_evaluators(register, cfg, tmp_path):
     results = run(build_evaluator(cfg, name, output_dir=tmp_path), records, predictions)
     assert results["matching"]["tp50"] == 2
     assert (tmp_path / "per_image.csv").is_file()
+
+
+def test_the_rule_of_coco_on_its_own_images_alone(register, cfg, caplog):
+    masks = grid_masks(150)
+    records = [make_record(1, masks)]
+    perfect = [make_instances(masks, np.linspace(1, 0.5, 150))]
+    assert run(build_evaluator(cfg, register(records)), records, perfect)["segm"]["AP"] > 99.9
+    assert "150 predictions" not in caplog.text
+    name = register(records, "coco_mini_test")
+    assert counted_detections(name) == 100
+    results = run(build_evaluator(cfg, name), records, perfect)
+    assert results["segm"]["AP"] == pytest.approx(100 * 67 / 101)
+    assert "best 100 predictions" in caplog.text
+    assert "1 of 1 images have more, at most 150" in caplog.text
 
 
 def test_unknown_type_names_what_there_is(register, cfg, monkeypatch):

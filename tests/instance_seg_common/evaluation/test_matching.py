@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.contingency import contingency_table, relabel
@@ -13,6 +14,7 @@ from instance_seg_common.evaluation.matching import (
     match_pairs,
     symmetric_best_dice,
 )
+from instance_seg_common.masks import MaskPairs
 
 
 def squares(count=3, side=10, shift=0):
@@ -139,17 +141,33 @@ def test_two_exact_halves_match_once():
 
 def test_low_thresholds_prefer_more_pairs_then_higher_iou():
     # The best pair alone (0.7) has more IoU than the two others, but leaves an object single.
-    rows, columns = match_pairs(np.array([[0.7, 0.3], [0.3, 0.1]]), 0.25)
+    rows, columns = match_pairs(MaskPairs.of(np.array([[0.7, 0.3], [0.3, 0.1]])), 0.25)
     assert list(zip(rows, columns)) == [(0, 1), (1, 0)]
-    rows, columns = match_pairs(np.array([[0.45, 0.3], [0.3, 0.3]]), 0.25)
+    rows, columns = match_pairs(MaskPairs.of(np.array([[0.45, 0.3], [0.3, 0.3]])), 0.25)
     assert list(zip(rows, columns)) == [(0, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("seed", range(12))
+def test_the_assignment_is_that_of_the_whole_table(seed, threshold):
+    """Groups of pairs that share no object are solved one by one."""
+    generator = np.random.default_rng(seed)
+    iou = np.where(generator.random((9, 7)) < 0.3, generator.random((9, 7)), 0)
+    rows, columns = match_pairs(MaskPairs.of(iou), threshold)
+    assert len(set(rows)) == len(set(columns)) == len(rows)
+    gain = np.where((iou >= threshold) & (iou > 0), 7 + iou, 0)
+    best = linear_sum_assignment(gain, maximize=True)
+    assert gain[rows, columns].sum() == pytest.approx(gain[best].sum())
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("offset", [0, 3, -2])
 def test_against_the_loops(seed, offset):
     gt, pred = random_maps(seed)
-    np.testing.assert_allclose(contingency_table(gt, pred).overlap().iou, loop_iou(gt, pred))
+    overlap = contingency_table(gt, pred).overlap()
+    iou = np.zeros((len(overlap.gt_ids), len(overlap.pred_ids)))
+    iou[overlap.pairs.rows, overlap.pairs.columns] = overlap.pairs.iou
+    np.testing.assert_allclose(iou, loop_iou(gt, pred))
     moved = gt + offset
     expected = min(loop_best_dice(moved, pred), loop_best_dice(pred, moved))
     assert best_dice(moved, pred) == pytest.approx(loop_best_dice(moved, pred), abs=1e-12)

@@ -38,7 +38,7 @@ class Criterion:
         Args:
             outputs (dict[str, Tensor]): of ``EmbeddingHead``; with ``seed``, the losses of seeds
                 and bandwidths take the place of the discriminative loss.
-            instance_ids, class_ids (Tensor): (B, H, W) int64 of ``masks.instance_id_maps``.
+            instance_ids, class_ids (Tensor): (B, H, W) int64 of ``masks.id_maps_from_inputs``.
 
         Returns:
             dict[str, Tensor]: weighted scalars.

@@ -63,5 +63,6 @@ def render(
         failures=failures,
         machine=machine,
         configs=[f"{s.name}: {s.architecture}, {s.weights or 'no weights'}" for s in summaries],
+        limits=[f"{s.name}: {limit.sentence}" for s in summaries for limit in s.limits],
         error_colors={kind: "#" + bytes(color).hex() for kind, color in ERROR_COLORS.items()},
     )

@@ -36,9 +36,11 @@ from instance_seg_analysis.comparison.timing import peak_of, timed_call
 from instance_seg_common.data.mapper import build_test_mapper
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.chosen_images import progress
+from instance_seg_common.engine.limits import LimitCounter, ReachedLimit
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.checks import check_prediction
 from instance_seg_common.evaluation.image_report import truth_of
+from instance_seg_common.meta_arch import noted_limits
 
 Record = dict[str, Any]
 Bins = dict[str, list[Bin]]
@@ -55,6 +57,7 @@ class Summary:
         seconds: of the model, mean over images.
         network_seconds, post_seconds: its two parts; None where they cannot be told apart.
         peak_bytes: that a call adds to the process, on the largest image; None: not measured.
+        limits: that were reached, and in how many images.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Summary:
     post_seconds: Optional[float]
     peak_bytes: Optional[int]
     parameters: int
+    limits: list[ReachedLimit]
 
 
 class Comparison:
@@ -82,6 +86,7 @@ class Comparison:
         self.images: list[ImageResult] = []
         self._num_classes = len(MetadataCatalog.get(dataset).thing_classes)
         self._evaluators = {m.name: ModelEvaluators(m.cfg, dataset) for m in models}
+        self._limits = {m.name: LimitCounter(m.cfg, m.model) for m in models}
         self._mappers = {m.name: build_test_mapper(m.cfg) for m in models}
         self._largest: Optional[Record] = None
         # Of COCO's annotations, by their ids.
@@ -90,7 +95,8 @@ class Comparison:
     def warm_up(self, record: Record) -> None:
         """Run all models on an image that is not counted: first calls take longer."""
         for model in self.models:
-            timed_call(model, self.item(model, record))
+            with noted_limits():
+                timed_call(model, self.item(model, record))
 
     def add(self, record: Record) -> ImageResult:
         """Run all models on an image.
@@ -108,7 +114,8 @@ class Comparison:
         items = {model.name: self.item(model, record) for model in self.models}
         timed = {}
         for model in self.models:
-            timed[model.name] = timed_call(model, items[model.name])
+            with self._limits[model.name] as counter, counter.image():
+                timed[model.name] = timed_call(model, items[model.name])
             check_prediction(items[model.name], timed[model.name].instances, self._num_classes)
         results = {
             m.name: score_image(m, record, truth=truth, timed=timed[m.name]) for m in self.models
@@ -155,6 +162,7 @@ class Comparison:
             post_seconds=None if network is None else seconds - network,
             peak_bytes=peak_of(model, self.item(model, self._largest)) if memory else None,
             parameters=sum(p.numel() for p in model.model.parameters()),
+            limits=self._limits[model.name].reached(),
         )  # fmt: skip
 
     def bins(self) -> Bins:

@@ -19,6 +19,7 @@ from instance_seg_analysis.comparison.models import ComparedModel
 from instance_seg_analysis.comparison.objects import ObjectFacts
 from instance_seg_analysis.comparison.timing import TimedInstances
 from instance_seg_common.evaluation.ap_by_value import ap_by_value, nearest_objects
+from instance_seg_common.evaluation.build import counted_detections
 from instance_seg_common.evaluation.coco import InstanceCOCOEvaluator
 from instance_seg_common.evaluation.contingency import relabel
 from instance_seg_common.evaluation.error_kinds import InstanceErrors
@@ -106,7 +107,7 @@ class ModelEvaluators:
 
     def __init__(self, cfg: CfgNode, dataset: str):
         self.coco = InstanceCOCOEvaluator(
-            dataset, max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE, distributed=False
+            dataset, max_dets_per_image=counted_detections(dataset), distributed=False
         )
         self.label_map = LabelMapEvaluator(
             dataset, cfg.TEST.LABEL_MAP_SCORE_THRESHOLD, cfg.TEST.LABEL_MAP_MIN_AREA,

@@ -132,6 +132,7 @@ def to_json(result: ComparisonResult) -> "dict[str, Any]":
     models = [
         {"model": s.name, "kind": s.kind, "architecture": s.architecture, "weights": s.weights}
         | figures_of(s)
+        | {"limits": [limit._asdict() for limit in s.limits]}
         for s in result.summaries
     ]
     return {

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from instance_seg_common.errors import UserError
 from instance_seg_common.evaluation.matching import match_pairs
+from instance_seg_common.masks import MaskPairs
 
 # No IoU exceeds it: NMS with this threshold removes nothing.
 NO_NMS = 2.0
@@ -233,7 +234,7 @@ def lost_to_nms(
     if len(gt_boxes) == 0 or len(internals["boxes"]) == 0:
         return []
     iou = pairwise_iou(Boxes(gt_boxes.float()), Boxes(internals["boxes"].float()))
-    found, _ = match_pairs(iou[:, internals["kept"]].numpy(), iou_threshold)
+    found, _ = match_pairs(MaskPairs.of(iou[:, internals["kept"]].numpy()), iou_threshold)
     best_iou, best_gt = iou.max(dim=0)
     usable = internals["removed"] & (best_iou >= iou_threshold)
     lost = []

@@ -114,7 +114,7 @@ def measure_model(
     scorer = ImageScorer(cfg, GroundTruth(dataset))
     measured = Measured(adapter, scorer.score_threshold)
     settings = settings_of(adapter, int(images.objects.max(initial=1)))
-    evaluators = _evaluators(cfg, dataset, adapter)
+    evaluators = _evaluators(dataset, adapter)
     for record in progress(images.records):
         item = mapper(record)
         state = adapter.run(item)
@@ -129,13 +129,13 @@ def measure_model(
     return measured
 
 
-def _evaluators(cfg: CfgNode, dataset: str, adapter: MethodAdapter) -> "dict[OneSetting, MaskAP]":
+def _evaluators(dataset: str, adapter: MethodAdapter) -> "dict[OneSetting, MaskAP]":
     """An evaluator for each setting whose AP is asked for."""
     rules = [(SUPPRESSION, rule) for rule in adapter.suppressions if rule not in ("", "no NMS")]
     settings = rules + knob_settings(adapter)
     if not settings:
         return {}
-    first = MaskAP(dataset, max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE)
+    first = MaskAP(dataset)
     return first.for_other_settings(settings)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Optional
 import numpy as np
 
 from instance_seg_analysis.limits.images import MeasuredImages
+from instance_seg_common.evaluation.build import counted_detections
 from instance_seg_common.evaluation.coco import InstanceCOCOEvaluator
 
 ByGroup = dict[str, Optional[float]]
@@ -20,11 +21,11 @@ class MaskAP(InstanceCOCOEvaluator):
 
     Args:
         dataset_name (str): registered.
-        max_dets_per_image (int): that count; negative: all.
     """
 
-    def __init__(self, dataset_name: str, *, max_dets_per_image: int):
-        super().__init__(dataset_name, max_dets_per_image=max_dets_per_image, distributed=False)
+    def __init__(self, dataset_name: str):
+        counted = counted_detections(dataset_name)
+        super().__init__(dataset_name, max_dets_per_image=counted, distributed=False)
         self._tasks = ("segm",)
         self.reset()
 

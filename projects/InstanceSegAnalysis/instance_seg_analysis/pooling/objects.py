@@ -50,12 +50,12 @@ def best_ious(gt: np.ndarray, pred: np.ndarray) -> "dict[int, tuple[float, int]]
         dict[int, tuple[float, int]]: ground-truth id -> (IoU, predicted id), (0.0, 0) if none.
     """
     table = contingency_table(gt, pred).overlap()
-    if table.iou.shape[1] == 0:
-        return {int(g): (0.0, 0) for g in table.gt_ids}
-    best = table.iou.argmax(axis=1)
-    ious = table.iou[np.arange(len(best)), best]
-    pred_ids = np.where(ious > 0, table.pred_ids[best], 0)
-    return {int(g): (float(iou), int(p)) for g, iou, p in zip(table.gt_ids, ious, pred_ids)}
+    best = {int(g): (0.0, 0) for g in table.gt_ids}
+    for row, column, iou in zip(*(array.tolist() for array in table.pairs)):
+        gt_id = int(table.gt_ids[row])
+        if iou > best[gt_id][0]:
+            best[gt_id] = (iou, int(table.pred_ids[column]))
+    return best
 
 
 def compare_objects(image: int, maps: LabelMaps) -> "list[ObjectComparison]":

@@ -11,6 +11,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 
 from ..errors import UserError
+from ..masks import overlapping_pairs
 from .check_image import check_image
 from .check_report import Report
 from .coco import CocoSource, require_json
@@ -149,16 +150,17 @@ def _check_overlaps(
     path: Union[str, Path],
     report: Report,
 ) -> None:
-    if len(masks) < 2:
-        return
-    iou = np.triu(mask_util.iou(masks, masks, [0] * len(masks)), k=1)  # (N, N)
-    for i, j in zip(*np.nonzero(iou > SAME_OBJECT_IOU)):
+    pairs = overlapping_pairs(masks, masks)
+    once = pairs.rows < pairs.columns
+    rows, columns, iou = (array[once] for array in pairs)
+    same = iou > SAME_OBJECT_IOU
+    for i, j, value in zip(rows[same], columns[same], iou[same]):
         sentence = (
             f"{path}: annotations {annotations[i]['id']} and {annotations[j]['id']} have nearly "
-            f"the same mask (IoU {iou[i, j]:.2f}); remove one."
+            f"the same mask (IoU {value:.2f}): one object, annotated twice?"
         )
         report.error("same mask twice", path, sentence)
-    overlapping = int(np.sum((iou > OVERLAP_IOU) & (iou <= SAME_OBJECT_IOU)))
+    overlapping = int(np.sum((iou > OVERLAP_IOU) & ~same))
     if overlapping:
         sentence = (
             f"{path}: {overlapping} pairs of masks overlap (IoU {OVERLAP_IOU} or more); the "

@@ -5,6 +5,7 @@ from detectron2.utils import comm
 
 from ..evaluation.published import comparisons
 from .checks import check_config
+from .limits import evaluate_and_count
 from .predictor import build_predictor
 from .results import write_results
 from .trainer import InstanceSegTrainer
@@ -23,9 +24,10 @@ def evaluate(cfg: CfgNode) -> "dict[str, dict[str, float]]":
         UserError: data sets, classes or weights do not fit together.
     """
     check_config(cfg, training=False)
-    results = InstanceSegTrainer.test(cfg, build_predictor(cfg))
+    results, limits = evaluate_and_count(InstanceSegTrainer.test, cfg, build_predictor(cfg))
     if comm.is_main_process():
-        write_results(cfg, results, cfg.MODEL.WEIGHTS)
+        facts = [limit._asdict() for limit in limits]
+        write_results(cfg, results, cfg.MODEL.WEIGHTS, limits=facts)
         for table in comparisons(cfg.DATASETS.TEST, results):
             print(table)
     return results

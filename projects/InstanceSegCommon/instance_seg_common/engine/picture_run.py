@@ -26,6 +26,7 @@ from ..evaluation.restriction import restrict_to_config
 from ..visualization import panels, saving
 from ..visualization.false_colors import load_image
 from .chosen_images import ChosenImages, Record, progress
+from .limits import LimitCounter
 from .predictor import build_predictor, predict
 
 DETECTIONS = "coco_instances_results.json"
@@ -45,6 +46,7 @@ class PictureWriter:
         self.names: set[str] = set()
         self.pictures = 0
         self.failures = 0
+        self.limits: list[str] = []  # sentences on limits of the models that were reached
 
     def name(self, record: Record, prefix: str = "") -> str:
         """A name for this image; images of one stem from several folders get numbers."""
@@ -101,6 +103,7 @@ class PredictionPictures:
         self.cfg, self.model, self.images = cfg, model, images
         self.writer, self.save, self.draw_internals = writer, save, draw_internals
         self.detections: list[dict[str, Any]] = []
+        self.counter = LimitCounter(cfg, model)
         self.label_map_options = {
             "score_threshold": cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
             "min_area": cfg.TEST.LABEL_MAP_MIN_AREA,
@@ -114,7 +117,8 @@ class PredictionPictures:
             prefix (str): of the file's name.
             note (str): for the header.
         """
-        instances = predict(self.cfg, self.model, record)
+        with self.counter as counter, counter.image():
+            instances = predict(self.cfg, self.model, record)
         name = self.writer.name(record, prefix)
         options = {"class_names": self.images.class_names, **self.label_map_options}
         if "annotations" in record:
@@ -151,6 +155,10 @@ class PredictionPictures:
         """Draw the images in their order."""
         for record in progress(self.images.records):
             self.writer.attempt(self.draw, record)
+        self._tell_limits()
+
+    def _tell_limits(self) -> None:
+        self.writer.limits += [limit.sentence for limit in self.counter.reached()]
 
     def draw_worst(self, limit: int) -> None:
         """Score all images, which need annotations, then draw the worst, numbered.
@@ -169,6 +177,7 @@ class PredictionPictures:
         for rank, (accuracy, sbd, index) in enumerate(progress(worst), start=1):
             note = f"number {rank} from the worst: accuracy {accuracy:.2f}, SBD {sbd:.2f}"
             self.writer.attempt(self.draw, records[index], prefix=f"{rank:03d}_", note=note)
+        self._tell_limits()
 
 
 class TitledModel(NamedTuple):
@@ -187,11 +196,13 @@ def draw_side_by_side(
         models (list[TitledModel]), images (ChosenImages), writer (PictureWriter)
     """
     built = [(one.title, one.cfg, build_predictor(one.cfg)) for one in models]
+    counters = {title: LimitCounter(cfg, model) for title, cfg, model in built}
 
     def draw(record: Record) -> None:
         predictions = []
         for title, cfg, model in built:
-            instances = predict(cfg, model, record)
+            with counters[title] as counter, counter.image():
+                instances = predict(cfg, model, record)
             limits = cfg.TEST.LABEL_MAP_SCORE_THRESHOLD, cfg.TEST.LABEL_MAP_MIN_AREA
             predictions.append((title, prediction_of(instances, *limits)))
         picture = panels.comparison_panel(record, predictions, images.class_names)
@@ -199,6 +210,8 @@ def draw_side_by_side(
 
     for record in progress(images.records):
         writer.attempt(draw, record)
+    for title, counter in counters.items():
+        writer.limits += [f"{title}: {limit.sentence}" for limit in counter.reached()]
 
 
 def draw_annotations(

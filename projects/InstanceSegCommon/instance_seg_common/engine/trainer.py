@@ -32,6 +32,7 @@ from ..evaluation import build_evaluator
 from .checkpoint import AtomicCheckpointer
 from .checks import check_config, check_meta_architecture
 from .hooks import BestModel, EarlyStop, Pictures, StopTraining, Throughput, ValidationLoss
+from .limits import ReachedLimit, evaluate_and_count
 from .machine import fit_to_machine
 from .optimizer import build_optimizer
 from .results import write_results
@@ -96,6 +97,7 @@ class InstanceSegTrainer(DefaultTrainer):
         self.best = BestModel(cfg.TEST.BEST_METRIC, self.checkpointer, cfg.DATASETS.TEST)
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self._last_eval_results: dict[str, Any] = {}
+        self._limits: list[ReachedLimit] = []
         self.register_hooks(self.build_hooks())
 
     @classmethod
@@ -161,7 +163,7 @@ class InstanceSegTrainer(DefaultTrainer):
         Returns:
             Nested results; {} on other ranks.
         """
-        self._last_eval_results = self.test(self.cfg, self.model)
+        self._last_eval_results, self._limits = evaluate_and_count(self.test, self.cfg, self.model)
         if comm.is_main_process() and self._last_eval_results:
             self.best.update(self._last_eval_results, min(self.iter + 1, self.max_iter))
         return self._last_eval_results
@@ -237,6 +239,7 @@ class InstanceSegTrainer(DefaultTrainer):
                 iteration=min(self.iter + 1, self.max_iter),
                 seconds=round(seconds, 1),
                 best=self.best.read(),
+                limits=[limit._asdict() for limit in self._limits],
             )
             if self.cfg.TEST.EXPECTED_RESULTS:
                 verify_results(self.cfg, self._last_eval_results)

@@ -14,6 +14,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from .coco_matching import CrowdedCOCOeval
+from .contingency import best_columns
+
 
 def ap_by_value(
     coco_eval: COCOeval,
@@ -55,7 +58,7 @@ def ap_by_value(
     return [100 * float(values.mean()) if values.size else None for values in known]
 
 
-def nearest_objects(coco_eval: COCOeval) -> "dict[int, int]":
+def nearest_objects(coco_eval: CrowdedCOCOeval) -> "dict[int, int]":
     """The object that each prediction overlaps most.
 
     Args:
@@ -66,16 +69,15 @@ def nearest_objects(coco_eval: COCOeval) -> "dict[int, int]":
         predictions that overlap none are absent.
     """
     nearest = {}
-    for (image_id, category_id), overlaps in coco_eval.ious.items():
-        if len(overlaps) == 0:
-            continue
+    for (image_id, category_id), pairs in coco_eval.ious.items():
         objects = _annotations(coco_eval.cocoGt, image_id, category_id)
         predictions = _annotations(coco_eval.cocoDt, image_id, category_id)
         # COCOeval's own order of the rows.
         predictions.sort(key=lambda p: -p["score"])
-        for prediction, row in zip(predictions, np.asarray(overlaps)):
-            if row.max() > 0:
-                nearest[prediction["id"]] = objects[int(row.argmax())]["id"]
+        best = best_columns(pairs, len(predictions))
+        for prediction, column in zip(predictions, best.tolist()):
+            if column >= 0:
+                nearest[prediction["id"]] = objects[column]["id"]
     return nearest
 
 

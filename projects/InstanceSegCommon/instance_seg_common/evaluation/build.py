@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -10,7 +10,7 @@ from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
 from ..errors import UserError
 from .cityscapes import CityscapesEvaluator, check_cityscapes
-from .coco import InstanceCOCOEvaluator
+from .coco import COCO_COUNTS, InstanceCOCOEvaluator
 from .label_map import LabelMapEvaluator
 from .region_ap import RegionAPEvaluator
 from .restriction import restrict_evaluators
@@ -27,12 +27,21 @@ def coco_and_label_map(
     return restrict_evaluators(cfg, dataset_name, _common(cfg, dataset_name, output_dir))
 
 
+def counted_detections(dataset_name: str) -> Optional[int]:
+    """How many predictions of an image count for AP, by the rules of the data set's benchmark.
+
+    Returns:
+        COCO's 100 on COCO's own images; None, all of them, on any other set.
+    """
+    return COCO_COUNTS if dataset_name.startswith(COCO_SETS) else None
+
+
 def _common(cfg, dataset_name, output_dir):
     return [
         InstanceCOCOEvaluator(
             dataset_name,
             output_dir=output_dir,
-            max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+            max_dets_per_image=counted_detections(dataset_name),
         ),
         LabelMapEvaluator(
             dataset_name,
@@ -65,6 +74,9 @@ EVALUATORS: "dict[str, BuildEvaluators]" = {
 }
 # By evaluator_type: takes the name of a data set, raises a sentence if it cannot be scored.
 CHECKS: "dict[str, Callable[[str], None]]" = {"cityscapes": check_cityscapes}
+
+# Names of the sets of COCO's images begin so.
+COCO_SETS = ("coco_2014_", "coco_2017_", "coco_mini_")
 
 # What the results of an evaluation are grouped by.
 RESULT_GROUPS = ("bbox", "segm", "matching", "sbd", "dic", "cityscapes", "voc")

@@ -5,12 +5,11 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator
-from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -20,10 +19,10 @@ from ..data.coco_truth import truth_of, truth_of_stock
 from ..data.registration import source_of
 from ..errors import UserError
 from .checks import check_prediction
+from .coco_matching import coco_detections, evaluate_coco
 from .ground_truth import GroundTruth, drop_ignored
 
-# What TEST.DETECTIONS_PER_IMAGE < 0, "no limit" in Detectron2, means to COCO's evaluation.
-_NO_LIMIT = 100_000
+COCO_COUNTS = 100  # predictions of an image, in COCO's own benchmark
 
 
 class InstanceCOCOEvaluator(COCOEvaluator):
@@ -31,7 +30,8 @@ class InstanceCOCOEvaluator(COCOEvaluator):
 
     - Both tasks are always reported: AP is 0 where there is something to find and nothing was
       predicted, nan where there is nothing to find (stock: nan or no key at all).
-    - As many detections count as the model may return; the stock limit is 100 an image.
+    - All predictions count, unless the rules of a benchmark say otherwise; the stock limit is 100
+      an image. Thousands of objects in an image are no matter of hours.
     - A data set that is not a COCO json is converted anew for every evaluator, in a temporary
       folder, and its metadata is left as it was (stock: a json_file that outlives its content).
     - Of a data set that is not a COCO json, detections with half or more of their pixels in an
@@ -48,14 +48,15 @@ class InstanceCOCOEvaluator(COCOEvaluator):
         dataset_name: str,
         *,
         output_dir: Union[str, Path, None] = None,
-        max_dets_per_image: int = 100,
+        max_dets_per_image: Optional[int] = None,
         distributed: bool = True,
     ):
         """
         Args:
             dataset_name: a registered data set with ``thing_classes``.
             output_dir: where the predictions are dumped; None keeps no file.
-            max_dets_per_image: detections of an image that count; negative: all of them.
+            max_dets_per_image: predictions of an image that count, by the rules of a benchmark;
+                None: all of them, and the summary says how many the most crowded image has.
             distributed: gather the predictions of all processes.
 
         Raises:
@@ -69,7 +70,6 @@ class InstanceCOCOEvaluator(COCOEvaluator):
                 tasks=("bbox", "segm"),
                 distributed=distributed,
                 output_dir=folder,
-                max_dets_per_image=max_dets_per_image if max_dets_per_image >= 0 else _NO_LIMIT,
                 use_fast_impl=False,
             )
         self._output_dir = None if output_dir is None else str(output_dir)
@@ -77,6 +77,7 @@ class InstanceCOCOEvaluator(COCOEvaluator):
             # The conversion of a set without a single object leaves the key out.
             self._coco_api.dataset["annotations"] = []
             self._do_evaluation, self._kpt_oks_sigmas = True, ()
+        self._counted = max_dets_per_image
         self._ground_truth = GroundTruth(dataset_name) if converted else None
         self._num_classes = len(metadata.get("thing_classes", ())) or None
         # Of "bbox" and "segm", what the last evaluation computed.
@@ -95,45 +96,58 @@ class InstanceCOCOEvaluator(COCOEvaluator):
         Raises:
             UserError: see :func:`instance_seg_common.evaluation.checks.check_prediction`.
         """
-        evaluated = []
         for record, output in zip(inputs, outputs):
-            if "instances" in output:
-                check_prediction(record, output["instances"], self._num_classes)
-                output = {**output, "instances": self._evaluated(record, output["instances"])}
-            evaluated.append(output)
-        super().process(inputs, evaluated)
+            instances = output["instances"].to("cpu")
+            check_prediction(record, instances, self._num_classes)
+            evaluated = self._evaluated(record, instances)
+            image_id = record["image_id"]
+            detections = coco_detections(evaluated, image_id)
+            self._predictions.append({"image_id": image_id, "instances": detections})
 
     def _evaluated(self, record, instances):
         region = self._ground_truth and self._ground_truth.void_region(record["image_id"])
         return instances if region is None else drop_ignored(instances, region)
 
     def _eval_predictions(self, predictions, img_ids=None):
-        # The stock evaluator maps category ids in place: a second evaluation would map them again.
-        copies = [{**p, "instances": [dict(i) for i in p["instances"]]} for p in predictions]
-        super()._eval_predictions(copies, img_ids=img_ids)
+        detections = [self._with_category(d) for p in predictions for d in p["instances"]]
+        if self._output_dir:
+            path = Path(self._output_dir) / "coco_instances_results.json"
+            path.write_text(json.dumps(detections))
+        if not detections:
+            self._logger.warning(
+                f"No instance was predicted on '{self._metadata.name}': AP is 0 wherever there is "
+                "ground truth."
+            )
+        limits = self._limits([len(p["instances"]) for p in predictions])
+        names = self._metadata.get("thing_classes")
+        for task in self._tasks:
+            evaluation = evaluate_coco(
+                self._coco_api, detections, task, limits=limits, image_ids=img_ids
+            )
+            self.evaluations[task] = evaluation
+            self._results[task] = self._derive_coco_results(evaluation, task, class_names=names)
 
-    def _derive_coco_results(self, coco_eval, iou_type, class_names=None):
-        if coco_eval is None:
-            coco_eval = self._evaluate_nothing(iou_type)
-        self.evaluations[iou_type] = coco_eval
-        return super()._derive_coco_results(coco_eval, iou_type, class_names)
+    def _with_category(self, detection):
+        """A copy with the data set's own id of the class."""
+        ids = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if not ids:
+            return dict(detection)
+        own = {contiguous: dataset_id for dataset_id, contiguous in ids.items()}
+        return {**detection, "category_id": own[detection["category_id"]]}
 
-    def _evaluate_nothing(self, iou_type):
-        """COCO's evaluation of no detection at all, which its loader of results refuses."""
-        self._logger.warning(
-            f"No instance was predicted on '{self._metadata.name}': {iou_type} AP is 0 wherever "
-            "there is ground truth."
-        )
-        nothing = COCO()
-        without_annotations: Any = {**self._coco_api.dataset, "annotations": []}
-        nothing.dataset = without_annotations
-        nothing.createIndex()
-        coco_eval = COCOevalMaxDets(self._coco_api, nothing, iou_type)
-        coco_eval.params.maxDets = list(self._max_dets_per_image)
-        coco_eval.evaluate()
-        coco_eval.accumulate()
-        coco_eval.summarize()
-        return coco_eval
+    def _limits(self, numbers: "list[int]") -> "tuple[int, int, int]":
+        """COCO's three numbers of detections an image, of which AP is that of the last."""
+        most = max(numbers, default=0)
+        if self._counted is None:
+            return (1, 10, max(most, COCO_COUNTS))
+        cut = sum(number > self._counted for number in numbers)
+        if cut:
+            self._logger.warning(
+                f"AP counts the best {self._counted} predictions of an image, as the rules of "
+                f"'{self._metadata.name}' have it: {cut} of {len(numbers)} images have more, "
+                f"at most {most}."
+            )
+        return (1, 10, self._counted)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ A label map is an (H, W) integer array. Ids may be anything and have gaps.
 
 Shape shorthand in this module:
     H, W: image   G: ids of the ground truth   P: ids of the prediction
+    E: pairs of these that share a pixel
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UserError
+from ..masks import MaskPairs
 
 # A lookup table this much larger than the image gives way to sorting its ids.
 _DENSE_FACTOR = 4
@@ -19,31 +21,34 @@ _DENSE_MINIMUM = 1 << 16
 
 
 class Overlap(NamedTuple):
-    """The objects of two label maps, background left out.
+    """The objects of two label maps, background left out, and the pairs that share a pixel.
 
     gt_ids, pred_ids: (G,) and (P,) int64, ascending.
     gt_areas, pred_areas: (G,) and (P,) int64, pixels.
-    intersection: (G, P) int64, pixels.
-    iou: (G, P) float64.
+    pairs: row of ``gt_ids``, column of ``pred_ids``, and IoU, by row, then by column.
+    intersection: (E,) int64, pixels of each pair.
     """
 
     gt_ids: np.ndarray
     pred_ids: np.ndarray
     gt_areas: np.ndarray
     pred_areas: np.ndarray
+    pairs: MaskPairs
     intersection: np.ndarray
-    iou: np.ndarray
 
 
 @dataclass(frozen=True)
 class ContingencyTable:
-    """Pixels shared by each id of one label map with each id of another, background included.
+    """Pixels shared by ids of one label map with ids of another, background included.
 
     Attributes:
-        counts: (G, P) int64, pixels.
+        rows, columns: (E,) int64 of the pairs that share a pixel, by row, then by column.
+        counts: (E,) int64, pixels of each pair.
         gt_ids, pred_ids: (G,) and (P,) int64, ascending, only ids that own a pixel.
     """
 
+    rows: np.ndarray
+    columns: np.ndarray
     counts: np.ndarray
     gt_ids: np.ndarray
     pred_ids: np.ndarray
@@ -51,21 +56,33 @@ class ContingencyTable:
     @property
     def transposed(self) -> "ContingencyTable":
         """The same table with the two maps exchanged."""
-        return ContingencyTable(self.counts.T, self.pred_ids, self.gt_ids)
+        order = np.lexsort([self.rows, self.columns])
+        pairs = (self.columns[order], self.rows[order], self.counts[order])
+        return ContingencyTable(*pairs, self.pred_ids, self.gt_ids)
+
+    def _areas(self) -> "tuple[np.ndarray, np.ndarray]":
+        """(G,) and (P,) int64."""
+        gt_areas, pred_areas = np.zeros(len(self.gt_ids), int), np.zeros(len(self.pred_ids), int)
+        np.add.at(gt_areas, self.rows, self.counts)
+        np.add.at(pred_areas, self.columns, self.counts)
+        return gt_areas, pred_areas
 
     def overlap(self) -> Overlap:
         """Every object with every prediction, without the row and column of id 0."""
         gt_kept, pred_kept = self.gt_ids != 0, self.pred_ids != 0
-        shared = self.counts[np.ix_(gt_kept, pred_kept)]
-        gt_areas = self.counts.sum(axis=1)[gt_kept]
-        pred_areas = self.counts.sum(axis=0)[pred_kept]
+        gt_areas, pred_areas = self._areas()
+        kept = gt_kept[self.rows] & pred_kept[self.columns]
+        rows, columns, shared = self.rows[kept], self.columns[kept], self.counts[kept]
+        iou = shared / (gt_areas[rows] + pred_areas[columns] - shared)
+        # Positions among the ids that are left.
+        rows, columns = (np.cumsum(gt_kept) - 1)[rows], (np.cumsum(pred_kept) - 1)[columns]
         return Overlap(
             gt_ids=self.gt_ids[gt_kept],
             pred_ids=self.pred_ids[pred_kept],
-            gt_areas=gt_areas,
-            pred_areas=pred_areas,
+            gt_areas=gt_areas[gt_kept],
+            pred_areas=pred_areas[pred_kept],
+            pairs=MaskPairs(rows, columns, iou),
             intersection=shared,
-            iou=shared / (gt_areas[:, None] + pred_areas[None] - shared),
         )
 
     def best_dice(self) -> float:
@@ -76,10 +93,12 @@ class ContingencyTable:
         number = int(self.gt_ids.max()) - gt_first
         if number <= 0:
             return 0.0
-        gt_kept, pred_kept = self.gt_ids > gt_first, self.pred_ids > pred_first
-        areas = self.counts.sum(axis=1)[:, None] + self.counts.sum(axis=0)[None]
-        dice = (2 * self.counts / areas)[np.ix_(gt_kept, pred_kept)]
-        return float(dice.max(axis=1, initial=0).sum()) / number
+        gt_areas, pred_areas = self._areas()
+        dice = 2 * self.counts / (gt_areas[self.rows] + pred_areas[self.columns])
+        kept = (self.gt_ids[self.rows] > gt_first) & (self.pred_ids[self.columns] > pred_first)
+        best = np.zeros(len(self.gt_ids))
+        np.maximum.at(best, self.rows[kept], dice[kept])
+        return float(best.sum()) / number
 
     def symmetric_best_dice(self) -> float:
         """See `matching.symmetric_best_dice`."""
@@ -97,7 +116,7 @@ class ContingencyTable:
 
 
 def contingency_table(gt: np.ndarray, pred: np.ndarray) -> ContingencyTable:
-    """Count the pixels of every pair of ids.
+    """Count the pixels of every pair of ids that has one.
 
     Args:
         gt, pred: (H, W) integers or bool, ids of any size.
@@ -115,13 +134,41 @@ def contingency_table(gt: np.ndarray, pred: np.ndarray) -> ContingencyTable:
     pred_codes, pred_ids = _compress(pred.ravel())
     joint = gt_codes * len(pred_ids)
     joint += pred_codes
-    counts = np.bincount(joint, minlength=len(gt_ids) * len(pred_ids))
-    counts = counts.reshape(len(gt_ids), len(pred_ids))
+    keys, counts = _counted(joint, len(gt_ids) * len(pred_ids))
+    rows, columns = np.divmod(keys, max(len(pred_ids), 1))
     # A range of ids taken as it is may hold ids without pixels.
-    gt_kept, pred_kept = counts.any(axis=1), counts.any(axis=0)
-    if gt_kept.all() and pred_kept.all():
-        return ContingencyTable(counts, gt_ids, pred_ids)
-    return ContingencyTable(counts[gt_kept][:, pred_kept], gt_ids[gt_kept], pred_ids[pred_kept])
+    present_rows, rows = np.unique(rows, return_inverse=True)
+    present_columns, columns = np.unique(columns, return_inverse=True)
+    return ContingencyTable(
+        rows.reshape(-1), columns.reshape(-1), counts, gt_ids[present_rows],
+        pred_ids[present_columns],
+    )  # fmt: skip
+
+
+def _counted(keys: np.ndarray, size: int) -> "tuple[np.ndarray, np.ndarray]":
+    """The numbers that occur among (n,) of 0 to size - 1, ascending, and how often."""
+    if size > max(_DENSE_FACTOR * keys.size, _DENSE_MINIMUM):
+        return np.unique(keys, return_counts=True)
+    counts = np.bincount(keys, minlength=size)
+    present = np.flatnonzero(counts)
+    return present, counts[present]
+
+
+def best_columns(pairs: MaskPairs, count: int) -> np.ndarray:
+    """The column of the highest IoU of each row, of equal ones the first.
+
+    Args:
+        pairs: of rows below ``count``.
+        count: N rows.
+
+    Returns:
+        (N, ) int64, -1 for a row without a pair.
+    """
+    order = np.lexsort([pairs.columns, -pairs.iou, pairs.rows])
+    rows, first = np.unique(pairs.rows[order], return_index=True)
+    best = np.full(count, -1, dtype=np.int64)
+    best[rows] = pairs.columns[order][first]
+    return best
 
 
 def relabel(labels: np.ndarray) -> np.ndarray:

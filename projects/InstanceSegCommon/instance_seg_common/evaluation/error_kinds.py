@@ -9,7 +9,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from .contingency import Overlap, contingency_table
+from ..masks import MaskPairs
+from .contingency import Overlap, best_columns, contingency_table
 from .matching import match_pairs
 
 # A prediction and an object that overlap less than this have nothing to do with each other.
@@ -67,17 +68,18 @@ def classify_errors(
         Ids of each kind in ascending order.
     """
     table = contingency_table(gt, pred).overlap()
-    matched_rows, matched_columns = match_pairs(table.iou, iou_threshold)
-    inside_pred = table.intersection >= 0.5 * table.gt_areas[:, None]
-    inside_gt = table.intersection >= 0.5 * table.pred_areas[None]
-    held = inside_pred & (table.intersection >= NOTABLE_SHARE * table.pred_areas[None])
-    pieces = inside_gt & (table.intersection >= NOTABLE_SHARE * table.gt_areas[:, None])
-    merged = held.sum(axis=0) >= 2
-    split = pieces.sum(axis=1) >= 2
-    merged_objects = held[:, merged].any(axis=1)
-    split_pieces = pieces[split].any(axis=0)
-    touched_gt = ((table.iou >= NOTABLE_IOU) | inside_pred | pieces).any(axis=1)
-    touched_pred = ((table.iou >= NOTABLE_IOU) | inside_pred | inside_gt).any(axis=0)
+    (rows, columns, iou), shared = table.pairs, table.intersection
+    matched_rows, matched_columns = match_pairs(table.pairs, iou_threshold)
+    inside_pred = shared >= 0.5 * table.gt_areas[rows]
+    inside_gt = shared >= 0.5 * table.pred_areas[columns]
+    held = inside_pred & (shared >= NOTABLE_SHARE * table.pred_areas[columns])
+    pieces = inside_gt & (shared >= NOTABLE_SHARE * table.gt_areas[rows])
+    merged = np.bincount(columns[held], minlength=len(table.pred_ids)) >= 2
+    split = np.bincount(rows[pieces], minlength=len(table.gt_ids)) >= 2
+    merged_objects = _among(rows[held & merged[columns]], table.gt_ids)
+    split_pieces = _among(columns[pieces & split[rows]], table.pred_ids)
+    touched_gt = _among(rows[(iou >= NOTABLE_IOU) | inside_pred | pieces], table.gt_ids)
+    touched_pred = _among(columns[(iou >= NOTABLE_IOU) | inside_pred | inside_gt], table.pred_ids)
     open_gt = ~(split | merged_objects)
     open_gt[matched_rows] = False
     open_pred = ~(merged | split_pieces)
@@ -95,6 +97,13 @@ def classify_errors(
         merged_objects=table.gt_ids[merged_objects].tolist(),
         split_pieces=table.pred_ids[split_pieces].tolist(),
     )
+
+
+def _among(positions: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Which of the ids are at one of these positions: bool."""
+    result = np.zeros(len(ids), dtype=bool)
+    result[positions] = True
+    return result
 
 
 def _pairs(table: Overlap, rows, columns):
@@ -117,12 +126,11 @@ def same_object(gt: np.ndarray, pred: np.ndarray) -> "dict[int, int]":
         Predicted id -> ground-truth id, for the predictions that have one.
     """
     table = contingency_table(gt, pred).overlap()
-    if table.iou.size == 0:
-        return {}
-    best_gt = table.iou.argmax(axis=0)
-    best_pred = table.iou.argmax(axis=1)
+    rows, columns, iou = table.pairs
+    best_pred = best_columns(table.pairs, len(table.gt_ids))
+    best_gt = best_columns(MaskPairs(columns, rows, iou), len(table.pred_ids))
     return {
         int(table.pred_ids[j]): int(table.gt_ids[i])
         for j, i in enumerate(best_gt)
-        if best_pred[i] == j and table.iou[i, j] > 0
+        if i >= 0 and best_pred[i] == j
     }

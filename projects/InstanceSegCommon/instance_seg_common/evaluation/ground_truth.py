@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 import numpy as np
-import torch
 from detectron2.structures import Instances
 
 from ..data.images import read_ignore_map
 from ..data.registration import get_dataset_dicts
 from ..errors import UserError
-from ..masks import annotations_to_label_map
+from ..masks import CutMasks, annotations_to_label_map
 from .contingency import relabel
 
 # A prediction with this share of its pixels in an ignored region is left out.
@@ -111,7 +110,8 @@ def drop_ignored(instances: Instances, region: np.ndarray) -> Instances:
     """
     if len(instances) == 0 or not region.any():
         return instances
-    masks = instances.pred_masks
-    inside = (masks & torch.from_numpy(region).to(masks.device)).flatten(1).sum(dim=1)
-    areas = masks.flatten(1).sum(dim=1)
-    return instances[(inside < IGNORED_SHARE * areas) | (areas == 0)]
+    masks = CutMasks.of(instances.pred_masks)
+    areas = masks.areas()
+    inside = masks.within(region).areas()
+    kept = (inside < IGNORED_SHARE * areas) | (areas == 0)
+    return instances[kept.to(instances.scores.device)]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from detectron2.structures import Instances
 
-from ..masks import instances_to_label_map
+from ..masks import instances_to_label_map, owners_of_pixels
 from .error_kinds import InstanceErrors, classify_errors
 from .ground_truth import drop_ignored, labels_and_ignored
 from .label_map import predicted_label_map
@@ -136,13 +136,11 @@ def evaluated_prediction(
 def _described(instances, labels):
     """A label map with the class and score of each id, taken from its first pixel."""
     ids, first = np.unique(labels, return_index=True)
-    scores = instances.scores.numpy()
-    classes_of, scores_of = {}, {}
-    for label, pixel in zip(ids.tolist(), first.tolist()):
-        if label == 0:
-            continue
-        covering = instances.pred_masks.flatten(1)[:, pixel].nonzero()[:, 0].numpy()
-        owner = covering[scores[covering].argmax()]
-        classes_of[label] = int(instances.pred_classes[owner])
-        scores_of[label] = float(scores[owner])
-    return Prediction(labels, classes_of, scores_of)
+    owners = owners_of_pixels(instances).ravel()[first] - 1
+    objects = [(i, owner) for i, owner in zip(ids.tolist(), owners.tolist()) if i]
+    classes, scores = instances.pred_classes.tolist(), instances.scores.tolist()
+    return Prediction(
+        labels,
+        {label: int(classes[owner]) for label, owner in objects},
+        {label: float(scores[owner]) for label, owner in objects},
+    )

@@ -13,6 +13,7 @@ from typing import Union, overload
 
 import numpy as np
 
+from ..masks import MaskPairs
 from .contingency import Overlap, contingency_table
 
 
@@ -87,44 +88,73 @@ class Matching:
         return self._ratio(self.iou_sum, self.tp)
 
 
-def match_pairs(iou: np.ndarray, iou_threshold: float) -> "tuple[np.ndarray, np.ndarray]":
+def match_pairs(pairs: MaskPairs, iou_threshold: float) -> "tuple[np.ndarray, np.ndarray]":
     """Choose the matched pairs of one image.
 
     The matching has as many pairs as possible and, among those, the largest sum of IoU. Above an
-    IoU of 0.5 it is unique and is read off the matrix; below, or with two halves of exactly 0.5, an
+    IoU of 0.5 it is unique and is read off the pairs; below, or with two halves of exactly 0.5, an
     object can have several candidates and the assignment problem is solved.
 
     Args:
-        iou: (G, P) float64.
+        pairs: of an object (row) and a prediction (column), each pair once.
         iou_threshold: a pair may match where its IoU is greater or equal, as in COCO.
 
     Returns:
-        Rows and columns of the pairs, int64.
+        Rows and columns of the pairs, int64, by row.
     """
-    candidates = (iou >= iou_threshold) & (iou > 0)
-    ambiguous = (candidates.sum(axis=0) > 1).any() or (candidates.sum(axis=1) > 1).any()
-    if not ambiguous:
-        rows, columns = np.nonzero(candidates)
-        return rows, columns
+    candidates = (pairs.iou >= iou_threshold) & (pairs.iou > 0)
+    rows, columns, iou = (array[candidates] for array in pairs)
+    alone = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
+    chosen = alone.copy()
+    for members in _connected(rows[~alone], columns[~alone]):
+        edges = np.flatnonzero(~alone)[members]
+        chosen[edges] = _assigned(rows[edges], columns[edges], iou[edges])
+    order = np.argsort(rows[chosen], kind="stable")
+    return rows[chosen][order], columns[chosen][order]
+
+
+def _connected(rows: np.ndarray, columns: np.ndarray) -> "list[np.ndarray]":
+    """The pairs in groups that share no row and no column: positions (n,) of each."""
+    if not len(rows):
+        return []
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    nodes = int(rows.max()) + int(columns.max()) + 2
+    ends = columns + int(rows.max()) + 1
+    graph = coo_matrix((np.ones(len(rows)), (rows, ends)), shape=(nodes, nodes))
+    group = connected_components(graph, directed=False)[1][rows]
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+
+
+def _assigned(rows: np.ndarray, columns: np.ndarray, iou: np.ndarray) -> np.ndarray:
+    """(n,) bool: which of n pairs are in the best matching of them."""
     from scipy.optimize import linear_sum_assignment
 
+    row_ids, row = np.unique(rows, return_inverse=True)
+    column_ids, column = np.unique(columns, return_inverse=True)
     # One more pair outweighs any gain in IoU, for the sum of IoU is at most min(G, P).
-    gain = np.where(candidates, min(iou.shape) + iou, 0)
-    rows, columns = linear_sum_assignment(gain, maximize=True)
-    chosen = candidates[rows, columns]
-    return rows[chosen], columns[chosen]
+    gain = np.zeros((len(row_ids), len(column_ids)))
+    gain[row.reshape(-1), column.reshape(-1)] = min(gain.shape) + iou
+    partner = np.full(len(row_ids), -1)
+    found, partners = linear_sum_assignment(gain, maximize=True)
+    partner[found] = partners
+    return partner[row.reshape(-1)] == column.reshape(-1)
 
 
 def match_overlap(overlap: Overlap, iou_threshold: float) -> Matching:
     """Counts of the matching of two label maps; see :func:`match_label_maps`."""
-    iou = overlap.iou
-    rows, columns = match_pairs(iou, iou_threshold)
+    pairs = overlap.pairs
+    rows, columns = match_pairs(pairs, iou_threshold)
+    partner = np.full(len(overlap.gt_ids), -1)
+    partner[rows] = columns
     return Matching(
         iou_threshold=float(iou_threshold),
         tp=len(rows),
-        fp=iou.shape[1] - len(rows),
-        fn=iou.shape[0] - len(rows),
-        iou_sum=float(iou[rows, columns].sum()),
+        fp=len(overlap.pred_ids) - len(rows),
+        fn=len(overlap.gt_ids) - len(rows),
+        iou_sum=float(pairs.iou[partner[pairs.rows] == pairs.columns].sum()),
     )
 
 

@@ -23,10 +23,10 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
-from pycocotools import mask as mask_util
 from tabulate import tabulate
 
 from ..data.segmentations import to_rle
+from ..masks import CutMasks, MaskPairs, overlapping_pairs
 from .checks import check_prediction
 from .gathering import gather_list
 from .ground_truth import GroundTruth
@@ -44,12 +44,12 @@ class Detection(NamedTuple):
 
 
 def are_right(
-    iou: np.ndarray, scores: np.ndarray, iou_thresholds: Sequence[float] = IOU_THRESHOLDS
+    pairs: MaskPairs, scores: np.ndarray, iou_thresholds: Sequence[float] = IOU_THRESHOLDS
 ) -> np.ndarray:
     """Which predictions of one class in one image are right.
 
     Args:
-        iou: (N, G) float, with the true objects of the same class.
+        pairs: N rows of predictions, columns of the true objects of the same class.
         scores: (N,) float; of equal ones, the first comes first.
         iou_thresholds: T of them.
 
@@ -57,15 +57,18 @@ def are_right(
         (N, T) bool.
     """
     right = np.zeros((len(scores), len(iou_thresholds)), dtype=bool)
-    order = np.argsort(-np.asarray(scores), kind="stable")
-    for column, threshold in enumerate(iou_thresholds):
-        free = np.ones(iou.shape[1], dtype=bool)
+    candidates: list[list[tuple[float, int]]] = [[] for _ in scores]
+    best_first = np.lexsort([pairs.columns, -pairs.iou])
+    for row, column, iou in zip(*(array[best_first].tolist() for array in pairs)):
+        candidates[row].append((iou, column))
+    order = np.argsort(-np.asarray(scores), kind="stable").tolist()
+    for number, threshold in enumerate(iou_thresholds):
+        taken: set[int] = set()
         for row in order:
-            if not free.any():
-                break
-            best = int(np.argmax(np.where(free, iou[row], -1)))
-            if iou[row, best] >= threshold:
-                right[row, column], free[best] = True, False
+            best, column = next((c for c in candidates[row] if c[1] not in taken), (-1.0, -1))
+            if best >= threshold:
+                right[row, number] = True
+                taken.add(column)
     return right
 
 
@@ -165,18 +168,15 @@ def detections_of(
     """
     if len(instances) == 0:
         return []
-    masks = instances.pred_masks.numpy().transpose(1, 2, 0)
-    predicted: Any = mask_util.encode(np.asfortranarray(masks, dtype=np.uint8))
+    predicted = CutMasks.of(instances.pred_masks).run_lengths()
     scores, classes = instances.scores.numpy(), instances.pred_classes.numpy()
     detections = []
     for category in np.unique(classes).tolist():
         rows = np.flatnonzero(classes == category)
         same_class = [a["segmentation"] for a in annotations if a["category_id"] == category]
         true = [to_rle(segmentation, instances.image_size)[0] for segmentation in same_class]
-        iou = np.zeros((len(rows), len(true)))
-        if true:
-            iou = np.asarray(mask_util.iou([predicted[i] for i in rows], true, [0] * len(true)))
-        right = are_right(iou, scores[rows])
+        pairs = overlapping_pairs([predicted[i] for i in rows], true)
+        right = are_right(pairs, scores[rows])
         detections += [
             Detection(category, float(scores[row]), tuple(flags))
             for row, flags in zip(rows, right.tolist())

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
@@ -16,6 +15,7 @@ from detectron2.structures import Instances
 
 from ..data.label_images import read_foreground
 from ..errors import UserError
+from ..masks import CutMasks
 from .checks import check_prediction
 from .ground_truth import GroundTruth
 
@@ -96,11 +96,12 @@ def restrict_instances(instances: Instances, region: Optional[np.ndarray]) -> In
     """
     if region is None or len(instances) == 0:
         return instances
-    masks = instances.pred_masks
-    inside = masks & torch.from_numpy(region).to(masks.device)
-    left = inside.flatten(1).any(dim=1) | ~masks.flatten(1).any(dim=1)
+    masks = CutMasks.of(instances.pred_masks)
+    inside = masks.within(region)
+    left = inside.nonempty() | ~masks.nonempty()
     restricted = instances[left]
-    restricted.pred_masks = inside[left]
+    kept = inside[left]
+    restricted.pred_masks = kept if isinstance(instances.pred_masks, CutMasks) else kept.tensor
     return restricted
 
 

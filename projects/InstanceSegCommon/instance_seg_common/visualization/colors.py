@@ -111,10 +111,12 @@ def shared_ids(reference: np.ndarray, maps: Sequence[np.ndarray]) -> "list[dict[
     strangers, result = [], []
     for labels in maps:
         shared = same_object(reference, labels)
+        used = {0, *shared.values()}
         for earlier, numbers in strangers:
             for label, other in same_object(earlier, labels).items():
-                if label not in shared and numbers.get(other, 0) not in {0, *shared.values()}:
+                if label not in shared and numbers.get(other, 0) not in used:
                     shared[label] = numbers[other]
+                    used.add(numbers[other])
         for label in np.unique(labels[labels > 0]).tolist():
             if label not in shared:
                 free += 1

@@ -17,7 +17,7 @@ from detectron2.structures import Instances
 from ..data.image_facts import require_stated_size
 from ..data.images import IGNORE_VALUE
 from ..evaluation.image_report import Prediction, Truth, prediction_of, report_image, truth_of
-from ..masks import instance_id_maps, targets_from_instances
+from ..masks import id_maps_from_inputs
 from . import drawing
 from .colors import color_tables, instance_colors
 from .display import DisplayImage
@@ -91,8 +91,8 @@ def _mapped_image(mapped, image_format):
 
 def _mapped_truth(mapped):
     size = tuple(mapped["image"].shape[1:])
-    masks, classes, valid = targets_from_instances([mapped["instances"]], size)
-    labels = instance_id_maps(masks, classes, valid)[0][0].numpy()
+    drawn = id_maps_from_inputs([{"instances": mapped["instances"]}], size)
+    labels, classes = drawn.instance_ids[0].numpy(), drawn.classes
     ignore = np.zeros(size, dtype=bool)
     if "sem_seg" in mapped:
         ignore = mapped["sem_seg"].numpy() == IGNORE_VALUE

@@ -7,11 +7,11 @@ from typing import Any, Optional, Union
 
 import numpy as np
 from detectron2.data.catalog import Metadata
-from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from PIL import Image
 
 from ..data.cache import atomic_path
+from ..evaluation.coco_matching import coco_detections
 
 LARGEST_16_BIT = 65535
 
@@ -53,7 +53,7 @@ def coco_results(
     Returns:
         Of each: image_id, category_id, bbox XYWH in pixels, score, segmentation RLE.
     """
-    results = instances_to_coco_json(instances.to("cpu"), image_id)
+    results = coco_detections(instances.to("cpu"), image_id)
     mapping = getattr(metadata, "thing_dataset_id_to_contiguous_id", None)
     if mapping:
         original = {contiguous: dataset_id for dataset_id, contiguous in mapping.items()}
