@@ -155,7 +155,7 @@ def _transformed(drawn: _Drawn, image_size: Size) -> "dict[int, Window]":
         return {}
     corner = np.array(drawn.frame[:2] * 2)
     frame_size = (drawn.frame[3] - drawn.frame[1], drawn.frame[2] - drawn.frame[0])
-    windows = [decode_window(drawn.rles[i], boxes[i] + corner) for i in chosen]
+    windows = [decode_window(drawn.rles[i], (boxes[i] + corner).tolist()) for i in chosen]
     result: dict[int, Window] = {}
     shared = _only_moves(drawn.rest)
     for members, layer in _layers(windows, boxes[chosen], frame_size, shared=shared):

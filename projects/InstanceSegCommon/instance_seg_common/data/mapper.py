@@ -92,8 +92,8 @@ def errors_in_sentences(record: "Mapping[str, Any]") -> "Iterator[None]":
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"The image {record['file_name']} cannot be used: {error}. Replace or "
-            "remove it; tools/check_dataset.py lists everything that is wrong with a data set."
+            f"The image {record['file_name']} cannot be used: {error}. Replace "
+            "the file; tools/check_dataset.py lists everything that is wrong with a data set."
         ) from error
 
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, Optional
 
 import pycocotools.mask as mask_util
 
+from ..masks import counts_of
 from .check_report import listed
 from .loose_values import finite_number, whole_number
-from .run_lengths import run_lengths
 
 FAR = 10  # image sizes: pycocotools fails or hangs on coordinates that are farther away
 SHOWN = 60  # characters of a value that is quoted
@@ -265,7 +265,7 @@ def _lengths(counts: Any, notes: "set[str]") -> "Optional[Sequence[int]]":
         counts = counts.decode("ascii", errors="replace")
     if isinstance(counts, str):
         if not any(sign in counts for sign in ", '\""):
-            return run_lengths(counts)
+            return _listed_counts(counts)
         notes.add(FORM)
         if counts.startswith(("b'", 'b"')):  # Python's repr of the bytes
             return _of_bytes_repr(counts)
@@ -281,9 +281,14 @@ def _lengths(counts: Any, notes: "set[str]") -> "Optional[Sequence[int]]":
 
 def _of_bytes_repr(text: str) -> "Optional[Sequence[int]]":
     try:
-        return run_lengths(ast.literal_eval(text).decode("ascii"))
+        return _listed_counts(ast.literal_eval(text).decode("ascii"))
     except (ValueError, SyntaxError, AttributeError):
         return None
+
+
+def _listed_counts(text: str) -> "Optional[Sequence[int]]":
+    counts = counts_of(text)
+    return None if counts is None else counts.tolist()
 
 
 def _with_text(encoding: Any) -> "dict[str, Any]":

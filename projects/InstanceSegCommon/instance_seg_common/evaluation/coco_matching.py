@@ -153,7 +153,8 @@ def evaluate_coco(
 
 def _loaded(truth: COCO, results: "list[dict[str, Any]]") -> COCO:
     if results:
-        return truth.loadRes([dict(result) for result in results])
+        copies: Any = [dict(result) for result in results]
+        return truth.loadRes(copies)
     nothing = COCO()  # COCO's loader of results refuses an empty list
     without_annotations: Any = {**truth.dataset, "annotations": []}
     nothing.dataset = without_annotations

@@ -53,7 +53,8 @@ class CutMasks(BitMasks):
         """Masks of whatever form: (N, H, W) bool, ``BitMasks``, or cut ones, which are returned."""
         if isinstance(masks, cls):
             return masks
-        tensor = masks.tensor if isinstance(masks, BitMasks) else masks
+        # BitMasks have the attribute, which a tensor has not.
+        tensor: Any = getattr(masks, "tensor", masks)
         boxes = _tight_boxes(tensor)
         windows = [mask[y0:y1, x0:x1].flatten() for mask, (x0, y0, x1, y1) in zip(tensor, boxes)]
         pixels = torch.cat(windows) if windows else tensor.new_zeros(0, dtype=torch.bool)
@@ -158,7 +159,10 @@ class CutMasks(BitMasks):
 
     def run_lengths(self) -> "list[dict[str, Any]]":
         """COCO's encoding of each mask, counts as bytes."""
-        return [encode_window(pixels, box[:2], self.image_size) for box, pixels in self.windows()]
+        return [
+            encode_window(pixels, box[:2].tolist(), self.image_size)
+            for box, pixels in self.windows()
+        ]
 
     def nonempty(self) -> Tensor:
         """(N,) bool, on the device of the masks."""

@@ -56,14 +56,16 @@ def to_run_lengths(segmentation: Any, height: int, width: int) -> "dict[str, Any
 
 def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
     """(height, width) bool of one annotation: RLE (compressed or not), or polygons in pixels."""
-    return mask_util.decode(to_run_lengths(segmentation, height, width)).astype(bool)
+    encoding: Any = to_run_lengths(segmentation, height, width)
+    return mask_util.decode(encoding).astype(bool)
 
 
 def boxes_of(rles: "Sequence[dict[str, Any]]") -> np.ndarray:
     """(N, 4) int64 boxes of masks, read off their runs; of an empty mask all 0."""
     if not len(rles):
         return np.zeros((0, 4), dtype=np.int64)
-    boxes = mask_util.toBbox(list(rles)).astype(np.int64)
+    encodings: Any = list(rles)
+    boxes = mask_util.toBbox(encodings).astype(np.int64)
     boxes[:, 2:] += boxes[:, :2]
     return boxes
 
@@ -184,7 +186,7 @@ def encode_window(
     bounds = np.stack([starts, ends], axis=1).ravel()
     counts = np.diff(bounds, prepend=0, append=height * width)
     counts = counts[:-1] if counts[-1] == 0 and len(counts) > 1 else counts
-    whole = {"counts": counts.tolist(), "size": [int(height), int(width)]}
+    whole: Any = {"counts": counts.tolist(), "size": [int(height), int(width)]}
     return cast(Any, mask_util.frPyObjects(whole, height, width))
 
 

@@ -105,8 +105,8 @@ def targets_from_instances(
     masks, classes = [], []
     for item in instances:
         h, w = item.image_size
-        bitmasks = _masks(item)
-        tensor = (bitmasks.tensor if isinstance(bitmasks, BitMasks) else bitmasks).to(valid.device)
+        bitmasks: Any = _masks(item)
+        tensor: Tensor = getattr(bitmasks, "tensor", bitmasks).to(valid.device)
         kept = tensor.flatten(1).any(dim=1)
         padding = (0, padded_size[1] - w, 0, padded_size[0] - h)
         masks.append(F.pad(tensor[kept], padding))

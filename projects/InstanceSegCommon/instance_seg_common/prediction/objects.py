@@ -7,6 +7,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 from scipy.ndimage import find_objects
 
+from ..masks import encode_window
 from .stitching import Piece, StitchedObject
 from .tiles import Box
 
@@ -21,30 +22,11 @@ def encode(pieces: "Sequence[Piece]", size: "tuple[int, int]") -> "dict[str, Any
     Returns:
         ``size`` [height, width] and ``counts``, a text.
     """
-    height, width = size
-    runs = [_runs(piece, height) for piece in pieces]
-    starts, ends = (np.concatenate([run[i] for run in runs] or [[]]) for i in (0, 1))
-    order = np.argsort(starts)
-    starts, ends = starts[order].astype(np.int64), ends[order].astype(np.int64)
-    if len(starts):  # runs that go on from one column or piece into the next are one
-        apart = starts[1:] > ends[:-1]
-        starts, ends = starts[np.r_[True, apart]], ends[np.r_[apart, True]]
-    bounds = np.stack([starts, ends], axis=1).ravel()
-    counts = np.diff(bounds, prepend=0, append=height * width)
-    counts = counts[:-1] if counts[-1] == 0 else counts
-    encoding: Any = {"size": [height, width], "counts": counts.tolist()}
-    compressed = mask_util.frPyObjects(encoding, height, width)
-    return {"size": [height, width], "counts": compressed["counts"].decode("ascii")}
-
-
-def _runs(piece: Piece, height: int) -> "tuple[np.ndarray, np.ndarray]":
-    """First pixels, and first pixels behind, of the runs down the columns of the image."""
-    edges = np.diff(piece.mask.astype(np.int8), axis=0, prepend=0, append=0)
-    places = []
-    for sign in (1, -1):
-        columns, rows = np.nonzero(np.equal(edges.T, sign))
-        places.append((columns + piece.box.left) * height + rows + piece.box.top)
-    return places[0], places[1]
+    parts: Any = [
+        encode_window(piece.mask, (piece.box.left, piece.box.top), size) for piece in pieces
+    ] or [encode_window(np.zeros((0, 0), bool), (0, 0), size)]
+    merged: Any = mask_util.merge(parts)
+    return {"size": list(size), "counts": merged["counts"].decode("ascii")}
 
 
 BAND = 512  # rows of an image that are painted at once
