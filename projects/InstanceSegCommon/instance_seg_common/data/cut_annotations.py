@@ -80,18 +80,26 @@ def transformed_instances(
             "bitmasks, drawn from the polygons as they were before the crop.",
             name=__name__,
         )
-    windows: dict[int, Window] = {}
-    polygons = [i for i, a in enumerate(objects) if isinstance(a["segmentation"], list)]
-    bitmaps = [i for i, a in enumerate(objects) if not isinstance(a["segmentation"], list)]
-    for draw, indices in ((_polygons, polygons), (_bitmaps, bitmaps)):
-        drawn = draw([objects[i]["segmentation"] for i in indices], steps, image_size)
-        for number, window in _transformed(drawn, image_size).items():
-            windows[indices[number]] = window
+    windows = _windows([a["segmentation"] for a in objects], steps, image_size)
     kept = sorted(windows)
     return _instances(
         CutMasks.from_windows([windows[i] for i in kept], image_size),
         [int(objects[i]["category_id"]) for i in kept],
     )
+
+
+def _windows(
+    segmentations: "list[Any]", steps: "list[T.Transform]", image_size: Size
+) -> "dict[int, Window]":
+    """What the transforms leave of each mask, by its index; without those that lie outside."""
+    windows: dict[int, Window] = {}
+    polygons = [i for i, one in enumerate(segmentations) if isinstance(one, list)]
+    bitmaps = [i for i, one in enumerate(segmentations) if not isinstance(one, list)]
+    for draw, indices in ((_polygons, polygons), (_bitmaps, bitmaps)):
+        drawn = draw([segmentations[i] for i in indices], steps, image_size)
+        for number, window in _transformed(drawn, image_size).items():
+            windows[indices[number]] = window
+    return windows
 
 
 def _instances(masks: CutMasks, classes: "list[int]") -> Instances:
