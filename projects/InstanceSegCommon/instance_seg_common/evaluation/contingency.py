@@ -140,9 +140,12 @@ def contingency_table(gt: np.ndarray, pred: np.ndarray) -> ContingencyTable:
     present_rows, rows = np.unique(rows, return_inverse=True)
     present_columns, columns = np.unique(columns, return_inverse=True)
     return ContingencyTable(
-        rows.reshape(-1), columns.reshape(-1), counts, gt_ids[present_rows],
-        pred_ids[present_columns],
-    )  # fmt: skip
+        rows=rows.reshape(-1),
+        columns=columns.reshape(-1),
+        counts=counts,
+        gt_ids=gt_ids[present_rows],
+        pred_ids=pred_ids[present_columns],
+    )
 
 
 def _counted(keys: np.ndarray, size: int) -> "tuple[np.ndarray, np.ndarray]":
