@@ -307,7 +307,7 @@ def test_a_stack_of_labels_for_one_image_is_an_error(folders, fresh_name, two_sq
     folders.path("labels").unlink()
     write(folders.path("labels", "a.tif"), np.stack([two_squares] * 3), metadata=None)
     register(fresh_name, folders)
-    with pytest.raises(UserError, match=r"Label .*a\.tif has 3 planes, and its image is one"):
+    with pytest.raises(UserError, match=r"Label .*a\.tif has 3 planes .*and its image is one"):
         DatasetCatalog.get(fresh_name)
 
 

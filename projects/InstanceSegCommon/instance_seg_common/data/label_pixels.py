@@ -79,8 +79,8 @@ def _require_lossless(path: Path, file_format: Optional[str]) -> None:
 def _require_one_plane(path: Path, number: int, plane: Optional[int]) -> None:
     if number > 1 and plane is None:
         raise UserError(
-            f"Label {path} has {number} planes (pages, slices or frames), and a label has one: "
-            "save each plane as a file of its own."
+            f"Label {path} has {number} planes (pages, slices or frames), and its image is one: "
+            "save each plane as a file of its own, or read a stack of images with `planes: each`."
         )
 
 
