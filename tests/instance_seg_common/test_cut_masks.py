@@ -16,6 +16,7 @@ from instance_seg_common.masks import (
     encode_window,
     id_maps_from_inputs,
     instances_from_labels,
+    instances_to_label_map,
     overlapping_pairs,
     owners_of_pixels,
     to_run_lengths,
@@ -155,3 +156,12 @@ def test_the_owner_of_a_pixel_has_the_highest_score_and_of_equal_ones_is_the_fir
     instances.pred_masks = torch.tensor([[[1, 1, 1, 0]], [[1, 1, 0, 0]], [[1, 0, 0, 0]]]).bool()
     instances.scores = torch.tensor([0.5, 0.9, 0.9])
     assert owners_of_pixels(instances).tolist() == [[2, 2, 1, 0]]
+
+
+@pytest.mark.parametrize(("threshold", "min_area"), [(0.0, 0), (0.5, 4)])
+def test_the_label_map_of_cut_masks_is_that_of_full_ones(threshold, min_area):
+    masks, scores = torch.from_numpy(random_masks()), torch.rand(9)
+    dense = Instances(tuple(masks.shape[1:]), pred_masks=masks, scores=scores)
+    cut = Instances(tuple(masks.shape[1:]), pred_masks=CutMasks.of(masks), scores=scores)
+    expected = instances_to_label_map(dense, threshold, min_area)
+    np.testing.assert_array_equal(instances_to_label_map(cut, threshold, min_area), expected)
