@@ -12,8 +12,9 @@ import torch
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor
 
-from instance_seg_analysis.annotations import Encoded, encoded, encoded_iou, encoded_objects
+from instance_seg_analysis.annotations import Encoded, encoded_iou, encoded_objects
 from instance_seg_common.evaluation.checks import check_prediction
+from instance_seg_common.masks import CutMasks
 
 IOU = 0.5  # of masks or boxes: from this value on a prediction finds an object
 TIE = 1e-6  # of box IoU: a detection fits objects of one and the same box alike
@@ -87,7 +88,7 @@ def found_objects(
     objects = encoded_objects(record) if objects is None else objects
     found = np.zeros(len(objects), dtype=bool)
     if len(instances):
-        iou = encoded_iou(encoded(instances.pred_masks.numpy()), objects)
+        iou = encoded_iou(CutMasks.of(instances.pred_masks).run_lengths(), objects)
         matches = match_by_score(iou, instances.scores.numpy())
         found[matches[matches >= 0]] = True
     return found, len(instances)

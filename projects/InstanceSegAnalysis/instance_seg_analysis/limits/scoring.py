@@ -5,7 +5,7 @@ Shape shorthand in this module:
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -13,7 +13,6 @@ from detectron2.structures import Instances
 
 from instance_seg_analysis.annotations import (
     Encoded,
-    encoded,
     encoded_iou,
     encoded_objects,
     ground_truth_boxes,
@@ -22,6 +21,7 @@ from instance_seg_analysis.limits.matching import found_boxes, found_objects
 from instance_seg_common.evaluation.ground_truth import GroundTruth
 from instance_seg_common.evaluation.label_map import predicted_label_map
 from instance_seg_common.evaluation.restriction import restrict_instances, supplied_foreground
+from instance_seg_common.masks import CutMasks
 
 
 class Counts(NamedTuple):
@@ -104,9 +104,9 @@ class ImageScorer:
 
     def claims(self, record: Mapping[str, Any], instances: Instances) -> Claims:
         """The Claims of one image."""
-        masks = instances.pred_masks[instances.scores >= self.score_threshold].numpy()
+        masks = CutMasks.of(instances.pred_masks[instances.scores >= self.score_threshold])
         objects = self._truth_of(record).objects
-        return pixel_claims(masks, stands_for(encoded_iou(encoded(masks), objects)))
+        return pixel_claims(masks, stands_for(encoded_iou(masks.run_lengths(), objects)))
 
 
 def stands_for(iou: np.ndarray) -> np.ndarray:
@@ -123,11 +123,11 @@ def stands_for(iou: np.ndarray) -> np.ndarray:
     return np.where(iou.max(axis=1, initial=0) > 0, iou.argmax(axis=1), -1)
 
 
-def pixel_claims(masks: np.ndarray, owners: np.ndarray) -> Claims:
+def pixel_claims(masks: Union[np.ndarray, CutMasks], owners: np.ndarray) -> Claims:
     """Count pixels that several instances claim.
 
     Args:
-        masks (ndarray): (N, H, W) bool, free to overlap.
+        masks (ndarray or CutMasks): (N, H, W) bool, free to overlap.
         owners (ndarray): (N,) int64, the object each instance stands for, of
             :func:`stands_for`; two that stand for the same object do not disagree.
     """
@@ -136,7 +136,7 @@ def pixel_claims(masks: np.ndarray, owners: np.ndarray) -> Claims:
     number = np.zeros(masks.shape[1:], dtype=np.int64)
     low = np.full(masks.shape[1:], np.iinfo(np.int64).max)
     high = np.full(masks.shape[1:], -2)
-    for mask, owner in zip(masks, owners):
+    for mask, owner in zip(map(np.asarray, masks), owners):
         number += mask
         low[mask] = np.minimum(low[mask], owner)
         high[mask] = np.maximum(high[mask], owner)

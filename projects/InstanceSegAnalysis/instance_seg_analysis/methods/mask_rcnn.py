@@ -16,7 +16,7 @@ from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from instance_seg_analysis.annotations import encoded, encoded_iou
+from instance_seg_analysis.annotations import encoded_iou
 from instance_seg_analysis.internals.detections import (
     NO_NMS,
     box_head_output,
@@ -34,6 +34,7 @@ from instance_seg_analysis.limits.adapters import (
     value_of,
 )
 from instance_seg_analysis.limits.nms import among_equals, box_iou, greedy_nms, soft_nms
+from instance_seg_common.masks import CutMasks
 from instance_seg_common.meta_arch import wanted_size
 
 from .base import MethodAnalysis
@@ -114,7 +115,7 @@ class MaskRCNNAdapter(MethodAdapter):
 
 def without_overlapping_masks(candidates: Instances, threshold: float) -> Instances:
     """What NMS by the IoU of masks, within each class, leaves of N candidates, best first."""
-    masks = encoded(candidates.pred_masks.numpy())
+    masks = CutMasks.of(candidates.pred_masks).run_lengths()
     iou = among_equals(encoded_iou(masks, masks), candidates.pred_classes.numpy())
     return candidates[torch.from_numpy(greedy_nms(iou, candidates.scores.numpy(), threshold))]
 
