@@ -376,6 +376,22 @@ def test_a_check_reports_depths_and_channels(folders, fresh_name, two_squares):
     )
 
 
+@pytest.mark.parametrize(("numbers", "mixed"), [((1, 3), False), ((1, 5, 5), True), ((2, 3), True)])
+def test_a_check_says_once_that_numbers_of_channels_differ(
+    folders, fresh_name, two_squares, numbers, mixed
+):
+    for index, number in enumerate(numbers):
+        pixels = np.zeros((20, 30, number), np.uint8)
+        tifffile.imwrite(
+            folders.path("images", f"{index}.tif"), pixels if number > 1 else pixels[..., 0],
+            photometric="rgb" if number == 3 else "minisblack", planarconfig="contig",
+        )  # fmt: skip
+        folders.write("labels", two_squares, f"{index}.png")
+    register(fresh_name, folders)
+    notices = [n for n in check_dataset(fresh_name).notices if n.kind.startswith("several numbers")]
+    assert len(notices) == mixed
+
+
 def test_equal_readings_are_equal():
     assert Reading() == PLAIN == Reading(channels=[])
     assert hash(Reading(channels=[0, 1])) == hash(Reading(channels=(0, 1)))

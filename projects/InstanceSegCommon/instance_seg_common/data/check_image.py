@@ -6,10 +6,13 @@ from typing import Optional, Union
 from ..errors import UserError
 from .check_report import Report
 from .image_facts import kind_of, orientation_sentence, size_sentence
+from .image_header import ImageHeader
 from .images import image_header, read_pixels
 from .reading import PLAIN, Reading
 
-RULE, TURNED, DEPTHS = "axes by a rule", "EXIF orientation", "several depths"
+RULE, TURNED = "axes by a rule", "EXIF orientation"
+DEPTHS, CHANNELS = "several depths", "several numbers of channels"
+GREY_OR_COLORS = {1, 3}  # numbers of channels that one model takes: grey is repeated
 
 
 def check_image(
@@ -40,6 +43,7 @@ def check_image(
         return None
     report.image_kinds[kind_of(header)] += 1
     _check_depths(path, header.dtype, report)
+    _check_channels(path, header, report)
     if header.rule and not _is_said(report, header.rule):
         report.notice(RULE, path, f"Image {path}: {header.rule}.")
     differs = size is not None and (height, width) != tuple(size)
@@ -59,6 +63,21 @@ def _check_depths(path: Union[str, Path], dtype: str, report: Report) -> None:
     if others and not any(notice.kind == DEPTHS for notice in report.notices):
         sentence = f"Image {path} is {dtype}, others of the set are {', '.join(others)}."
         report.notice(DEPTHS, path, sentence)
+
+
+def _check_channels(path: Union[str, Path], header: ImageHeader, report: Report) -> None:
+    """Say once that no model takes all images of a set: it has one number of channels."""
+    number = header.channels - (header.alpha is not None)
+    report.channels[number] += 1
+    others = sorted(set(report.channels) - {number})
+    fits = set(report.channels) <= GREY_OR_COLORS
+    if others and not fits and not any(notice.kind == CHANNELS for notice in report.notices):
+        sentence = (
+            f"Image {path} has {number} channels, others of the set have "
+            f"{', '.join(map(str, others))}, and a model takes one number: give `channels` of the "
+            "files, or make sets of their own."
+        )
+        report.notice(CHANNELS, path, sentence)
 
 
 def _is_said(report: Report, rule: str) -> bool:

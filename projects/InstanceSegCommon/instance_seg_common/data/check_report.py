@@ -42,6 +42,7 @@ class Report:
         classes: instances per class name.
         crowds: regions to ignore: crowds and void.
         image_kinds: images per depth and number of channels.
+        channels: images per number of channels, opacity not counted.
         orientations: images per EXIF orientation, those without one not counted.
     """
 
@@ -53,6 +54,7 @@ class Report:
     classes: "Counter[str]" = field(default_factory=Counter)
     crowds: int = 0
     image_kinds: "Counter[str]" = field(default_factory=Counter)
+    channels: "Counter[int]" = field(default_factory=Counter)
     orientations: "Counter[int]" = field(default_factory=Counter)
 
     @property
