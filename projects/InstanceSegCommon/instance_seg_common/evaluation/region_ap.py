@@ -25,8 +25,7 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from ..data.segmentations import to_rle
-from ..masks import CutMasks, MaskPairs, overlapping_pairs
+from ..masks import CutMasks, MaskPairs, overlapping_pairs, to_run_lengths
 from .checks import check_prediction
 from .gathering import gather_list
 from .ground_truth import GroundTruth
@@ -174,7 +173,7 @@ def detections_of(
     for category in np.unique(classes).tolist():
         rows = np.flatnonzero(classes == category)
         same_class = [a["segmentation"] for a in annotations if a["category_id"] == category]
-        true = [to_rle(segmentation, instances.image_size)[0] for segmentation in same_class]
+        true = [to_run_lengths(segmentation, *instances.image_size) for segmentation in same_class]
         pairs = overlapping_pairs([predicted[i] for i in rows], true)
         right = are_right(pairs, scores[rows])
         detections += [

@@ -55,7 +55,7 @@ def _by_score(instances: Instances) -> np.ndarray:
 def _painted(instances: Instances, order: np.ndarray, labels: "Iterable[int]") -> np.ndarray:
     """(H, W) int64: the labels of these instances, the first of them on top."""
     label_of = dict(zip(order.tolist(), labels))
-    windows = list(CutMasks.of(instances.pred_masks.detach().cpu()).windows())
+    windows = list(CutMasks.of(instances.pred_masks).windows())
     painted = np.zeros(instances.image_size, dtype=np.int64)
     for index in reversed(order.tolist()):
         (x0, y0, x1, y1), pixels = windows[index]
