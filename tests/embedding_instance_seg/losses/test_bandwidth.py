@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from embedding_instance_seg.losses import bandwidth_losses, lovasz_hinge
+from embedding_instance_seg.losses import bandwidth, bandwidth_losses, lovasz_hinge
 from embedding_instance_seg.segments import segment_mean
 
 
@@ -104,6 +104,20 @@ def test_losses_equal_loops_over_instances():
     assert float(found["loss_mask"]) == pytest.approx(float(expected[0]), abs=5e-3)
     assert float(found["loss_bandwidth"]) == pytest.approx(float(expected[1]), rel=1e-6)
     assert float(found["loss_seed"]) == pytest.approx(float(expected[2]), rel=1e-6)
+
+
+@pytest.mark.parametrize(("pairs", "chunk"), [(1, 1), (30, 200), (10**6, 1)])
+def test_instances_in_several_parts_cost_the_same(monkeypatch, pairs, chunk):
+    """A crowd has more pairs than fit into memory at once."""
+    embeddings, *rest = scene()
+    embeddings.requires_grad_()
+    whole = losses_of(embeddings, *rest)["loss_mask"]
+    expected = torch.autograd.grad(whole, embeddings)[0]
+    monkeypatch.setattr(bandwidth, "PAIRS", pairs)
+    monkeypatch.setattr(bandwidth, "CHUNK", chunk)
+    parts = losses_of(embeddings, *rest)["loss_mask"]
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(torch.autograd.grad(parts, embeddings)[0], expected)
 
 
 @pytest.mark.parametrize("ids", ["none", "ignored", "one pixel"])

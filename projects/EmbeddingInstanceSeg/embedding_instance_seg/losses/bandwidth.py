@@ -5,6 +5,9 @@ Shape shorthand in this module:
     P: pixels of one image that count   M: pairs of an instance and a pixel
 """
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -16,6 +19,16 @@ from ..segments import at_least_float32, segment_mean
 NEGLIGIBLE = 1e-3
 # Distances computed at once when the pairs are chosen.
 CHUNK = 1 << 22
+PAIRS = 1 << 21  # of which the hinge is computed at once: about 400 MB
+
+
+class _Pairs(NamedTuple):
+    """``instances``, ``pixels``: (M,) int64; of ``count`` instances from ``first`` on."""
+
+    instances: Tensor
+    pixels: Tensor
+    first: int
+    count: int
 
 
 def bandwidth_losses(
@@ -90,10 +103,18 @@ def _mask_loss(
     points: Tensor, groups: Tensor, centers: Tensor, *, log_bandwidths: Tensor
 ) -> Tensor:
     """Mean over the instances of the Lovasz hinge of their membership maps."""
-    with torch.no_grad():
-        instances, pixels = _relevant_pairs(
-            points, groups, centers, inverse=torch.exp(-2 * log_bandwidths)
-        )
+    hinges = [
+        _hinges(points, groups, centers, log_bandwidths=log_bandwidths, pairs=pairs)
+        for pairs in _relevant_pairs(points, groups, centers, log_bandwidths=log_bandwidths)
+    ]
+    return torch.cat(hinges).mean()
+
+
+def _hinges(
+    points: Tensor, groups: Tensor, centers: Tensor, *, log_bandwidths: Tensor, pairs: _Pairs
+) -> Tensor:
+    """(n,) the Lovasz hinge of each instance of some pairs."""
+    instances, pixels = pairs.instances, pairs.pixels
     # The points of all pairs are gathered again for the backward, not kept: there may be many.
     membership = checkpoint(
         lambda x, c, b: _membership(x[pixels], c[instances], b[instances]),
@@ -102,34 +123,40 @@ def _mask_loss(
         preserve_rng_state=False,
     )
     labels = groups[pixels] == instances
-    hinges = lovasz_hinge(2 * membership - 1, labels, instances, num_segments=len(centers))
-    return hinges.mean()
+    segments = instances - pairs.first
+    return lovasz_hinge(2 * membership - 1, labels, segments, num_segments=pairs.count)
 
 
+@torch.no_grad()
 def _relevant_pairs(
-    points: Tensor, groups: Tensor, centers: Tensor, *, inverse: Tensor
-) -> "tuple[Tensor, Tensor]":
-    """Indices (M,) of instances and of pixels that belong or seem to belong to them.
+    points: Tensor, groups: Tensor, centers: Tensor, *, log_bandwidths: Tensor
+) -> "list[_Pairs]":
+    """All pairs of an instance and a pixel that belongs, or seems to belong, to it.
 
-    Args:
-        inverse (Tensor): (K,) 1 / s^2 of each bandwidth s.
+    Returns:
+        In the order of the instances, few enough pairs at a time for what is computed of them.
     """
     middle = centers.mean(dim=0)  # small numbers, small rounding errors
     points, centers = points - middle, centers - middle
     norms = points.square().sum(dim=1)
-    pairs = []
+    reach = -2 * math.log(NEGLIGIBLE) * torch.exp(2 * log_bandwidths)  # squared distance
     step = max(CHUNK // max(len(points), 1), 1)
+    result: list[_Pairs] = []
+    parts: list[tuple[Tensor, Tensor]] = []
+    first = 0
     for start in range(0, len(centers), step):
-        chunk = slice(start, start + step)
-        squared = torch.addmm(norms, centers[chunk], points.T, alpha=-2)
-        squared += centers[chunk].square().sum(dim=1, keepdim=True)
-        relevant = torch.exp(-0.5 * squared * inverse[chunk, None]) > NEGLIGIBLE
-        own = torch.arange(start, start + len(relevant), device=groups.device)
-        relevant |= groups == own[:, None]
+        stop = min(start + step, len(centers))
+        squared = torch.addmm(norms, centers[start:stop], points.T, alpha=-2)
+        squared += centers[start:stop].square().sum(dim=1, keepdim=True)
+        relevant = squared < reach[start:stop, None]
+        relevant |= groups == torch.arange(start, stop, device=groups.device)[:, None]
         instances, pixels = relevant.nonzero().unbind(dim=1)
-        pairs.append((instances + start, pixels))
-    instances, pixels = (torch.cat(part) for part in zip(*pairs))
-    return instances, pixels
+        parts.append((instances + start, pixels))
+        if stop == len(centers) or sum(len(pixels) for _, pixels in parts) > PAIRS:
+            joined = [torch.cat(part) for part in zip(*parts)]
+            result.append(_Pairs(joined[0], joined[1], first, stop - first))
+            parts, first = [], stop
+    return result
 
 
 def lovasz_hinge(logits: Tensor, labels: Tensor, segments: Tensor, *, num_segments: int) -> Tensor:
