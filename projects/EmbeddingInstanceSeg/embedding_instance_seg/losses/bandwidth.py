@@ -136,27 +136,49 @@ def _relevant_pairs(
     Returns:
         In the order of the instances, few enough pairs at a time for what is computed of them.
     """
-    middle = centers.mean(dim=0)  # small numbers, small rounding errors
-    points, centers = points - middle, centers - middle
-    norms = points.square().sum(dim=1)
     reach = -2 * math.log(NEGLIGIBLE) * torch.exp(2 * log_bandwidths)  # squared distance
-    step = max(CHUNK // max(len(points), 1), 1)
+    belongs = _Belongs(points, groups, centers)
     result: list[_Pairs] = []
     parts: list[tuple[Tensor, Tensor]] = []
     first = 0
-    for start in range(0, len(centers), step):
-        stop = min(start + step, len(centers))
-        squared = torch.addmm(norms, centers[start:stop], points.T, alpha=-2)
-        squared += centers[start:stop].square().sum(dim=1, keepdim=True)
-        relevant = squared < reach[start:stop, None]
-        relevant |= groups == torch.arange(start, stop, device=groups.device)[:, None]
-        instances, pixels = relevant.nonzero().unbind(dim=1)
+    for start in range(0, len(centers), belongs.step):
+        stop = min(start + belongs.step, len(centers))
+        instances, pixels = belongs.table(start, stop, reach=reach).nonzero().unbind(dim=1)
         parts.append((instances + start, pixels))
         if stop == len(centers) or sum(len(pixels) for _, pixels in parts) > PAIRS:
             joined = [torch.cat(part) for part in zip(*parts)]
             result.append(_Pairs(joined[0], joined[1], first, stop - first))
             parts, first = [], stop
     return result
+
+
+class _Belongs:
+    """Which pixels belong, or seem to belong, to some instances; the tables share their memory.
+
+    Tables of their own, with what is kept of each in between, would leave gaps that add up.
+    """
+
+    def __init__(self, points: Tensor, groups: Tensor, centers: Tensor) -> None:
+        middle = centers.mean(dim=0)  # small numbers, small rounding errors
+        self.points, self.centers = points - middle, centers - middle
+        self.norms = self.points.square().sum(dim=1)
+        members = (groups >= 0).nonzero().squeeze(1)
+        owners, order = groups[members].sort(stable=True)
+        self.owners, self.members = owners, members[order]
+        self.step = max(CHUNK // max(len(points), 1), 1)
+        self._squared = points.new_empty(self.step, len(points))
+        self._table = torch.empty_like(self._squared, dtype=torch.bool)
+
+    def table(self, start: int, stop: int, *, reach: Tensor) -> Tensor:
+        """(stop - start, P) bool of these instances; ``reach`` (K,) squared distance of all."""
+        squared, table = self._squared[: stop - start], self._table[: stop - start]
+        torch.addmm(self.norms, self.centers[start:stop], self.points.T, alpha=-2, out=squared)
+        squared += self.centers[start:stop].square().sum(dim=1, keepdim=True)
+        torch.lt(squared, reach[start:stop, None], out=table)
+        ends = self.owners.new_tensor([start, stop])
+        begin, end = torch.searchsorted(self.owners, ends).tolist()
+        table[self.owners[begin:end] - start, self.members[begin:end]] = True
+        return table
 
 
 def lovasz_hinge(logits: Tensor, labels: Tensor, segments: Tensor, *, num_segments: int) -> Tensor:
