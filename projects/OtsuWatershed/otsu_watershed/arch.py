@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instance_seg_common.errors import UserError
-from instance_seg_common.masks import drop_small
+from instance_seg_common.masks import drop_small, instances_from_labels
 from instance_seg_common.meta_arch import wanted_size
 
 # ITU-R BT.601 weights, in the order R, G, B.
@@ -209,13 +209,12 @@ def _to_instances(labels: np.ndarray, scores: np.ndarray, size: "tuple[int, int]
     resized = torch.from_numpy(labels)
     if resized.shape != size:
         resized = F.interpolate(resized[None, None].double(), size, mode="nearest-exact")[0, 0]
-    ids = torch.unique(resized)
-    ids = ids[ids > 0].long()
-    masks = resized.long()[None] == ids[:, None, None]
-    return Instances(
-        size,
-        pred_masks=masks,
-        pred_boxes=Boxes(BitMasks(masks).get_bounding_boxes().tensor),
-        scores=torch.from_numpy(scores)[ids - 1].float(),
-        pred_classes=torch.zeros(len(ids), dtype=torch.int64),
+    ids, renamed = torch.unique(resized.long(), return_inverse=True)
+    background = int((ids[:1] == 0).any())
+    ids = ids[background:]
+    return instances_from_labels(
+        renamed + 1 - background,
+        torch.from_numpy(scores)[ids - 1].float(),
+        torch.zeros(len(ids), dtype=torch.int64),
+        output_size=size,
     )

@@ -12,7 +12,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from instance_seg_common.masks import instances_from_masks
+from instance_seg_common.masks import instances_from_labels
 from instance_seg_common.meta_arch import wanted_size
 
 
@@ -45,11 +45,9 @@ class SemanticComponents(nn.Module):
         foreground = internals["foreground"].cpu().numpy().ravel()
         counts = np.maximum(np.bincount(labels.ravel(), minlength=len(classes) + 1)[1:], 1)
         sums = np.bincount(labels.ravel(), foreground, minlength=len(classes) + 1)[1:]
-        masks = torch.from_numpy(labels)[None] == torch.arange(1, len(classes) + 1)[:, None, None]
-        size = tuple(labels.shape)
-        return instances_from_masks(
-            masks, torch.as_tensor(sums / counts, dtype=torch.float32), torch.as_tensor(classes),
-            input_size=size, output_size=wanted_size(item, size),
+        return instances_from_labels(
+            torch.from_numpy(labels), torch.as_tensor(sums / counts, dtype=torch.float32),
+            torch.as_tensor(classes), output_size=wanted_size(item, labels.shape),
             min_area=self.min_area,
         )  # fmt: skip
 
