@@ -226,3 +226,24 @@ def test_one_object(folders, two_squares):
     assert np.array_equal(read_object(path), two_squares > 0)
     with pytest.raises(UserError, match=r"the values 7, 1000 besides 0.*leave `instances` out"):
         read_object(folders.write("labels", two_squares))
+
+
+@pytest.mark.parametrize("ending", ["gif", "png"])
+def test_each_plane_of_a_label_is_read(folders, ending):
+    planes = [np.full((20, 30), 40 * number, np.uint8) for number in (1, 2, 3)]
+    for plane in planes:
+        plane[:5] = 0
+    path = folders.path("labels", f"a.{ending}")
+    first, *others = (Image.fromarray(plane) for plane in planes)
+    first.save(path, save_all=True, append_images=others)
+    for number, plane in enumerate(planes):
+        read = read_label(path, plane=number)
+        assert np.array_equal(read > 0, plane > 0)
+    assert len({int(read_label(path, plane=number).max()) for number in range(3)}) == 3
+
+
+def test_a_label_beyond_pillows_own_limit_is_counted_too(folders, monkeypatch):
+    path = folders.write("labels", np.ones((20, 30), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # an error from 200 on
+    assert number_of_channels(path) == 1
+    assert read_label(path).sum() == 600

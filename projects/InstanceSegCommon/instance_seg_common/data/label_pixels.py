@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
-from PIL import Image
 
 from ..errors import UserError
 from .images import READ_ERRORS, TURNS, image_header
-from .pixel_limit import require_within_limit, without_pillow_limit
+from .pillow_files import open_image, orientation_of, read_png
 from .reading import Reading
 from .tiff import STARTS as TIFF_STARTS
 from .tiff import read_tiff, tiff_header
@@ -39,19 +37,21 @@ def label_pixels(
     try:
         if is_tiff(path):
             return _tiff_pixels(path, plane)
-        with without_pillow_limit, Image.open(path) as image:
-            require_within_limit(path, (image.height, image.width))
+        with open_image(path, plane or 0) as image:
             _require_lossless(path, image.format)
             _require_one_plane(path, getattr(image, "n_frames", 1), plane)
-            several = len(image.getbands()) > 1
+            orientation = orientation_of(image, path)
             if image.mode == "P" and palette_colors:
-                return np.asarray(image.convert("RGBA" if "transparency" in image.info else "RGB"))
-            if image.format == "PNG" and several:
-                return _png_pixels(path)
-            return np.asarray(image) if several else read_image(str(path))
+                shown = image.convert("RGBA" if "transparency" in image.info else "RGB")
+                pixels = np.asarray(shown)
+            elif image.format == "PNG" and len(image.getbands()) > 1:
+                pixels = read_png(path, plane or 0)  # Pillow gives only the upper 8 of 16 bits
+            else:
+                pixels = np.asarray(image)
+        return TURNS.get(orientation, np.asarray)(pixels)
     except UserError:
         raise
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, RuntimeError) as error:  # the latter from imagecodecs
         raise UserError(f"Label {path} cannot be read ({error}); write it again.") from error
 
 
@@ -59,7 +59,7 @@ def number_of_channels(path: Path) -> int:
     """Of a file that :func:`label_pixels` reads, from its header."""
     if is_tiff(path):
         return tiff_header(path, Reading(planes="each"), as_stored=True).channels
-    with Image.open(path) as image:
+    with open_image(path) as image:
         return len(image.getbands())
 
 
@@ -82,21 +82,6 @@ def _require_one_plane(path: Path, number: int, plane: Optional[int]) -> None:
             f"Label {path} has {number} planes (pages, slices or frames), and its image is one: "
             "save each plane as a file of its own, or read a stack of images with `planes: each`."
         )
-
-
-def _png_pixels(path: Path) -> np.ndarray:
-    """Of several channels with all their bits: Pillow gives only the upper 8 of 16."""
-    try:
-        from imagecodecs import png_decode
-    except ImportError as error:
-        raise UserError(
-            f"Label {path} has several channels, which are read with imagecodecs: pip install "
-            "imagecodecs."
-        ) from error
-    try:
-        return png_decode(path.read_bytes())
-    except RuntimeError as error:
-        raise UserError(f"Label {path} cannot be read ({error}); write it again.") from error
 
 
 def _tiff_pixels(path: Path, plane: Optional[int]) -> np.ndarray:

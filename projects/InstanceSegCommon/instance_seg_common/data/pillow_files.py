@@ -87,7 +87,7 @@ def pillow_header(path: Union[str, Path], start: bytes) -> ImageHeader:
             "planes": planes,
             "axes": f"frames={planes}" if planes > 1 else "",
             "rule": rule,
-            "orientation": _orientation(image, path),
+            "orientation": orientation_of(image, path),
         }
         if start.startswith(PNG_START) and start[24] == 16:
             channels = PNG_CHANNELS[start[25]]
@@ -120,7 +120,7 @@ def _plain_header(path, *, mode, **facts) -> ImageHeader:
     return ImageHeader(dtype=dtype, channels=1, decoder=PILLOW, mode=mode, **facts)
 
 
-def _orientation(image: Image.Image, path: Union[str, Path]) -> int:
+def orientation_of(image: Image.Image, path: Union[str, Path]) -> int:
     """The EXIF orientation; 1 if there is none or its block is broken, as Detectron2 has it."""
     # Asking a PNG without an EXIF chunk in its header for one decodes all of it.
     known = "exif" in image.info or "Raw profile type exif" in image.info
@@ -184,7 +184,7 @@ def _jpeg2k_header(path: Union[str, Path]) -> ImageHeader:
     declared = samples.components in (1, 3) or samples.alpha
     if samples.bits <= 8 and not samples.signed and samples.components <= 4:
         with open_image(path) as image:
-            mode, orientation = image.mode, _orientation(image, path)
+            mode, orientation = image.mode, orientation_of(image, path)
         if declared or mode == "CMYK":
             return _plain_header(path, mode=mode, stored_size=size, orientation=orientation)
     kind, bits = "int" if samples.signed else "uint", 8 if samples.bits <= 8 else 16
