@@ -159,7 +159,9 @@ def test_a_set_of_background_beside_another_is_warned_of(tiny_cfg, register_vari
 @pytest.mark.parametrize(
     "keys", [["INPUT.CROP.ENABLED", True], ["INPUT.AUGMENTATIONS", [["RandomCrop", []]]]]
 )
-def test_crops_of_polygons_need_a_package(tiny_cfg, register_variant, monkeypatch, keys):
+def test_only_crops_of_polygons_with_keypoints_need_a_package(
+    tiny_cfg, register_variant, monkeypatch, keys
+):
     def polygons(dicts):
         square = [[1, 1, 9, 1, 9, 9, 1, 9]]
         return [
@@ -172,6 +174,8 @@ def test_crops_of_polygons_need_a_package(tiny_cfg, register_variant, monkeypatc
     check_config(tiny_cfg)
     tiny_cfg.merge_from_list(keys)
     monkeypatch.setattr("instance_seg_common.engine.checks.find_spec", lambda name: None)
+    check_config(tiny_cfg)  # the masks are drawn before the crop
+    tiny_cfg.MODEL.KEYPOINT_ON = True
     with pytest.raises(UserError, match="shapely.*Set INPUT.MASK_FORMAT to bitmask"):
         check_config(tiny_cfg)
     monkeypatch.setattr("instance_seg_common.engine.checks.find_spec", lambda name: name)

@@ -132,13 +132,15 @@ def _check_masks(cfg: CfgNode, name: str, records: Records):
 
 
 def _check_polygon_crops(cfg: CfgNode):
+    if not cfg.MODEL.KEYPOINT_ON:
+        return  # the mapper draws the masks before a crop; with keypoints it is Detectron2's own
     crops = [name for name, _ in cfg.INPUT.AUGMENTATIONS if "Crop" in name]
     crops += ["INPUT.CROP"] if cfg.INPUT.CROP.ENABLED else []
     if cfg.INPUT.MASK_FORMAT == "polygon" and crops and find_spec("shapely") is None:
         raise UserError(
-            f"INPUT.MASK_FORMAT is 'polygon', and {crops[0]} crops images: Detectron2 cuts "
-            "polygons with the package shapely, which is not installed. Set INPUT.MASK_FORMAT to "
-            "bitmask, which reads polygons, too."
+            f"INPUT.MASK_FORMAT is 'polygon', and {crops[0]} crops images with keypoints: "
+            "Detectron2 cuts polygons with the package shapely, which is not installed. Set "
+            "INPUT.MASK_FORMAT to bitmask, which reads polygons, too."
         )
 
 
