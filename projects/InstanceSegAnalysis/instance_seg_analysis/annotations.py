@@ -4,14 +4,14 @@ Shape shorthand in this module:
     G: annotations that are no crowd   N, M: masks   H, W: image
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from detectron2.structures import BoxMode
 from pycocotools import mask as mask_util
 
-from instance_seg_common.masks import decode_segmentation
+from instance_seg_common.masks import to_run_lengths
 
 # COCO's compressed encoding of a mask: "size" and "counts".
 Encoded = dict[str, Any]
@@ -37,12 +37,7 @@ def encoded_objects(record: Mapping[str, Any]) -> "list[Encoded]":
         record (dict): with ``annotations``, ``height`` and ``width``.
     """
     size = record["height"], record["width"]
-    return encoded(decode_segmentation(a["segmentation"], *size) for a in objects_of(record))
-
-
-def encoded(masks: Iterable[np.ndarray]) -> "list[Encoded]":
-    """Masks (H, W) bool in COCO's compressed encoding."""
-    return [mask_util.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+    return [to_run_lengths(a["segmentation"], *size) for a in objects_of(record)]
 
 
 def encoded_iou(masks: Sequence[Encoded], others: Sequence[Encoded]) -> np.ndarray:

@@ -6,9 +6,10 @@ import torch
 from detectron2.data import DatasetCatalog
 from square_sets import make_instances, make_record
 
-from instance_seg_analysis.annotations import encoded, encoded_iou
+from instance_seg_analysis.annotations import encoded_iou
 from instance_seg_analysis.limits import matching, neighbours
 from instance_seg_common.errors import UserError
+from instance_seg_common.masks import to_run_lengths
 
 
 def test_box_iou_with_the_nearest_neighbour():
@@ -31,6 +32,10 @@ def test_recall_by_bin():
     assert [b.recall for b in bins] == [0.5, 1, 0]
     empty = neighbours.recall_by_bin(np.zeros(0), np.zeros(0, dtype=bool))
     assert [b.objects for b in empty] == [0, 0, 0] and math.isnan(empty[0].recall)
+
+
+def encoded(masks):
+    return [to_run_lengths(mask, *mask.shape) for mask in masks]
 
 
 def mask_iou(masks, others):

@@ -40,9 +40,8 @@ class ImageFiles:
         """
         self._root = root
         self._listed: dict[str, set[str]] = {}
-        self._by_name: Optional[dict[str, list[str]]] = (
-            None  # relative paths by the key of the name
-        )
+        # Relative paths by the key of the name; None until they are needed.
+        self._by_name: Optional[dict[str, list[str]]] = None
         self._by_stem: dict[str, list[str]] = {}  # the same without the ending
         self._compared = 0
 

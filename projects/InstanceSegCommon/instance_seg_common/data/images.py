@@ -18,6 +18,7 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image
 
 from ..errors import UserError
+from ..masks import to_run_lengths
 from . import pillow_files, tiff
 from .cache import atomic_path, cache_root
 from .foreign_files import HEAD, foreign_kind
@@ -176,11 +177,9 @@ def _decoded(path, header: ImageHeader, reading: Reading) -> np.ndarray:
         return tiff.read_tiff(path, reading)
     if header.decoder == PNG:
         return pillow_files.read_png(path, plane)
-    return (
-        pillow_files.read_jpeg2k(path)
-        if header.decoder == JPEG2K
-        else (pillow_files.read_pnm(path))
-    )
+    if header.decoder == JPEG2K:
+        return pillow_files.read_jpeg2k(path)
+    return pillow_files.read_pnm(path)
 
 
 def _plane_number(path: Union[str, Path], header: ImageHeader, reading: Reading) -> int:
@@ -282,11 +281,7 @@ def cached_ignore_map(segmentations: "Sequence[Any]", size: "tuple[int, int]") -
         An 8 bit image (H, W): 255 inside the regions, 0 outside.
     """
     height, width = size
-    regions = []
-    for segmentation in segmentations:
-        if isinstance(segmentation, list):
-            segmentation = mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
-        regions.append(segmentation)
+    regions: Any = [to_run_lengths(one, height, width) for one in segmentations]
     region = mask_util.merge(regions)
     key = hashlib.sha256(f"{height}x{width} ".encode() + cast(bytes, region["counts"])).hexdigest()
     path = cache_root() / "ignore_regions" / f"{key}.png"

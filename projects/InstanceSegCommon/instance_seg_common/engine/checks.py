@@ -133,7 +133,7 @@ def _check_masks(cfg: CfgNode, name: str, records: Records):
 
 def _check_polygon_crops(cfg: CfgNode):
     if not cfg.MODEL.KEYPOINT_ON:
-        return  # the mapper draws the masks before a crop; with keypoints it is Detectron2's own
+        return  # our mapper draws masks before a crop; of keypoints Detectron2's does it
     crops = [name for name, _ in cfg.INPUT.AUGMENTATIONS if "Crop" in name]
     crops += ["INPUT.CROP"] if cfg.INPUT.CROP.ENABLED else []
     if cfg.INPUT.MASK_FORMAT == "polygon" and crops and find_spec("shapely") is None:

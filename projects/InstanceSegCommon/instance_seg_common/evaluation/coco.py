@@ -19,7 +19,7 @@ from ..data.coco_truth import truth_of, truth_of_stock
 from ..data.registration import source_of
 from ..errors import UserError
 from .checks import check_prediction
-from .coco_matching import coco_detections, evaluate_coco
+from .coco_matching import coco_detections, evaluate_coco, with_category_ids
 from .ground_truth import GroundTruth, drop_ignored
 
 COCO_COUNTS = 100  # predictions of an image, in COCO's own benchmark
@@ -109,7 +109,8 @@ class InstanceCOCOEvaluator(COCOEvaluator):
         return instances if region is None else drop_ignored(instances, region)
 
     def _eval_predictions(self, predictions, img_ids=None):
-        detections = [self._with_category(d) for p in predictions for d in p["instances"]]
+        classes = [detection for p in predictions for detection in p["instances"]]
+        detections = with_category_ids(classes, self._metadata)
         if self._output_dir:
             path = Path(self._output_dir) / "coco_instances_results.json"
             path.write_text(json.dumps(detections))
@@ -126,14 +127,6 @@ class InstanceCOCOEvaluator(COCOEvaluator):
             )
             self.evaluations[task] = evaluation
             self._results[task] = self._derive_coco_results(evaluation, task, class_names=names)
-
-    def _with_category(self, detection):
-        """A copy with the data set's own id of the class."""
-        ids = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        if not ids:
-            return dict(detection)
-        own = {contiguous: dataset_id for dataset_id, contiguous in ids.items()}
-        return {**detection, "category_id": own[detection["category_id"]]}
 
     def _limits(self, numbers: "list[int]") -> "tuple[int, int, int]":
         """COCO's three numbers of detections an image, of which AP is that of the last."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
+from detectron2.data.catalog import Metadata
 from detectron2.evaluation.coco_evaluation import COCOevalMaxDets
 from detectron2.structures import BoxMode, Instances
 from pycocotools.coco import COCO
@@ -160,6 +161,23 @@ def _loaded(truth: COCO, results: "list[dict[str, Any]]") -> COCO:
     nothing.dataset = without_annotations
     nothing.createIndex()
     return nothing
+
+
+def with_category_ids(
+    detections: "list[dict[str, Any]]", metadata: Optional[Metadata]
+) -> "list[dict[str, Any]]":
+    """Copies of detections with the category ids of the data set.
+
+    Args:
+        detections: of :func:`coco_detections`.
+        metadata: its ``thing_dataset_id_to_contiguous_id`` maps classes back; without it,
+            categories stay the 0-based classes, as in Detectron2's own evaluator.
+    """
+    mapping = getattr(metadata, "thing_dataset_id_to_contiguous_id", None) or {}
+    own = {contiguous: dataset_id for dataset_id, contiguous in mapping.items()}
+    if not own:
+        return [dict(detection) for detection in detections]
+    return [{**one, "category_id": own[one["category_id"]]} for one in detections]
 
 
 def coco_detections(instances: Instances, image_id: Union[int, str]) -> "list[dict[str, Any]]":

@@ -8,10 +8,10 @@ from PIL import Image
 
 from ..data.cache import atomic_path
 from ..errors import UserError
+from ..visualization.saving import LARGEST_16_BIT
 from .objects import label_map_bands
 from .stitching import StitchedObject
 
-LARGEST_PNG_ID = 2**16 - 1
 LARGEST_PNG = 2**26  # pixels; a PNG is written from memory, a TIFF tile by tile
 TIFF_TILE = 512  # pixels
 
@@ -32,7 +32,7 @@ def write_label_map(
     Raises:
         UserError: a TIFF is needed, and tifffile is not installed.
     """
-    small = len(objects) <= LARGEST_PNG_ID and size[0] * size[1] <= LARGEST_PNG
+    small = len(objects) <= LARGEST_16_BIT and size[0] * size[1] <= LARGEST_PNG
     path = stem.with_name(stem.name + (".png" if small else ".tif"))
     with atomic_path(path) as temporary:
         if small:

@@ -11,7 +11,7 @@ from detectron2.structures import Instances
 from PIL import Image
 
 from ..data.cache import atomic_path
-from ..evaluation.coco_matching import coco_detections
+from ..evaluation.coco_matching import coco_detections, with_category_ids
 
 LARGEST_16_BIT = 65535
 
@@ -47,19 +47,12 @@ def coco_results(
     Args:
         instances: ``pred_boxes``, ``scores``, ``pred_classes``, ``pred_masks``.
         image_id: as in the data set; the file name for plain images.
-        metadata: its ``thing_dataset_id_to_contiguous_id`` maps classes back; without it,
-            categories stay the 0-based classes, as in Detectron2's own evaluator.
+        metadata: of the data set; None: categories stay the 0-based classes.
 
     Returns:
         Of each: image_id, category_id, bbox XYWH in pixels, score, segmentation RLE.
     """
-    results = coco_detections(instances.to("cpu"), image_id)
-    mapping = getattr(metadata, "thing_dataset_id_to_contiguous_id", None)
-    if mapping:
-        original = {contiguous: dataset_id for dataset_id, contiguous in mapping.items()}
-        for result in results:
-            result["category_id"] = original[result["category_id"]]
-    return results
+    return with_category_ids(coco_detections(instances.to("cpu"), image_id), metadata)
 
 
 def save_coco_results(results: "Sequence[dict[str, Any]]", path: Union[str, Path]) -> Path:
