@@ -1,13 +1,13 @@
 """Masks as a model takes them (targets), as it gives them (predictions), and as label maps."""
 
-from .cut_masks import CutMasks, Masks, Window, is_dense
+from .cut_masks import CutMasks, Masks, Window, is_dense, tight_boxes
 from .label_maps import (
     annotations_to_label_map,
     drop_small,
     instances_to_label_map,
     owners_of_pixels,
 )
-from .predictions import instances_from_labels, instances_from_masks, tight_boxes
+from .predictions import instances_from_labels, instances_from_masks
 from .run_lengths import (
     MaskPairs,
     boxes_of,

@@ -11,7 +11,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 from torch.nn import functional as F
 
-from .cut_masks import CHUNK, CutMasks, Masks, is_dense
+from .cut_masks import CHUNK, CutMasks, Masks, is_dense, tight_boxes
 
 
 def instances_from_masks(
@@ -98,24 +98,6 @@ def _areas(masks: Tensor) -> Tensor:
     """(N,) int64 pixels of (N, H, W) bool; one by one, as a sum along a dimension takes 8 N H W."""
     areas = [mask.sum() for mask in masks]
     return torch.stack(areas) if areas else masks.new_zeros(0, dtype=torch.int64)
-
-
-def tight_boxes(masks: Tensor) -> Tensor:
-    """The boxes of masks, as those of ``BitMasks``, without its loop over the masks.
-
-    Args:
-        masks: (N, H, W) bool, none empty.
-
-    Returns:
-        (N, 4) float32 XYXY; the right and bottom edges are exclusive.
-    """
-    pixels = masks.view(torch.uint8)
-    low, high = [], []
-    for dim in (1, 2):  # columns, then rows
-        touched = pixels.amax(dim=dim)
-        low.append(touched.argmax(dim=1))
-        high.append(touched.shape[1] - touched.flip(1).argmax(dim=1))
-    return torch.stack([*low, *high], dim=1).float()
 
 
 def _resized_masks(probabilities: Tensor, size: "tuple[int, int]", threshold: float) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data.images import image_header, read_pixels, read_stock
+from ..data.normalization import stretched
 from ..data.reading import reading_of
 
 LOW, HIGH = 1.0, 99.0  # percentiles that are shown as black and as full colour
@@ -95,19 +96,10 @@ def display_image(pixels: np.ndarray) -> np.ndarray:
     channels = pixels.shape[2]
     if pixels.dtype == np.uint8 and channels in (1, 3):
         return pixels if channels == 3 else np.repeat(pixels, 3, axis=2)
-    picture = np.zeros((*pixels.shape[:2], 3), np.float32)
-    for channel, color in enumerate(_colors_of(channels)):
-        picture += stretched(pixels[:, :, channel])[:, :, np.newaxis] * np.float32(color)
-    return np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)
-
-
-def stretched(values: np.ndarray) -> np.ndarray:
-    """Values (H, W) as float32 in [0, 1], 0 and 1 at the two percentiles; constant values as 0."""
-    values = values.astype(np.float32)
-    low, high = np.percentile(values, (LOW, HIGH)) if values.size else (0.0, 0.0)
-    if low == high:  # objects of less than 1 % of the pixels, or nothing at all
-        low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
-    return np.clip((values - low) / (high - low or 1.0), 0, 1).astype(np.float32)
+    colors = _colors_of(channels)
+    shown = np.clip(stretched(pixels[:, :, : len(colors)], (LOW, HIGH)), 0, 255)
+    picture = np.clip(shown @ np.array(colors, np.float32), 0, 255)
+    return np.rint(picture).astype(np.uint8)
 
 
 def _colors_of(channels: int) -> "tuple[tuple[int, int, int], ...]":
