@@ -189,7 +189,8 @@ def load_coco(source: CocoSource) -> "list[dict[str, Any]]":
         metadata.take(content.categories)
     headers = [_header_if_needed(image, source.reading) for image in content.images]
     log_rules(source.name, [(path, header) for path, header in headers if header is not None])
-    return [_record(image, content.categories, source.reading) for image in content.images]
+    numbers = content.categories.numbers
+    return [_record(image, numbers, source.reading) for image in content.images]
 
 
 def _header_if_needed(image: CocoImage, reading: Reading) -> "tuple[str, Optional[ImageHeader]]":
@@ -204,8 +205,8 @@ def _path_of(image: CocoImage) -> Path:
     return image.path or Path(image.file_name)
 
 
-def _record(image: CocoImage, categories: Categories, reading: Reading) -> "dict[str, Any]":
-    path, numbers = _path_of(image), categories.numbers
+def _record(image: CocoImage, numbers: "dict[Id, int]", reading: Reading) -> "dict[str, Any]":
+    path = _path_of(image)
     record: dict[str, Any] = {
         "file_name": str(path),
         "height": image.size[0],
