@@ -175,6 +175,7 @@ ROOMS = [
     {"errors"},
     {"masks", "config", "meta_arch"},
     {"data"},
+    {"tiling"},
     {"evaluation"},
     {"visualization"},
     {"engine"},

@@ -8,12 +8,20 @@ import pytest
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from instance_seg_common.data.model_image import pixels_to_model_image, read_model_image
+from instance_seg_common.data.model_image import given_model_image, open_model_image
 from instance_seg_common.data.normalization import stretched
 from instance_seg_common.data.reading import READING, Reading
 from instance_seg_common.errors import UserError
 
 SIZE = (12, 17)
+
+
+def read_model_image(cfg, record):
+    return open_model_image(cfg, record).cut()
+
+
+def pixels_to_model_image(cfg, pixels):
+    return given_model_image(cfg, pixels).cut()
 
 
 @pytest.fixture

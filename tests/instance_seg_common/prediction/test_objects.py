@@ -12,8 +12,8 @@ from instance_seg_common.prediction import label_map_files
 from instance_seg_common.prediction import objects as objects_module
 from instance_seg_common.prediction.label_map_files import write_label_map
 from instance_seg_common.prediction.objects import encode, label_map_bands, without_overlaps
-from instance_seg_common.prediction.stitching import Piece, StitchedObject
-from instance_seg_common.prediction.tiles import Box
+from instance_seg_common.tiling.stitching import Piece, StitchedObject
+from instance_seg_common.tiling.tiles import Box
 
 
 def cut_in_pieces(mask, rng):

@@ -8,9 +8,9 @@ import pytest
 
 from instance_seg_common.prediction.geojson import outline, write_geojson
 from instance_seg_common.prediction.objects import without_overlaps
-from instance_seg_common.prediction.stitching import Piece, StitchedObject
 from instance_seg_common.prediction.tables import object_table, write_csv
-from instance_seg_common.prediction.tiles import Box
+from instance_seg_common.tiling.stitching import Piece, StitchedObject
+from instance_seg_common.tiling.tiles import Box
 
 
 def objects_of(labels):
@@ -41,7 +41,7 @@ def test_table_is_that_of_the_whole_label_map(labels):
     properties = ("area", "centroid", "bbox", "perimeter", "eccentricity", "intensity_mean")
     expected = regionprops_table(labels, pixels, properties=properties)
     cut = without_overlaps(objects_of(labels), labels.shape)  # pieces of bands
-    table = object_table(cut, lambda box: pixels[box.slices], class_names=("round", "=long"))
+    table = object_table(cut, pixels, class_names=("round", "=long"))
     names = {
         "area": "area",
         "centroid_x": "centroid-1",
@@ -64,8 +64,8 @@ def test_table_is_that_of_the_whole_label_map(labels):
 def test_micrometres_stand_in_the_names_of_the_columns(labels):
     objects = objects_of(labels)
     pixels = np.ones((*labels.shape, 1))
-    plain = object_table(objects, lambda box: pixels[box.slices])
-    scaled = object_table(objects, lambda box: pixels[box.slices], pixel_size=0.5)
+    plain = object_table(objects, pixels)
+    scaled = object_table(objects, pixels, pixel_size=0.5)
     np.testing.assert_allclose(scaled["area_um2"], plain["area"] / 4)
     np.testing.assert_allclose(scaled["perimeter_um"], plain["perimeter"] / 2)
     np.testing.assert_allclose(scaled["centroid_x_um"], plain["centroid_x"] / 2)
@@ -75,9 +75,7 @@ def test_micrometres_stand_in_the_names_of_the_columns(labels):
 
 def test_csv_has_the_table_and_no_formula(labels, tmp_path):
     pixels = np.ones((*labels.shape, 1))
-    table = object_table(
-        objects_of(labels), lambda box: pixels[box.slices], class_names=("=1+1", "b")
-    )
+    table = object_table(objects_of(labels), pixels, class_names=("=1+1", "b"))
     write_csv(tmp_path / "table.csv", table)
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -86,7 +84,7 @@ def test_csv_has_the_table_and_no_formula(labels, tmp_path):
 
 
 def test_a_table_of_nothing_has_its_columns():
-    table = object_table([], lambda box: np.zeros((1, 1, 1)))
+    table = object_table([], np.zeros((1, 1, 1)))
     assert {"id", "area", "score"} <= set(table)
     assert all(len(column) == 0 for column in table.values())
 

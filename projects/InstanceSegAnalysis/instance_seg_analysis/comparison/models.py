@@ -28,6 +28,11 @@ class ComparedModel(NamedTuple):
     kind: str = TRAINED
 
 
+def takes_tiles(compared: ComparedModel) -> bool:
+    """Whether a model predicts images above ``TEST.TILE_SIZE`` in tiles, where that is not 0."""
+    return compared.kind != COMPONENTS
+
+
 def build_models(
     names: Sequence[str],
     opts: Sequence[str] = (),

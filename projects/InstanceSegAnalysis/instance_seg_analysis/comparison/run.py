@@ -15,7 +15,7 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 
 from instance_seg_analysis.comparison.cards import ImageCard, image_card
-from instance_seg_analysis.comparison.models import ComparedModel
+from instance_seg_analysis.comparison.models import ComparedModel, takes_tiles
 from instance_seg_analysis.comparison.objects import (
     CROWDING,
     OCCLUSION,
@@ -87,7 +87,7 @@ class Comparison:
         self._num_classes = len(MetadataCatalog.get(dataset).thing_classes)
         self._evaluators = {m.name: ModelEvaluators(m.cfg, dataset) for m in models}
         self._limits = {m.name: LimitCounter(m.cfg, m.model) for m in models}
-        self._mappers = {m.name: build_test_mapper(m.cfg) for m in models}
+        self._mappers = {m.name: build_test_mapper(m.cfg, tiled=takes_tiles(m)) for m in models}
         self._largest: Optional[Record] = None
         # Of COCO's annotations, by their ids.
         self._facts: dict[str, dict[int, float]] = {key: {} for key in ObjectFacts._fields}

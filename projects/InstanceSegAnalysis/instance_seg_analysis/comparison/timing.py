@@ -17,9 +17,10 @@ from detectron2.structures import Instances
 from torch import nn
 
 from instance_seg_analysis.benchmark.timing import peak_memory
-from instance_seg_analysis.comparison.models import COMPONENTS, ComparedModel
+from instance_seg_analysis.comparison.models import COMPONENTS, ComparedModel, takes_tiles
 from instance_seg_analysis.methods import analysis_of
 from instance_seg_analysis.methods.base import MethodAnalysis, Split
+from instance_seg_common.tiling.tiled_model import needs_tiles, with_tiles
 
 Item = Mapping[str, Any]
 
@@ -106,14 +107,16 @@ def timed_call(compared: ComparedModel, item: Item) -> TimedInstances:
     analysis = analysis_of(compared.cfg.MODEL.META_ARCHITECTURE)
     if compared.kind == COMPONENTS:
         return _timed_components(compared, item, analysis)
-    if analysis.split is not None and analysis.fits(compared.model):
+    tiled = needs_tiles(compared.cfg, (item["height"], item["width"]))
+    if analysis.split is not None and analysis.fits(compared.model) and not tiled:
         return _timed_halves(analysis.split(compared.model), item)
     names = network_modules(compared.model, analysis)
+    model = with_tiles(compared.cfg, compared.model)
     with NetworkClock(compared.model, names or ()) as clock:
         start = _now()
-        instances = compared.model([item])[0]["instances"]
+        instances = model([item])[0]["instances"]
         seconds = _now() - start
-    network = None if names is None else clock.seconds
+    network = None if names is None or analysis.split is not None else clock.seconds
     return TimedInstances(instances.to("cpu"), seconds, network)
 
 
@@ -151,9 +154,12 @@ def peak_of(compared: ComparedModel, item: Item) -> Optional[int]:
         int or None: bytes; None where it cannot be measured (not Linux).
     """
 
+    takes = takes_tiles(compared)
+    model = with_tiles(compared.cfg, compared.model) if takes else compared.model
+
     @torch.no_grad()
     def call() -> None:
-        compared.model([item])
+        model([item])
 
     if compared.cfg.MODEL.DEVICE != "cpu" and torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

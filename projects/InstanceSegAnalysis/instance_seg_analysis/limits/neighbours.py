@@ -25,6 +25,7 @@ from instance_seg_common.data.mapper import build_test_mapper
 from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.predictor import build_predictor
 from instance_seg_common.engine.setup import warn_of_choice_on_test_set
+from instance_seg_common.tiling.tiled_model import with_tiles
 from instance_seg_common.visualization.figures import new_figure
 
 # Box IoU with the nearest neighbour: below the first, from the first to the second, above it.
@@ -129,10 +130,11 @@ def neighbour_recall(
         model (nn.Module): in evaluation mode.
         records (list[dict]): data set dicts with annotations.
     """
-    mapper, threshold = build_test_mapper(cfg), cfg.TEST.LABEL_MAP_SCORE_THRESHOLD
+    mapper, threshold = build_test_mapper(cfg, tiled=True), cfg.TEST.LABEL_MAP_SCORE_THRESHOLD
+    tiled = with_tiles(cfg, model)
     neighbour_iou, found, predictions = [np.zeros(0)], [np.zeros(0, dtype=bool)], 0
     for record in records:
-        instances = model([mapper(record)])[0]["instances"]
+        instances = tiled([mapper(record)])[0]["instances"]
         found_here, count = found_objects(instances, record, score_threshold=threshold)
         neighbour_iou.append(neighbour_box_iou(ground_truth_boxes(record)))
         found.append(found_here)

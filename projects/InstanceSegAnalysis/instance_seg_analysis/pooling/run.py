@@ -24,6 +24,7 @@ from instance_seg_common.data.registration import get_dataset_dicts
 from instance_seg_common.engine.predictor import build_predictor, predict
 from instance_seg_common.evaluation import build_evaluator
 from instance_seg_common.evaluation.image_report import prediction_of, truth_of
+from instance_seg_common.tiling.tiled_model import with_tiles
 from instance_seg_common.visualization.false_colors import load_image
 
 NAMES = ("RoIAlign", "RoIPool")
@@ -98,7 +99,8 @@ def run_models(
 def evaluate(cfg: CfgNode, model: nn.Module, dataset: str) -> "dict[str, float]":
     """The ``FIGURES`` of one model."""
     evaluator = build_evaluator(cfg, dataset)
-    results = inference_on_dataset(model, build_test_loader(cfg, dataset), evaluator)
+    loader = build_test_loader(cfg, dataset, tiled=True)
+    results = inference_on_dataset(with_tiles(cfg, model), loader, evaluator)
     return {title: results[group][key] for title, (group, key) in FIGURES.items()}
 
 

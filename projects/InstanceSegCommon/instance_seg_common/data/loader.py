@@ -110,14 +110,18 @@ def _sampler(cfg: CfgNode, dicts: "list[dict[str, Any]]", seed: int) -> "Sampler
     )
 
 
-def build_test_loader(cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
+def build_test_loader(
+    cfg: CfgNode, dataset_name: str, *, tiled: bool = False
+) -> torch.utils.data.DataLoader:
     """Detectron2's test loader, with errors in sentences.
 
     Args:
         cfg: of the run.
         dataset_name: of a registered data set.
+        tiled: see ``mapper.build_test_mapper``.
 
     Returns:
         Over lists with one dict, without annotations.
     """
-    return build_detection_test_loader(cfg, dataset_name, mapper=build_test_mapper(cfg))
+    mapper = build_test_mapper(cfg, tiled=tiled)
+    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)

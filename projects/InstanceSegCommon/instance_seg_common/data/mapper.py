@@ -20,7 +20,7 @@ from .augmented import augmented
 from .cut_annotations import transformed_instances
 from .image_facts import require_stated_size
 from .images import READ_ERRORS, read_stock
-from .model_image import read_model_image
+from .model_image import open_model_image
 from .pixel_limit import set_pixel_limit
 from .reading import READING
 
@@ -29,6 +29,24 @@ Transforms = Sequence["T.Augmentation | T.Transform"]
 _READ_HERE = ("annotations", "sem_seg_file_name", READING)
 # They mix red, green and blue.
 _OF_COLOURS = ("RandomSaturation", "RandomLighting")
+
+
+class UpTo(T.Augmentation):
+    """Augmentations for images up to a size; larger ones pass as they are.
+
+    Args:
+        largest: of height and width, pixels.
+        augmentations: in their order.
+    """
+
+    def __init__(self, largest: int, augmentations: Transforms) -> None:
+        super().__init__()
+        self.largest, self.augmentations = largest, T.AugmentationList(list(augmentations))
+
+    def __call__(self, aug_input: T.AugInput) -> T.Transform:
+        if max(aug_input.image.shape[:2]) > self.largest:
+            return T.NoOpTransform()
+        return self.augmentations(aug_input)
 
 
 class InstanceMapper(DatasetMapper):
@@ -114,7 +132,7 @@ def image_input(
     """
     item = {key: value for key, value in record.items() if key not in _READ_HERE}
     set_pixel_limit(cfg.INPUT.MAX_PIXELS)  # a worker process may have been spawned
-    image = read_model_image(cfg, record)
+    image = open_model_image(cfg, record).cut()
     require_stated_size(record, image.shape[:2])
     utils.check_image_size(item, image)
     ignored = None
@@ -125,6 +143,20 @@ def image_input(
     if result.sem_seg is not None:
         item["sem_seg"] = torch.as_tensor(result.sem_seg.astype("long"))
     return item, transforms
+
+
+def pixels_input(pixels: np.ndarray, augmentations: Transforms) -> "dict[str, Any]":
+    """An image (H, W, C) in the model's form, as a model takes it after some augmentations.
+
+    Args:
+        pixels: of :class:`model_image.ModelImage`.
+        augmentations: in their order.
+
+    Returns:
+        ``image`` (C, h, w) tensor, ``height`` H, ``width`` W.
+    """
+    image = image_tensor(augmented(pixels, augmentations)[0].image)
+    return {"image": image, "height": pixels.shape[0], "width": pixels.shape[1]}
 
 
 def image_tensor(image: np.ndarray) -> torch.Tensor:
@@ -186,7 +218,25 @@ def build_train_mapper(
     return InstanceMapper(cfg, is_train=True, augmentations=augmentations)
 
 
-def build_test_mapper(cfg: CfgNode) -> InstanceMapper:
-    """The mapper for inference, without annotations, with the config's fixed squash."""
-    augmentations = build_augmentations(cfg, is_train=False)
+def build_test_mapper(cfg: CfgNode, *, tiled: bool = False) -> InstanceMapper:
+    """The mapper for inference, without annotations.
+
+    Args:
+        cfg, tiled: of :func:`build_test_augmentations`.
+    """
+    augmentations = build_test_augmentations(cfg, tiled=tiled)
     return InstanceMapper(cfg, is_train=False, augmentations=augmentations)
+
+
+def build_test_augmentations(cfg: CfgNode, *, tiled: bool = False) -> "list[Any]":
+    """The transforms before inference: the config's fixed squash, or its size at test time.
+
+    Args:
+        cfg: of the run.
+        tiled: for a ``tiling.TiledModel``, which resizes tiles: images that are larger than
+            ``TEST.TILE_SIZE`` keep their size.
+    """
+    augmentations = build_augmentations(cfg, is_train=False)
+    if tiled and cfg.TEST.TILE_SIZE:
+        return [UpTo(cfg.TEST.TILE_SIZE, augmentations)]
+    return augmentations

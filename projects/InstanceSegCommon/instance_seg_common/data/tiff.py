@@ -66,7 +66,12 @@ class _Contents(NamedTuple):
 
 
 @contextmanager
-def _open(path: Union[str, Path]) -> "Iterator[TiffFile]":
+def open_tiff(path: Union[str, Path]) -> "Iterator[TiffFile]":
+    """A TIFF as tifffile opens it, on its own although it may be one of several.
+
+    Raises:
+        UserError: tifffile is not installed; what it raises for a damaged file passes through.
+    """
     try:
         import tifffile
     except ImportError as error:
@@ -115,7 +120,7 @@ def tiff_header(
         UserError: too large, colours that cannot be read; and what tifffile raises for a file that
             it cannot open.
     """
-    with _open(path) as opened:
+    with open_tiff(path) as opened:
         contents = _contents(opened, reading)
         picture = contents.picture(reading.plane_index or 0)
         page, layout = picture.page, picture.layout
@@ -221,7 +226,7 @@ def read_tiff(path: Union[str, Path], reading: Reading, *, as_stored: bool = Fal
     Returns:
         (H, W, C) of the file's type; else palettes as RGB, 0 is black.
     """
-    with _open(path) as opened:
+    with open_tiff(path) as opened:
         picture = _contents(opened, reading).picture(reading.plane_index or 0)
         read = _as_numbers if as_stored else _as_values
         return read(_pixels(picture), picture)

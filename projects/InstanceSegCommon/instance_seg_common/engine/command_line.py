@@ -12,24 +12,27 @@ from ..errors import UserError
 MODEL_HELP = "CONFIG.yaml, CONFIG.yaml:WEIGHTS.pth, or a published name such as weights/NAME"
 
 
-def model_parser(doc: str, *, several: bool = False) -> argparse.ArgumentParser:
+def model_parser(doc: str, *, several: bool = False, opts: bool = True) -> argparse.ArgumentParser:
     """Arguments of every tool that takes a model, or several.
 
     Args:
         doc: of the tool; its first line is the description, the rest comes last in the help.
         several: ``--model`` may be given more than once, and ``args.model`` is a list; with it
             comes ``--dataset``.
+        opts: trailing ``KEY VALUE`` pairs; a tool whose arguments end in files parts them itself.
 
     Returns:
-        With ``--model`` and trailing ``opts``.
+        With ``--model``.
     """
     first, _, rest = doc.partition("\n")
     parser = argparse.ArgumentParser(description=first, epilog=" ".join(rest.split()))
-    add_model_arguments(parser, several=several)
+    add_model_arguments(parser, several=several, opts=opts)
     return parser
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+def add_model_arguments(
+    parser: argparse.ArgumentParser, *, several: bool = False, opts: bool = True
+) -> None:
     """Add ``--model`` and trailing ``opts`` to a parser or a subcommand's; see `model_parser`."""
     if several:
         parser.add_argument(
@@ -39,7 +42,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, several: bool = Fals
         parser.add_argument("--dataset", metavar="NAME", help="default: the first of DATASETS.TEST")
     else:
         parser.add_argument("--model", required=True, metavar="M", help=MODEL_HELP)
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override config keys")
+    if opts:
+        parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override config keys")
 
 
 def check_at_least(args: argparse.Namespace, least_by_name: Mapping[str, int]) -> None:
@@ -65,10 +69,20 @@ def part_opts_from_images(args: argparse.Namespace) -> None:
         args: with ``images`` and ``opts``; changed in place.
     """
     if args.images:
-        keys = get_cfg_with_plugins()
-        are_keys = [x.split(".")[0] in keys and not Path(x).exists() for x in args.images]
-        count = are_keys.index(True) if any(are_keys) else len(args.images)
-        args.images, args.opts = args.images[:count], args.images[count:] + args.opts
+        args.images, opts = part_opts_from(args.images)
+        args.opts = opts + args.opts
+
+
+def part_opts_from(words: "list[str]") -> "tuple[list[str], list[str]]":
+    """Files, and the ``KEY VALUE`` pairs after them: from the first word that is a config key on.
+
+    Args:
+        words: of the command line.
+    """
+    keys = get_cfg_with_plugins()
+    are_keys = [x.split(".")[0] in keys and not Path(x).exists() for x in words]
+    count = are_keys.index(True) if any(are_keys) else len(words)
+    return words[:count], words[count:]
 
 
 def run_tool(main: Callable[[], Optional[int]]) -> None:

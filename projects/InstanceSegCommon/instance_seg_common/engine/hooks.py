@@ -16,6 +16,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from ..data.mapper import build_test_mapper
+from ..tiling.tiled_model import with_tiles
 from ..visualization.panels import prediction_panel
 from .checkpoint import AtomicCheckpointer
 from .validation_loss import build_validation_inputs, validation_loss
@@ -190,14 +191,15 @@ class Pictures(Periodic):
         self.cfg = cfg
         dicts = DatasetCatalog.get(cfg.DATASETS.TEST[0])
         self.dicts = dicts[:: max(1, len(dicts) // cfg.TEST.PICTURES)][: cfg.TEST.PICTURES]
-        self.mapper = build_test_mapper(cfg)
+        self.mapper = build_test_mapper(cfg, tiled=True)
         self.class_names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).thing_classes
 
     def run(self) -> None:
         model = getattr(self.trainer.model, "module", self.trainer.model)
+        tiled = with_tiles(self.cfg, model)
         with inference_context(model), torch.no_grad():
             for item in self.dicts:
-                instances = model([self.mapper(item)])[0]["instances"].to("cpu")
+                instances = tiled([self.mapper(item)])[0]["instances"].to("cpu")
                 panel = prediction_panel(
                     item,
                     instances,

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ..meta_arch import note_limit, noted_limits
+from ..tiling.tiled_model import with_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ class LimitCounter:
         self._reached.update(noted)
 
     def counted(self) -> "CountedModel":
-        """The model, every call of which is one image."""
-        return CountedModel(self.model, self)
+        """The model, every call of which is one image, however many tiles that has."""
+        return CountedModel(with_tiles(self.cfg, self.model), self)
 
     def reached(self) -> "list[ReachedLimit]":
         """The limits that were reached, in all processes, the most frequent first."""
@@ -132,6 +133,7 @@ class CountedModel(nn.Module):
         super().__init__()
         self.model, self.counter = model, counter
         self.training = model.training
+        self.takes_any_size = getattr(model, "takes_any_size", False)
 
     def forward(self, batched_inputs: "list[Mapping[str, Any]]") -> Any:
         """Detectron2's contract: see ``GeneralizedRCNN``."""

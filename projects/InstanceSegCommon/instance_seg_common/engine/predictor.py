@@ -13,10 +13,14 @@ from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import nn
 
-from ..data.augmented import augmented
-from ..data.mapper import build_augmentations, errors_in_sentences, image_input, image_tensor
-from ..data.model_image import pixels_to_model_image
-from ..errors import UserError
+from ..data.mapper import (
+    build_test_augmentations,
+    errors_in_sentences,
+    image_input,
+    pixels_input,
+)
+from ..data.model_image import given_model_image
+from ..tiling.tiled_model import require_masks, with_tiles
 from .checkpoint import load_weights
 from .trainer import build_model_quietly
 
@@ -40,13 +44,16 @@ def build_predictor(cfg: CfgNode) -> nn.Module:
     return model.eval()
 
 
-def model_input(cfg: CfgNode, image: "Union[np.ndarray, Mapping[str, Any]]") -> "dict[str, Any]":
+def model_input(
+    cfg: CfgNode, image: "Union[np.ndarray, Mapping[str, Any]]", *, tiled: bool = False
+) -> "dict[str, Any]":
     """An image as the model takes it.
 
     Args:
         cfg: ``INPUT``, with its fixed squash and the sizes at test time; ``MODEL.PIXEL_MEAN``.
         image: a record (dict) of a data set, or one that has ``file_name`` alone; or pixels (H, W,
             channels) of any integer or float dtype, colours in the order RGB.
+        tiled: see ``data.mapper.build_test_mapper``.
 
     Returns:
         ``image`` (C, h, w) tensor, ``height`` H, ``width`` W; of a record also its other keys.
@@ -54,20 +61,18 @@ def model_input(cfg: CfgNode, image: "Union[np.ndarray, Mapping[str, Any]]") -> 
     Raises:
         UserError: a file that cannot be used, or channels that the model does not take.
     """
-    augmentations = build_augmentations(cfg, is_train=False)
+    augmentations = build_test_augmentations(cfg, tiled=tiled)
     if isinstance(image, Mapping):
         with errors_in_sentences(image):
             return image_input(cfg, image, augmentations)[0]
-    pixels = pixels_to_model_image(cfg, image)
-    tensor = image_tensor(augmented(pixels, augmentations)[0].image)
-    return {"image": tensor, "height": pixels.shape[0], "width": pixels.shape[1]}
+    return pixels_input(given_model_image(cfg, image).cut(), augmentations)
 
 
 @torch.no_grad()
 def predict(
     cfg: CfgNode, model: nn.Module, image: "Union[np.ndarray, Mapping[str, Any]]"
 ) -> Instances:
-    """Predict the instances of one image.
+    """Predict the instances of one image, in tiles if it is larger than ``TEST.TILE_SIZE``.
 
     Args:
         cfg, image: see :func:`model_input`.
@@ -79,12 +84,7 @@ def predict(
     Raises:
         UserError: the image cannot be used, or the model predicts no masks.
     """
-    item = model_input(cfg, image)
-    instances = model([item])[0]["instances"].to("cpu")
-    if not instances.has("pred_masks"):
-        raise UserError(
-            f"The model {cfg.MODEL.META_ARCHITECTURE} predicts no masks for "
-            f"{item.get('file_name', 'the image')}. Set MODEL.MASK_ON True, with weights trained "
-            "so."
-        )
+    item = model_input(cfg, image, tiled=True)
+    instances = with_tiles(cfg, model)([item])[0]["instances"].to("cpu")
+    require_masks(instances, item.get("file_name", "the image"), cfg.MODEL.META_ARCHITECTURE)
     return instances

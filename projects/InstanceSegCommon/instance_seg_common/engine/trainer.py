@@ -29,6 +29,7 @@ from ..data.loader import build_test_loader, build_train_loader
 from ..data.model_image import check_input
 from ..errors import UserError
 from ..evaluation import build_evaluator
+from ..tiling.tiled_model import with_tiles
 from .checkpoint import AtomicCheckpointer
 from .checks import check_config, check_meta_architecture
 from .hooks import BestModel, EarlyStop, Pictures, StopTraining, Throughput, ValidationLoss
@@ -117,8 +118,13 @@ class InstanceSegTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> "Iterable[Any]":
-        """See ``data.loader``."""
-        return build_test_loader(cfg, dataset_name)
+        """See ``data.loader``; for a model of :meth:`test`."""
+        return build_test_loader(cfg, dataset_name, tiled=True)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> "dict[str, Any]":
+        """As stock; images larger than ``TEST.TILE_SIZE`` are predicted in tiles."""
+        return super().test(cfg, with_tiles(cfg, model), evaluators)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:

@@ -16,6 +16,7 @@ from tabulate import tabulate
 from torch import nn
 
 from ..data.mapper import build_test_mapper
+from ..tiling.tiled_model import with_tiles
 from .checks import check_prediction
 from .gathering import gather_list
 from .ground_truth import GroundTruth
@@ -117,11 +118,11 @@ def sweep_score_threshold(
         chosen = np.linspace(0, len(records) - 1, max(max_images, 1)).round().astype(int)
         records = [records[index] for index in chosen]
     loader = build_detection_test_loader(
-        records, mapper=build_test_mapper(cfg), num_workers=cfg.DATALOADER.NUM_WORKERS
+        records, mapper=build_test_mapper(cfg, tiled=True), num_workers=cfg.DATALOADER.NUM_WORKERS
     )
     sweep = ScoreThresholdSweep(dataset_name, thresholds, min_area=cfg.TEST.LABEL_MAP_MIN_AREA)
     evaluators = DatasetEvaluators(restrict_evaluators(cfg, dataset_name, [sweep]))
-    pooled = inference_on_dataset(model, loader, evaluators)
+    pooled = inference_on_dataset(with_tiles(cfg, model), loader, evaluators)
     if comm.is_main_process():
         _warn_of_doubtful_best(pooled)
     return pooled

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..data.cache import atomic_path
 from ..errors import UserError
-from .stitching import Piece, StitchedObject
+from ..tiling.stitching import Piece, StitchedObject
+from .tables import name_of
 
 
 def write_geojson(
@@ -34,14 +35,13 @@ def write_geojson(
 
 
 def _feature(one: StitchedObject, number: int, class_names: "Sequence[str]") -> "dict[str, Any]":
-    name = class_names[one.label] if one.label < len(class_names) else str(one.label)
     return {
         "type": "Feature",
         "geometry": outline(one.cropped()),
         "properties": {
             "objectType": "detection",
             "name": str(number),
-            "classification": {"name": name},
+            "classification": {"name": name_of(one.label, class_names)},
             "measurements": {"score": one.score},
         },
     }

@@ -8,9 +8,9 @@ from PIL import Image
 
 from ..data.cache import atomic_path
 from ..errors import UserError
+from ..tiling.stitching import StitchedObject
 from ..visualization.saving import LARGEST_16_BIT
 from .objects import label_map_bands
-from .stitching import StitchedObject
 
 LARGEST_PNG = 2**26  # pixels; a PNG is written from memory, a TIFF tile by tile
 TIFF_TILE = 512  # pixels

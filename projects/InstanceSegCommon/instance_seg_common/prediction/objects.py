@@ -8,8 +8,8 @@ import pycocotools.mask as mask_util
 from scipy.ndimage import find_objects
 
 from ..masks import encode_window
-from .stitching import Piece, StitchedObject
-from .tiles import Box
+from ..tiling.stitching import Piece, StitchedObject
+from ..tiling.tiles import Box
 
 
 def encode(pieces: "Sequence[Piece]", size: "tuple[int, int]") -> "dict[str, Any]":

@@ -1,7 +1,7 @@
 """Measures of objects, those of scikit-image's ``regionprops_table``, in pixels or micrometres."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -9,8 +9,7 @@ import numpy as np
 
 from ..data.cache import atomic_path
 from ..errors import UserError
-from .stitching import StitchedObject
-from .tiles import Box
+from ..tiling.stitching import StitchedObject
 
 # Columns: the power of a pixel's size that a measure has, 0 for one without a unit.
 POWERS = {
@@ -26,12 +25,11 @@ POWERS = {
 }
 PROPERTIES = ("area", "centroid", "perimeter", "eccentricity")
 Table = dict[str, np.ndarray]  # columns of one length, by name
-ReadPixels = Callable[[Box], np.ndarray]  # (h, w, C) of a box
 
 
 def object_table(
     objects: "Sequence[StitchedObject]",
-    read_pixels: ReadPixels,
+    pixels: np.ndarray,
     *,
     class_names: "Sequence[str]" = (),
     pixel_size: Optional[float] = None,
@@ -40,7 +38,7 @@ def object_table(
 
     Args:
         objects: without overlaps; object i has id i + 1.
-        read_pixels: gives the image's pixels inside a box.
+        pixels: (H, W, C) of the image.
         class_names: by class; where there are none the class's index stands.
         pixel_size: side of a pixel in micrometres; None: all lengths are in pixels.
 
@@ -52,10 +50,10 @@ def object_table(
     Raises:
         UserError: scikit-image is not installed.
     """
-    rows = [_measured(one, read_pixels) for one in objects]
+    rows = [_measured(one, pixels) for one in objects]
     table: Table = {
         "id": np.arange(1, len(objects) + 1),
-        "class": np.array([_name(one.label, class_names) for one in objects], dtype=str),
+        "class": np.array([name_of(one.label, class_names) for one in objects], dtype=str),
         "score": np.array([one.score for one in objects], dtype=float),
     }
     factor = 1.0 if pixel_size is None else pixel_size
@@ -63,18 +61,18 @@ def object_table(
         unit = "" if pixel_size is None or not power else "_um" if power == 1 else "_um2"
         values = np.array([row[name] for row in rows], dtype=float)
         table[name + unit] = values * factor**power
-    channels = max((len(row) for row in rows), default=len(POWERS)) - len(POWERS)
-    for channel in range(channels):
+    for channel in range(pixels.shape[2]):
         key = f"mean_intensity_{channel}"
         table[key] = np.array([row[key] for row in rows], dtype=float)
     return table
 
 
-def _name(label: int, class_names: "Sequence[str]") -> str:
+def name_of(label: int, class_names: "Sequence[str]") -> str:
+    """The name of a class, its number where it has none."""
     return class_names[label] if label < len(class_names) else str(label)
 
 
-def _measured(one: StitchedObject, read_pixels: ReadPixels) -> "dict[str, float]":
+def _measured(one: StitchedObject, pixels: np.ndarray) -> "dict[str, float]":
     try:
         from skimage.measure import regionprops_table
     except ImportError as error:
@@ -93,7 +91,7 @@ def _measured(one: StitchedObject, read_pixels: ReadPixels) -> "dict[str, float]
         "perimeter": values["perimeter"],
         "eccentricity": values["eccentricity"],
     }
-    for channel, mean in enumerate(read_pixels(box)[mask].mean(axis=0, dtype=float)):
+    for channel, mean in enumerate(pixels[box.slices][mask].mean(axis=0, dtype=float)):
         row[f"mean_intensity_{channel}"] = float(mean)
     return row
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from instance_seg_common.errors import UserError
-from instance_seg_common.prediction.stitching import Part, Piece, Stitcher
-from instance_seg_common.prediction.tiles import Box, tile_grid
+from instance_seg_common.tiling.stitching import Part, Piece, Stitcher
+from instance_seg_common.tiling.tiles import Box, tile_grid
 
 
 def parts_of(labels, tile, *, change=lambda mask, rng: mask, rng=None):
