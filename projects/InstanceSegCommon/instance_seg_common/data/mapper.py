@@ -161,7 +161,7 @@ def pixels_input(pixels: np.ndarray, augmentations: Transforms) -> "dict[str, An
 
 def image_tensor(image: np.ndarray) -> torch.Tensor:
     """(H, W, C) as (C, H, W), of the same dtype."""
-    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))
 
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> "list[T.Augmentation | T.Transform]":
