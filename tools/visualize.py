@@ -1,4 +1,4 @@
-"""Draw a data set, what training sees of it, or predictions; save predictions as files.
+"""Draw a data set, what training sees of it, or predictions.
 
 python tools/visualize.py --model M --source annotation|dataloader|prediction [KEY VALUE ...]
 With several --model their predictions stand side by side in one picture.
@@ -28,17 +28,15 @@ from instance_seg_common.engine.predictor import build_predictor, model_input
 from instance_seg_common.engine.setup import load_model_cfg, parse_model
 from instance_seg_common.errors import UserError
 from instance_seg_common.visualization.false_colors import record_title
-from instance_seg_common.visualization.saving import save_coco_results
 
 DEFAULT_IMAGES = 16
-# What can be saved as files, by --source.
-SAVED = {"prediction": ("label-map", "coco-json"), "annotation": ("label-map",), "dataloader": ()}
+SOURCES = ("annotation", "dataloader", "prediction")
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """Arguments of this tool; KEY VALUE pairs after the files are told from them by their form."""
     parser = model_parser(__doc__, several=True)
-    parser.add_argument("--source", required=True, choices=SAVED)
+    parser.add_argument("--source", required=True, choices=SOURCES)
     parser.add_argument(
         "--images", nargs="+", metavar="PATH", help="predict these files, or all of a folder"
     )
@@ -46,7 +44,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--max-images", type=int, help=f"default: {DEFAULT_IMAGES}; files: all")
     parser.add_argument("--sort", choices=("worst",), help="lowest accuracy, then SBD, first")
     parser.add_argument("--internals", action="store_true", help="also what happens in the model")
-    parser.add_argument("--save", choices=SAVED["prediction"], help="predictions as files")
+    parser.add_argument("--save", choices=("label-map",), help="annotations as label maps, too")
     args = parser.parse_args(argv)
     part_opts_from_images(args)
     return args
@@ -66,13 +64,15 @@ def check_args(args: argparse.Namespace) -> None:
         raise UserError(f"{given[0]} needs --source prediction, not {args.source}.")
     if args.sort and args.images:
         raise UserError("--sort needs a data set with annotations; leave out --images.")
-    if several and (args.internals or args.sort or args.save):
+    if several and (args.internals or args.sort):
         raise UserError(
-            "Several --model give pictures of predictions only; leave out --internals, --sort, "
-            "--save, or all but one --model."
+            "Several --model give pictures of predictions only; leave out --internals, --sort, or "
+            "all but one --model."
         )
-    if args.save and args.save not in SAVED[args.source]:
-        raise UserError(f"--save {args.save} is not possible with --source {args.source}.")
+    if args.save and args.source != "annotation":
+        raise UserError(
+            "--save writes annotations (--source annotation); tools/predict.py writes predictions."
+        )
     check_at_least(args, {"max_images": 1})
 
 
@@ -112,16 +112,11 @@ def draw_predictions(cfg: CfgNode, args: argparse.Namespace, writer: PictureWrit
         check_drawable(cfg.MODEL.META_ARCHITECTURE)
     model = build_predictor(cfg)
     draw_internals = internals_drawer(cfg, model) if args.internals else None
-    pictures = PredictionPictures(
-        cfg, model, images, writer=writer, save=args.save or "", draw_internals=draw_internals
-    )
+    pictures = PredictionPictures(cfg, model, images, writer=writer, draw_internals=draw_internals)
     if args.sort:
         pictures.draw_worst(args.max_images or DEFAULT_IMAGES)
     else:
         pictures.draw_all()
-    if args.save == "coco-json":
-        path = save_coco_results(pictures.detections, writer.folder / picture_run.DETECTIONS)
-        print(f"detections ({len(pictures.detections)}): {path}")
 
 
 def draw(cfgs: "list[CfgNode]", args: argparse.Namespace, writer: PictureWriter) -> None:
@@ -147,7 +142,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     cfgs = [load_model_cfg(text, args.opts) for text in args.model]
     writer = PictureWriter(Path(args.output or Path(cfgs[0].OUTPUT_DIR) / "pictures" / args.source))
     draw(cfgs, args, writer)
-    if args.save == "label-map":
+    if args.save:
         print(f"label maps: {writer.folder / 'label_maps'}")
     for sentence in writer.limits:
         print(sentence)

@@ -79,6 +79,14 @@ def test_coco_of_all_images_holds_the_label_maps(tiled, folder, tmp_path):
         assert all(0 < a["score"] <= 1 and a["area"] > 0 for a in annotations)
 
 
+def test_categories_have_the_ids_of_a_coco_data_set(classical, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(classical, "category_ids", (44,))
+    run(classical, folder, tmp_path / "out", forms=("coco",))
+    content = json.loads((tmp_path / "out" / "coco.json").read_text())
+    assert content["categories"] == [{"id": 44, "name": "nucleus"}]
+    assert {annotation["category_id"] for annotation in content["annotations"]} == {44}
+
+
 def test_a_bad_image_costs_one_line_and_not_the_rest(classical, folder, tmp_path, capfd):
     (folder / "i1.png").write_bytes((folder / "i1.png").read_bytes()[:200])
     Image.fromarray(np.zeros((20, 20, 4), np.uint8)).save(folder / "i3.png")

@@ -60,8 +60,8 @@ def file_records(paths: Sequence[str]) -> list[Record]:
         paths (list[str]): files and folders, of :func:`image_paths`.
 
     Returns:
-        list[dict]: ``file_name``; ``image_id``, for saved detections: the file's name, and its path
-        where names do not tell the files apart.
+        list[dict]: ``file_name``; ``image_id``: the file's name, and its path where names do not
+        tell the files apart.
 
     Raises:
         UserError: a folder without images.

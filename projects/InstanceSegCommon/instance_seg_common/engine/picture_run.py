@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.structures import Instances
 from PIL import Image
 from torch import nn
 from tqdm import tqdm
@@ -29,7 +28,6 @@ from .chosen_images import ChosenImages, Record, progress
 from .limits import LimitCounter
 from .predictor import build_predictor, predict
 
-DETECTIONS = "coco_instances_results.json"
 # From an image (H, W, 3) uint8 RGB and its record to a picture of what happens in the model.
 DrawInternals = Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]
 
@@ -79,14 +77,13 @@ class PictureWriter:
 
 
 class PredictionPictures:
-    """Predicts, draws and saves one image after the other.
+    """Predicts and draws one image after the other.
 
     Args:
         cfg (CfgNode): of the model.
         model (nn.Module): of ``build_predictor``.
         images (ChosenImages): what to draw.
         writer (PictureWriter)
-        save (str): "label-map" or "coco-json" for predictions as files, "" for none.
         draw_internals (callable or None): draws a second picture.
     """
 
@@ -97,12 +94,10 @@ class PredictionPictures:
         images: ChosenImages,
         *,
         writer: PictureWriter,
-        save: str = "",
         draw_internals: Optional[DrawInternals] = None,
     ) -> None:
         self.cfg, self.model, self.images = cfg, model, images
-        self.writer, self.save, self.draw_internals = writer, save, draw_internals
-        self.detections: list[dict[str, Any]] = []
+        self.writer, self.draw_internals = writer, draw_internals
         self.counter = LimitCounter(cfg, model)
         self.label_map_options = {
             "score_threshold": cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
@@ -110,7 +105,7 @@ class PredictionPictures:
         }
 
     def draw(self, record: Record, *, prefix: str = "", note: str = "") -> None:
-        """Predict, draw and save one image; without annotations it is drawn without errors.
+        """Predict and draw one image; without annotations it is drawn without errors.
 
         Args:
             record (dict): of a data set, or ``file_name`` and ``image_id`` alone.
@@ -130,15 +125,6 @@ class PredictionPictures:
         if self.draw_internals:
             named = {**record, "thing_classes": self.images.class_names}
             self.writer.picture(self.draw_internals(load_image(record), named), f"{name}_internals")
-        self._save(instances, record, name)
-
-    def _save(self, instances: Instances, record: Record, name: str) -> None:
-        if self.save == "label-map":
-            labels = prediction_of(instances, **self.label_map_options).labels
-            self.writer.label_map(labels, name)
-        elif self.save == "coco-json":
-            image_id = record["image_id"]
-            self.detections += saving.coco_results(instances, image_id, self.images.metadata)
 
     def score(self, record: Record) -> tuple[float, float]:
         """(accuracy at IoU 0.5, SBD) of one annotated image, as the evaluators have them."""

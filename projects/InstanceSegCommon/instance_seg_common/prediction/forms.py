@@ -37,24 +37,35 @@ def _coco(result: Result, stem: Path, file_name: str) -> Path:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(head)[:-1] + ', "annotations": [\n')
         for number, one in enumerate(result.found, start=1):
-            annotation = {"id": number, "image_id": 1, **_annotation(one, result.size)}
+            annotation = {
+                "id": number,
+                "image_id": 1,
+                "category_id": _category_id(result, one.label),
+                **_annotation(one, result.size),
+            }
             file.write((",\n" if number > 1 else "") + json.dumps(annotation))
         file.write("\n]}\n")
     return path
 
 
 def _categories(result: Result) -> "list[dict[str, Any]]":
-    """COCO's categories, ids from 1: those of the names, or as many as were found."""
+    """COCO's categories: those of the names, or as many as were found."""
     most = max((one.label for one in result.found), default=-1) + 1
     count = max(len(result.class_names), most)
-    return [{"id": i + 1, "name": name_of(i, result.class_names)} for i in range(count)]
+    return [
+        {"id": _category_id(result, i), "name": name_of(i, result.class_names)}
+        for i in range(count)
+    ]
+
+
+def _category_id(result: Result, label: int) -> int:
+    return result.category_ids[label] if result.category_ids else label + 1
 
 
 def _annotation(one: StitchedObject, size: "tuple[int, int]") -> "dict[str, Any]":
     boxes = np.array([piece.box for piece in one.pieces])
     (top, left), (bottom, right) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
     return {
-        "category_id": one.label + 1,
         "bbox": [left, top, right - left, bottom - top],
         "area": one.area,
         "iscrowd": 0,

@@ -47,6 +47,7 @@ class Predictor:
         cfg: ``TEST.TILE_SIZE``, ``LABEL_MAP_SCORE_THRESHOLD`` and all that the model needs.
         model: in evaluation mode.
         class_names: by class; () where the data set of the config is not known here.
+        category_ids: of that data set, by class, if it is one of COCO's form.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
@@ -54,6 +55,8 @@ class Predictor:
         named = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
         metadata = readable_metadata(named[0]) if named else None
         self.class_names = tuple(metadata.get("thing_classes", ())) if metadata else ()
+        ids = metadata.get("thing_dataset_id_to_contiguous_id", {}) if metadata else {}
+        self.category_ids = tuple(sorted(ids, key=ids.__getitem__))
 
     def __call__(
         self, image: "Union[Image, Sequence[Image]]", *, pixel_size: Optional[float] = None
@@ -102,6 +105,7 @@ class Predictor:
             objects=tuple(visible),
             found=objects,
             class_names=self.class_names,
+            category_ids=self.category_ids,
             pixel_size=said if pixel_size is None else pixel_size,
             limits=tuple((limit.key, limit.value) for limit in counter.reached()),
             tiles=len(tiles),

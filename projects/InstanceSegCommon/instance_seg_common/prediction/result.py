@@ -32,6 +32,7 @@ class Result:
         objects: N of a label map, by falling score; no pixel is in two of them.
         found: all that the model gave, whatever their score; they may overlap.
         class_names: by class; () where they are not known.
+        category_ids: of a COCO data set, by class; () counts from 1.
         pixel_size: side of a pixel in micrometres; None: not known.
         limits: keys of the config that cut something off, with their values.
         tiles: in how many the image was predicted.
@@ -41,6 +42,7 @@ class Result:
     objects: tuple[StitchedObject, ...]
     found: tuple[StitchedObject, ...]
     class_names: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
     pixel_size: Optional[float] = None
     limits: tuple[tuple[str, int], ...] = ()
     tiles: int = 1
