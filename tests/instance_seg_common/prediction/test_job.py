@@ -63,7 +63,7 @@ def test_every_form_of_every_image(tiled, folder, tmp_path):
     assert [row["image"] for row in rows] == ["i0"] * 30 + ["i1"] * 30 + ["i2"] * 12
     summary = json.loads((output / "summary.json").read_text())
     assert summary["complete"] and summary["images"] == 3 and summary["objects"] == 72
-    assert summary["settings"]["tile"] == 64 and summary["versions"]["torch"]
+    assert summary["settings"]["tile"] == 80 and summary["versions"]["torch"]
 
 
 def test_coco_of_all_images_holds_the_label_maps(tiled, folder, tmp_path):
