@@ -36,7 +36,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--overlap", type=int, metavar="M", help="of tiles; TEST.TILE_OVERLAP")
     parser.add_argument("--pixel-size", type=float, metavar="UM", help="side, in micrometres")
     parser.add_argument("--planes", choices=CHOICES["planes"], default="error", help="of stacks")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # KEY VALUE pairs may come after options
     args.inputs, args.opts = part_opts_from(args.inputs)
     return args
 

@@ -16,7 +16,7 @@ from ..engine.chosen_images import readable_metadata
 from ..engine.limits import LimitCounter
 from ..engine.predictor import build_predictor
 from ..engine.setup import load_model_cfg
-from ..tiling.tiled_model import stitched_objects, tiles_of
+from ..tiling.tiled_model import stitched_objects, tiles_of, with_tiles
 from ..tiling.tiles import Tile
 from .objects import without_overlaps
 from .result import Result
@@ -51,6 +51,7 @@ class Predictor:
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
+        with_tiles(cfg, model)  # tiles that cannot be are said before the first image
         self.cfg, self.model = cfg, model
         named = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
         metadata = readable_metadata(named[0]) if named else None

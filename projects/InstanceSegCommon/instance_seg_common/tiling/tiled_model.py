@@ -17,7 +17,7 @@ from ..data.mapper import build_test_augmentations, pixels_input
 from ..errors import UserError
 from ..masks import CutMasks, is_dense
 from .stitching import Part, Piece, StitchedObject, Stitcher
-from .tiles import Box, Tile, tile_grid
+from .tiles import Box, Tile, check_tile_size, tile_grid
 
 Item = Mapping[str, Any]
 CutPixels = Callable[["tuple[slice, slice]"], np.ndarray]  # (h, w, C) of rows and columns
@@ -142,6 +142,7 @@ class TiledModel(nn.Module):
 
     def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
         super().__init__()
+        check_tile_size(cfg.TEST.TILE_SIZE, cfg.TEST.TILE_OVERLAP)
         self.cfg, self.model = cfg, model
         self.training = model.training
 

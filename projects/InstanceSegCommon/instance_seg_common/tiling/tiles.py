@@ -61,6 +61,15 @@ class Tile(NamedTuple):
     core: Box
 
 
+def check_tile_size(tile_size: int, overlap: int) -> None:
+    """Raise a UserError for a tile that is smaller than two overlaps, or an overlap below 2."""
+    if overlap < LEAST_OVERLAP or tile_size < 2 * overlap:
+        raise UserError(
+            f"Tiles of {tile_size} pixels cannot overlap by {overlap}: give an overlap of "
+            f"{LEAST_OVERLAP} or more, and tiles of at least two overlaps."
+        )
+
+
 def tile_grid(size: "tuple[int, int]", tile_size: int, overlap: int) -> "list[Tile]":
     """Windows of about one size that cover an image, row by row.
 
@@ -73,13 +82,9 @@ def tile_grid(size: "tuple[int, int]", tile_size: int, overlap: int) -> "list[Ti
         overlap: least overlap of neighbouring windows.
 
     Raises:
-        UserError: a tile that is smaller than two overlaps, or an overlap below 2.
+        UserError: see :func:`check_tile_size`.
     """
-    if overlap < LEAST_OVERLAP or tile_size < 2 * overlap:
-        raise UserError(
-            f"Tiles of {tile_size} pixels cannot overlap by {overlap}: give an overlap of "
-            f"{LEAST_OVERLAP} or more, and tiles of at least two overlaps."
-        )
+    check_tile_size(tile_size, overlap)
     rows, columns = (list(_spans(length, tile_size, overlap)) for length in size)
     tiles = []
     for (top, bottom), (core_top, core_bottom) in rows:
