@@ -19,7 +19,8 @@ from instance_seg_common.errors import UserError
 from instance_seg_common.prediction import load_predictor
 from instance_seg_common.prediction.forms import FORMS
 from instance_seg_common.prediction.inputs import find_inputs
-from instance_seg_common.prediction.job import Job, run_job
+from instance_seg_common.prediction.job import run_job
+from instance_seg_common.prediction.one_file import Job
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
