@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 import torch
 
@@ -21,8 +21,11 @@ from .inputs import InputImage
 from .joined import JOINED
 from .journal import Entry, Journal, settings_of
 from .meter import Meter
-from .one_file import ERRORS, Failure, Job, attempt, predict_file
+from .one_file import ERRORS, Failure, Job, attempt, not_written, predict_file
 from .predictor import Predictor
+
+if TYPE_CHECKING:
+    from .on_ray import ModelOnRay
 
 SUMMARY = "summary.json"
 PACKAGES = ("instance-seg-three-ways", "torch", "torchvision", "detectron2", "numpy")
@@ -86,7 +89,7 @@ def attempt_each(
 
 
 def run_job(
-    predictor: Predictor,
+    predictor: "Union[Predictor, ModelOnRay]",
     images: "Sequence[InputImage]",
     job: Job,
     *,
@@ -130,10 +133,7 @@ def run_job(
                     meter.say(f"error: {done.sentence}")
                 meter.next_image()
     except OSError as error:
-        raise UserError(
-            f"The results cannot be written to {job.folder}: {error}. What was done until now is "
-            "complete; mend this and go on with --resume."
-        ) from error
+        raise UserError(not_written(job, error)) from error
     finally:
         outcome.seconds = time.perf_counter() - begin
         outcome.entries = journal.of(images)
@@ -164,16 +164,21 @@ def _note(
         journal.add(done)
         outcome.pixels += done.height * done.width
         return
-    if done.stops:
-        raise OSError(done.sentence)
     if done.traceback:
         with (job.folder / ERRORS).open("a") as file:
             file.write(f"{image.title}\n{done.traceback}\n")
+    if done.stops:
+        raise UserError(done.sentence)
     outcome.failures[image.title] = done.sentence
 
 
 def write_summary(
-    predictor: Predictor, job: Job, outcome: Outcome, *, model: str, complete: bool
+    predictor: "Union[Predictor, ModelOnRay]",
+    job: Job,
+    outcome: Outcome,
+    *,
+    model: str,
+    complete: bool,
 ) -> Path:
     """Write ``summary.json``: model, settings, versions, time, counts and failures of a run."""
     cfg, path = predictor.cfg, job.folder / SUMMARY

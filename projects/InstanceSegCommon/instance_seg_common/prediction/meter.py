@@ -41,11 +41,12 @@ class Meter:
         """The tiles of an image, each of which moves the bar."""
         for tile in tiles:
             yield tile
-            self.add(tile.core.shape)
+            height, width = tile.core.shape
+            self.add(height * width)
 
-    def add(self, size: "tuple[int, int]") -> None:
-        """Height and width of what is done, an image or a part of one."""
-        self._bar.update(size[0] * size[1] / 1e6)
+    def add(self, pixels: int) -> None:
+        """So many more are done."""
+        self._bar.update(pixels / 1e6)
 
     def next_image(self) -> None:
         """One more image is over."""

@@ -46,12 +46,16 @@ class Failure(NamedTuple):
     Args:
         sentence: for the user.
         traceback: of a fault of this program.
-        stops: results cannot be written, so that no other image needs to be tried.
+        stops: no other image needs to be tried.
     """
 
     sentence: str
     traceback: str = ""
     stops: bool = False
+
+
+class StopRun(UserError):
+    """What keeps an image from being done would keep every other one, too."""
 
 
 def attempt(work: "Callable[[], Done]", image: InputImage, job: Job) -> "Union[Done, Failure]":
@@ -65,9 +69,9 @@ def attempt(work: "Callable[[], Done]", image: InputImage, job: Job) -> "Union[D
         with _memory_in_sentence(image):
             return work()
     except UserError as error:
-        return Failure(str(error))
+        return Failure(str(error), stops=isinstance(error, StopRun))
     except OSError as error:
-        return Failure(str(error), stops=True)
+        return Failure(not_written(job, error), stops=True)
     except Exception as error:
         sentence = (
             f"{image.title} failed by a fault of this program ({type(error).__name__}: {error}); "
@@ -75,6 +79,14 @@ def attempt(work: "Callable[[], Done]", image: InputImage, job: Job) -> "Union[D
         )
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         return Failure(sentence, "".join(lines))
+
+
+def not_written(job: Job, error: OSError) -> str:
+    """The sentence on a disk that is full, or a folder that must not be written."""
+    return (
+        f"The results cannot be written to {job.folder}: {error}. What was done until now is "
+        "complete; mend this and go on with --resume."
+    )
 
 
 @contextmanager
