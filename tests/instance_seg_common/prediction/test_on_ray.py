@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bright_discs import discs
 from PIL import Image
 
 from instance_seg_common.data.reading import Reading
@@ -28,15 +29,8 @@ OPTS = ["TEST.TILE_SIZE", "128", "TEST.TILE_OVERLAP", "32", "MODEL.DEVICE", "cpu
 FORMS = ("label-map", "csv", "coco")
 
 
-def draw_dots(side, seed):
-    """Bright discs on a dark ground, some of which touch."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 30, (side, side, 3), dtype=np.uint8)
-    rows, columns = np.indices((side, side))
-    for _ in range(side * side // 1500):
-        top, left, radius = rng.integers(side), rng.integers(side), rng.integers(5, 14)
-        pixels[(rows - top) ** 2 + (columns - left) ** 2 <= radius**2] += np.uint8(100)
-    return Image.fromarray(pixels)
+def draw(seed, side, path):
+    Image.fromarray(discs(seed, (side, side))[0]).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +38,9 @@ def folder(tmp_path_factory):
     """Six images of one to four tiles, one of 25, and two damaged ones, one of them of 25 tiles."""
     folder = tmp_path_factory.mktemp("images")
     for number in range(6):
-        draw_dots(120 + 20 * number, number).save(folder / f"{number}.png")
+        draw(number, 120 + 20 * number, folder / f"{number}.png")
     for name in ("cut", "cut_large", "large"):
-        draw_dots(512 if "large" in name else 100, 7).save(folder / f"{name}.png")
+        draw(7, 512 if "large" in name else 100, folder / f"{name}.png")
     for name in ("cut.png", "cut_large.png"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[: len(content) // 2])
