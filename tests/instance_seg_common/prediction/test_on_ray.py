@@ -84,7 +84,7 @@ def facts_of(outcome):
 
 def kill_a_worker():
     """One of the processes that hold the model, wherever it is in its work."""
-    import psutil
+    import psutil  # which Ray brings with it
 
     children = psutil.Process().children(recursive=True)
     workers = [child for child in children if "MapWorker" in " ".join(child.cmdline())]
