@@ -24,7 +24,7 @@ from .job import Attempts
 from .journal import Entry
 from .meter import Meter
 from .one_file import Failure, Job
-from .predictor import class_names_of
+from .predictor import Classes, classes_of
 from .ray_cluster import Pool, pool_for, require_ray
 from .ray_workers import Coordinator, Row, SeenRange, Setup, Worker, finish_large, row_of
 
@@ -42,14 +42,14 @@ class ModelOnRay:
         model, opts: of :func:`predictor.load_predictor`, which every worker calls.
         cfg: as it is on the workers.
         pool: of the workers.
-        class_names: by class.
+        classes: of the model.
     """
 
     model: str
     opts: tuple[str, ...]
     cfg: CfgNode
     pool: Pool
-    class_names: tuple[str, ...]
+    classes: Classes
 
 
 def load_model_on_ray(
@@ -69,7 +69,7 @@ def load_model_on_ray(
     resources = require_ray().cluster_resources()
     pool = pool_for(resources, workers, wants_gpu=cfg.MODEL.DEVICE.startswith("cuda"))
     cfg = cfg if pool.gpus else fit_to_machine(cfg)
-    return ModelOnRay(model, tuple(opts), cfg, pool, class_names_of(cfg))
+    return ModelOnRay(model, tuple(opts), cfg, pool, classes_of(cfg))
 
 
 def attempt_on_ray(
@@ -179,7 +179,7 @@ class _LargeImages:
         self._ray, self._coordinator = ray, coordinator
         # Workers have reserved all CPUs.
         self._task = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(finish_large)
-        self._facts = {"setup": setup, "cfg": model.cfg, "class_names": model.class_names}
+        self._facts = {"setup": setup, "cfg": model.cfg, "classes": model.classes}
         self._ranges: dict[str, _Ranges] = {}
         for row in rows:
             self._ranges.setdefault(row.name, _Ranges(0)).of += 1

@@ -23,7 +23,15 @@ from ..tiling.tiled_model import tiles_of
 from .inputs import InputImage
 from .journal import Entry
 from .one_file import Failure, Job, StopRun, attempt, predict_file, write_result
-from .predictor import OpenedImage, Predictor, Seen, load_predictor, open_image, put_together
+from .predictor import (
+    Classes,
+    OpenedImage,
+    Predictor,
+    Seen,
+    load_predictor,
+    open_image,
+    put_together,
+)
 from .ray_cluster import require_ray
 
 MOST_TRIES = 3  # of a row whose worker dies each time, before it is given up
@@ -219,7 +227,7 @@ def finish_large(
     *,
     setup: Setup,
     cfg: CfgNode,
-    class_names: "tuple[str, ...]",
+    classes: Classes,
 ) -> "Union[Entry, Failure]":
     """Put the objects of a large image together and write its files.
 
@@ -229,7 +237,7 @@ def finish_large(
         image: it.
         setup: of the run.
         cfg: of the model.
-        class_names: by class.
+        classes: of the model.
     """
     if isinstance(opened, Failure):
         return opened
@@ -239,7 +247,7 @@ def finish_large(
         begin = time.perf_counter()
         parts = [tile for one in seen for tile in unpack_parts(one.parts)]
         limits = tuple(dict.fromkeys(limit for one in seen for limit in one.limits))
-        result = put_together(cfg, opened, Seen(parts, limits), class_names=class_names)
+        result = put_together(cfg, opened, Seen(parts, limits), classes=classes)
         seconds = time.perf_counter() - begin + sum(one.seconds for one in seen)
         return write_result(result, image, setup.job, seconds=seconds)
 
