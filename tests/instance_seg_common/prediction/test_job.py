@@ -80,7 +80,7 @@ def test_coco_of_all_images_holds_the_label_maps(tiled, folder, tmp_path):
 
 
 def test_categories_have_the_ids_of_a_coco_data_set(classical, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(classical, "category_ids", (44,))
+    monkeypatch.setattr(classical, "classes", classical.classes._replace(category_ids=(44,)))
     run(classical, folder, tmp_path / "out", forms=("coco",))
     content = json.loads((tmp_path / "out" / "coco.json").read_text())
     assert content["categories"] == [{"id": 44, "name": "nucleus"}]
