@@ -4,7 +4,7 @@ Shape shorthand in this module:
     N: instances   H, W: an image   h, w: a tile   C: channels
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,6 @@ def tiles_of(cfg: CfgNode, size: "tuple[int, int]") -> "list[Tile]":
     return [Tile(0, whole, whole)]
 
 
-@torch.no_grad()
 def stitched_objects(
     cfg: CfgNode,
     model: nn.Module,
@@ -52,9 +51,44 @@ def stitched_objects(
     tiles: "Sequence[Tile]",
     *,
     name: str = "the image",
-    progress: "Callable[[Sequence[Tile]], Iterator[Tile]]" = iter,
 ) -> "Iterator[StitchedObject]":
     """Predict an image tile by tile and put its objects together.
+
+    Args:
+        cfg, model, cut, name: of :func:`parts_of_tiles`.
+        tiles: of :func:`tiles_of`.
+
+    Raises:
+        UserError: the model predicts no masks.
+    """
+    return stitched(tiles, parts_of_tiles(cfg, model, cut, tiles=tiles, name=name))
+
+
+def stitched(
+    tiles: "Sequence[Tile]", parts: "Iterable[Iterable[Part]]"
+) -> "Iterator[StitchedObject]":
+    """The objects of an image.
+
+    Args:
+        tiles: of :func:`tiles_of`.
+        parts: of each tile, in their order.
+    """
+    stitcher = Stitcher(tiles)
+    for seen in parts:
+        stitcher.add(seen)
+    return stitcher.objects()
+
+
+@torch.no_grad()
+def parts_of_tiles(
+    cfg: CfgNode,
+    model: nn.Module,
+    cut: CutPixels,
+    *,
+    tiles: "Iterable[Tile]",
+    name: str = "the image",
+) -> "Iterator[list[Part]]":
+    """Predict some tiles of an image.
 
     A tile is an image of its own to the model: resized by the config's sizes at test time, and
     limited to ``TEST.DETECTIONS_PER_IMAGE`` objects where that is not -1.
@@ -63,21 +97,21 @@ def stitched_objects(
         cfg: of the model.
         model: in evaluation mode.
         cut: gives the pixels of a window in the model's form, see ``data.model_image``.
-        tiles: of :func:`tiles_of`.
+        tiles: some of those of :func:`tiles_of`.
         name: of the image, for sentences.
-        progress: wraps the tiles.
+
+    Returns:
+        Of each tile what it sees.
 
     Raises:
         UserError: the model predicts no masks.
     """
     augmentations = build_test_augmentations(cfg)
-    stitcher = Stitcher(tiles)
-    for tile in progress(tiles):
+    for tile in tiles:
         item = pixels_input(cut(tile.window.slices), augmentations)
         instances = model([item])[0]["instances"].to("cpu")
         require_masks(instances, name, cfg.MODEL.META_ARCHITECTURE)
-        stitcher.add(_parts(instances, tile.window))
-    return stitcher.objects()
+        yield list(_parts(instances, tile.window))
 
 
 def require_masks(instances: Instances, name: str, architecture: str) -> None:
