@@ -66,7 +66,7 @@ def check_args(args: argparse.Namespace) -> None:
         raise UserError(f"--workers is {args.workers}; give 1 or more, with --ray.")
 
 
-def run(args: argparse.Namespace, inputs: Inputs, job: Job, opts: Sequence[str]) -> Outcome:
+def run(args: argparse.Namespace, inputs: Inputs, job: Job, *, opts: Sequence[str]) -> Outcome:
     """Predict in this process, or on Ray."""
     facts = {"resume": args.resume, "failures": inputs.failures, "model": args.model}
     if args.ray is None:
@@ -95,7 +95,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     job = Job(folder, forms, reading, args.pixel_size)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        outcome = run(args, inputs, job, [*args.opts, *opts])
+        outcome = run(args, inputs, job, opts=[*args.opts, *opts])
     except KeyboardInterrupt:
         print(f"stopped; go on with the same command and --resume: {folder}", file=sys.stderr)
         return 130

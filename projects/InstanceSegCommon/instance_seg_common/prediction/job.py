@@ -84,7 +84,7 @@ def attempt_each(
         meter: told of every tile.
     """
     for image in images:
-        work = partial(predict_file, predictor, image, job, meter.tiles)
+        work = partial(predict_file, predictor, image, job, progress=meter.tiles)
         yield image, attempt(work, image, job)
 
 

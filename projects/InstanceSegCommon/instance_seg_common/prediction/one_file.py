@@ -111,6 +111,7 @@ def predict_file(
     predictor: Predictor,
     image: InputImage,
     job: Job,
+    *,
     progress: "Callable[[Sequence[Tile]], Iterator[Tile]]" = iter,
 ) -> Entry:
     """Predict one image and write its files.

@@ -44,26 +44,6 @@ def tiles_of(cfg: CfgNode, size: "tuple[int, int]") -> "list[Tile]":
     return [Tile(0, whole, whole)]
 
 
-def stitched_objects(
-    cfg: CfgNode,
-    model: nn.Module,
-    cut: CutPixels,
-    tiles: "Sequence[Tile]",
-    *,
-    name: str = "the image",
-) -> "Iterator[StitchedObject]":
-    """Predict an image tile by tile and put its objects together.
-
-    Args:
-        cfg, model, cut, name: of :func:`parts_of_tiles`.
-        tiles: of :func:`tiles_of`.
-
-    Raises:
-        UserError: the model predicts no masks.
-    """
-    return stitched(tiles, parts_of_tiles(cfg, model, cut, tiles=tiles, name=name))
-
-
 def stitched(
     tiles: "Sequence[Tile]", parts: "Iterable[Iterable[Part]]"
 ) -> "Iterator[StitchedObject]":
@@ -194,7 +174,8 @@ class TiledModel(nn.Module):
         if not needs_tiles(self.cfg, size):
             return self.model([item])[0]
         tiles, name = tiles_of(self.cfg, size), item.get("file_name", "the image")
-        objects = stitched_objects(self.cfg, self.model, _cut_of(item["image"]), tiles, name=name)
+        cut = _cut_of(item["image"])
+        objects = stitched(tiles, parts_of_tiles(self.cfg, self.model, cut, tiles=tiles, name=name))
         return {"instances": instances_of(list(objects), size)}
 
 
