@@ -2,8 +2,8 @@
 """Predict images of any size and number: label maps, COCO, GeoJSON, tables and overlays as files.
 
 python tools/predict.py --model M INPUT... --output DIR [--save FORM...] [KEY VALUE ...]
-INPUT is a file, a folder or a pattern. Images larger than --tile are predicted in tiles that
-overlap, and put together without seams.
+INPUT is a file, a folder or a pattern. Images larger than 1.5 times --tile are predicted in tiles
+that overlap, and put together without seams.
 """
 
 import argparse

@@ -98,6 +98,14 @@ def test_small_images_and_models_without_tiles_pass_through(cfg):
     assert with_tiles(cfg, model) is model
 
 
+def test_images_of_up_to_one_and_a_half_tiles_stay_whole(cfg):
+    """Tiles of little more than half the size would show less around each object."""
+    for side, whole in ((49, True), (72, True), (73, False)):
+        oracle = Oracle()
+        predict(cfg, oracle, np.zeros((30, side), np.uint8))
+        assert (oracle.seen == [(30, side)]) == whole
+
+
 def test_a_tile_smaller_than_two_overlaps_is_a_sentence(cfg, labels):
     cfg.TEST.TILE_OVERLAP = 30
     with pytest.raises(UserError, match="two overlaps"):

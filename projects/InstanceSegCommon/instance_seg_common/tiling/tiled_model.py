@@ -1,4 +1,4 @@
-"""Any model on images of any size: those larger than ``TEST.TILE_SIZE`` go through it in tiles.
+"""Any model on images of any size: the large ones go through it in tiles of ``TEST.TILE_SIZE``.
 
 Shape shorthand in this module:
     N: instances   H, W: an image   h, w: a tile   C: channels
@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from ..data.mapper import build_test_augmentations, pixels_input
+from ..data.mapper import build_test_augmentations, largest_whole, pixels_input
 from ..errors import UserError
 from ..masks import CutMasks, is_dense
 from .stitching import Part, Piece, StitchedObject, Stitcher
@@ -24,8 +24,8 @@ CutPixels = Callable[["tuple[slice, slice]"], np.ndarray]  # (h, w, C) of rows a
 
 
 def needs_tiles(cfg: CfgNode, size: "Sequence[int]") -> bool:
-    """Whether an image (height, width) is larger than ``TEST.TILE_SIZE``."""
-    return 0 < cfg.TEST.TILE_SIZE < max(size)
+    """Whether an image (height, width) is predicted in tiles: see ``mapper.largest_whole``."""
+    return cfg.TEST.TILE_SIZE > 0 and max(size) > largest_whole(cfg)
 
 
 def tiles_of(cfg: CfgNode, size: "tuple[int, int]") -> "list[Tile]":
@@ -185,7 +185,7 @@ def _cut_of(image: Tensor) -> CutPixels:
 
 
 def with_tiles(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """The model, which predicts images above ``TEST.TILE_SIZE`` in tiles unless that is 0.
+    """The model, which predicts large images in tiles unless ``TEST.TILE_SIZE`` is 0.
 
     Args:
         cfg: of the model.
