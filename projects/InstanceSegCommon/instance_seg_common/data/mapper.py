@@ -243,6 +243,19 @@ def build_test_augmentations(cfg: CfgNode, *, tiled: bool = False) -> "list[Any]
     return augmentations
 
 
+def build_tile_augmentations(cfg: CfgNode, shorter_side: int) -> "list[Any]":
+    """The transforms of a tile, which is resized by the factor of one of ``TEST.TILE_SIZE``.
+
+    Args:
+        cfg: of the run.
+        shorter_side: of the tile, pixels.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.MIN_SIZE_TEST = round(cfg.INPUT.MIN_SIZE_TEST * shorter_side / cfg.TEST.TILE_SIZE)
+    return build_augmentations(cfg, is_train=False)
+
+
 def largest_whole(cfg: CfgNode) -> int:
     """The longest side of an image that is predicted whole, where ``TEST.TILE_SIZE`` is not 0.
 

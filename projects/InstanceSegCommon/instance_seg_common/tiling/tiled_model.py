@@ -13,7 +13,12 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from ..data.mapper import build_test_augmentations, largest_whole, pixels_input
+from ..data.mapper import (
+    build_test_augmentations,
+    build_tile_augmentations,
+    largest_whole,
+    pixels_input,
+)
 from ..errors import UserError
 from ..masks import CutMasks, is_dense
 from .stitching import Part, Piece, StitchedObject, Stitcher
@@ -70,8 +75,9 @@ def parts_of_tiles(
 ) -> "Iterator[list[Part]]":
     """Predict some tiles of an image.
 
-    A tile is an image of its own to the model: resized by the config's sizes at test time, and
-    limited to ``TEST.DETECTIONS_PER_IMAGE`` objects where that is not -1.
+    A tile is an image of its own to the model, limited to ``TEST.DETECTIONS_PER_IMAGE`` objects
+    where that is not -1. All tiles of a config are resized by one factor, ``INPUT.MIN_SIZE_TEST``
+    by ``TEST.TILE_SIZE``.
 
     Args:
         cfg: of the model.
@@ -86,12 +92,31 @@ def parts_of_tiles(
     Raises:
         UserError: the model predicts no masks.
     """
-    augmentations = build_test_augmentations(cfg)
+    augmentations = _Augmentations(cfg)
     for tile in tiles:
-        item = pixels_input(cut(tile.window.slices), augmentations)
+        item = pixels_input(cut(tile.window.slices), augmentations.of(tile))
         instances = model([item])[0]["instances"].to("cpu")
         require_masks(instances, name, cfg.MODEL.META_ARCHITECTURE)
         yield list(_parts(instances, tile.window))
+
+
+class _Augmentations:
+    """The transforms of tiles, made once for each size."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self._cfg = cfg
+        self._made: dict[int, list[Any]] = {}
+
+    def of(self, tile: Tile) -> "list[Any]":
+        """Those of a tile; of one that is a whole image those of an image."""
+        side = 0 if tile.window == tile.core else min(tile.window.shape)
+        if side not in self._made:
+            self._made[side] = (
+                build_tile_augmentations(self._cfg, side)
+                if side
+                else build_test_augmentations(self._cfg)
+            )
+        return self._made[side]
 
 
 def require_masks(instances: Instances, name: str, architecture: str) -> None:
