@@ -1,11 +1,10 @@
 """Commands that README.md and docs/ show: where they stand, and how each is run in small."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
+
+from forked import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 # All pages for users and contributors but CHANGELOG.md, which names what is no more.
@@ -103,11 +102,7 @@ def make_checkout(folder):
 
 def run(command, folder):
     """Run a shell-like `python ...` command in a folder."""
-    arguments = [sys.executable, *shlex.split(command)[1:]]
-    return subprocess.run(
-        arguments, cwd=folder, capture_output=True, text=True, check=False, timeout=500,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    return run_script(*shlex.split(command)[1:], folder=folder)
 
 
 def run_in_small(command, folder, request):

@@ -1,14 +1,12 @@
 """Each plugin in a Detectron2 set-up that knows nothing of this project but two lines."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from forked import run_script
 from own_data import write_cells
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,10 +54,7 @@ def test_script_with_stock_trainer_mapper_and_evaluator(plugin, tmp_path):
     assert len(script.splitlines()) <= 25
     assert "instance_seg_common" not in script
     (tmp_path / "script.py").write_text(script)
-    done = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    done = run_script("script.py", folder=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text().splitlines()[-1])
     assert metrics["segm/AP"] > 40

@@ -1,14 +1,13 @@
 """Really training: a resumed run, two processes, and two images by heart."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tiny_recurrent  # noqa: F401 - registers build_tiny_pyramid
 import torch
 from detectron2.data import DatasetCatalog
+from forked import run_script
 
 from instance_seg_common.data import register_synthetic_dataset
 from instance_seg_common.engine import InstanceSegTrainer
@@ -119,9 +118,7 @@ def test_schedules_survive_a_kill_and_no_validation_loss_moves_them(shapes_cfg, 
 
 def test_two_processes_agree(tmp_path):
     script = Path(__file__).with_name("train_in_processes.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    done = run_script(script, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     one, other = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     for name, result in one.items():
