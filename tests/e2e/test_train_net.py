@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHAPES = "configs/Synthetic/mask_rcnn_R18_shapes.yaml"
 EMBEDDING = "configs/Synthetic/embedding_R18_shapes.yaml"
 RECURRENT = "configs/Synthetic/recurrent_R18_shapes.yaml"
+TWO = ("--num-gpus", 2, "--dist-url", "auto")
 TINY = [
     "DATASETS.REGISTER",
     "[{'name': 'tiny_cli', 'format': 'synthetic', 'kind': 'shapes', 'num_images': 6,"
@@ -55,7 +56,7 @@ def run_forking(*options, opts=()):
 )
 def test_two_processes_without_a_gpu(tmp_path, config, start):
     done = start(
-        "--config-file", config, "--num-gpus", 2, "--dist-url", "auto",
+        "--config-file", config, *TWO,
         opts=("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -92,36 +93,26 @@ def test_killed_and_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
     assert one == other
 
 
+NODE = "MODEL.EMBEDDING_INSTANCE_SEG"
+
+
 @pytest.mark.parametrize(
-    ("options", "opts", "words"),
+    ("start", "config", "options", "opts", "words"),
     [
-        (["--config-file", "configs/none.yaml"], [], "no config file configs/none.yaml"),
-        (["--config-file", SHAPES], ["MODEL.ROI_HEADS.NUM_CLASSES", 7], "NUM_CLASSES to 4"),
-        (["--config-file", SHAPES], ["SOLVER.STEPSS", "1"], "STEPSS"),
-        (
-            ["--config-file", SHAPES, "--num-gpus", 2, "--dist-url", "auto"],
-            ["SOLVER.IMS_PER_BATCH", 3],
-            "IMS_PER_BATCH is 3",
-        ),
-        (["--config-file", SHAPES], ["DATASETS.TRAIN", "('tiny_clj',)"], "tiny_cli"),
-        (["--config-file", SHAPES, "--eval-only"], [], "MODEL.WEIGHTS"),
-        (["--config-file", SHAPES, "--eval-only"], ["MODEL.WEIGHTS", "no.pth"], "no.pth"),
-        (["--config-file", "configs/Synthetic/classical_shapes.yaml"], [], "--eval-only"),
-        (
-            ["--config-file", EMBEDDING],
-            ["MODEL.EMBEDDING_INSTANCE_SEG.CLUSTERING", "kmeans"],
-            "CLUSTERING has 'kmeans'",
-        ),
-        (
-            ["--config-file", EMBEDDING],
-            ["MODEL.EMBEDDING_INSTANCE_SEG.NUM_CLASSES", 2],
-            "NUM_CLASSES to 4",
-        ),
+        (run_in_a_shell, "configs/none.yaml", (), [], "no config file configs/none.yaml"),
+        (run, SHAPES, (), ["MODEL.ROI_HEADS.NUM_CLASSES", 7], "NUM_CLASSES to 4"),
+        (run, SHAPES, (), ["SOLVER.STEPSS", "1"], "STEPSS"),
+        (run_forking, SHAPES, TWO, ["SOLVER.IMS_PER_BATCH", 3], "IMS_PER_BATCH is 3"),
+        (run, SHAPES, (), ["DATASETS.TRAIN", "('tiny_clj',)"], "tiny_cli"),
+        (run, SHAPES, ("--eval-only",), [], "MODEL.WEIGHTS"),
+        (run, SHAPES, ("--eval-only",), ["MODEL.WEIGHTS", "no.pth"], "no.pth"),
+        (run, "configs/Synthetic/classical_shapes.yaml", (), [], "--eval-only"),
+        (run, EMBEDDING, (), [f"{NODE}.CLUSTERING", "kmeans"], "CLUSTERING has 'kmeans'"),
+        (run, EMBEDDING, (), [f"{NODE}.NUM_CLASSES", 2], "NUM_CLASSES to 4"),
     ],
 )
-def test_a_mistake_ends_in_one_sentence(tmp_path, options, opts, words):
-    start = run_in_a_shell if "--num-gpus" in options else run
-    done = start(*options, opts=[*opts, "OUTPUT_DIR", tmp_path])
+def test_a_mistake_ends_in_one_sentence(tmp_path, start, config, options, opts, words):
+    done = start("--config-file", config, *options, opts=[*opts, "OUTPUT_DIR", tmp_path])
     assert done.returncode == 1
     assert words in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
