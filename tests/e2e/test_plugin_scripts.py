@@ -15,19 +15,15 @@ SMALLER = {
     "MODEL": {"DEVICE": "cpu"},
     "INPUT": {"MIN_SIZE_TRAIN": [96], "MIN_SIZE_TEST": 96},
     "DATALOADER": {"NUM_WORKERS": 0},
-    "SOLVER": {"IMS_PER_BATCH": 3, "MAX_ITER": 60, "WARMUP_ITERS": 5},
-    "TEST": {"EVAL_PERIOD": 60},
+    "SOLVER": {"IMS_PER_BATCH": 3, "MAX_ITER": 40, "WARMUP_ITERS": 5},
+    "TEST": {"EVAL_PERIOD": 40},
 }
-# Of so few images every object is asked for at once, with hints to the end. The script has no seed:
-# AP was 86.9 and 86.3 with two seeds.
-FEW = {"MAX_STEPS": 6, "CURRICULUM_START": 0, "GUIDED": {"TEACHER_UNTIL": 100}}
+# Of so few images every object is asked for at once, with hints to the end.
+FEW = {"MAX_STEPS": 6, "CURRICULUM_START": 0, "GUIDED": {"TEACHER_UNTIL": 40}}
+# The scripts have no seed: after 20 iterations AP was 87 and 81, after 40 it was 99 and 88.
 PLUGINS = {
     "EmbeddingInstanceSeg": {},
-    "RecurrentInstanceSeg": {
-        "MODEL": {"RECURRENT_INSTANCE_SEG": FEW},
-        "SOLVER": {"MAX_ITER": 100},
-        "TEST": {"EVAL_PERIOD": 100},
-    },
+    "RecurrentInstanceSeg": {"MODEL": {"RECURRENT_INSTANCE_SEG": FEW}},
 }
 
 
