@@ -6,6 +6,7 @@ import re
 
 import pytest
 import yaml
+from PIL import Image
 from shown import PAGES, ROOT, WRITTEN_BY_THE_READER, is_placeholder, text_of
 
 PLUGINS = {
@@ -66,6 +67,8 @@ def test_make_targets_exist(page):
 @pytest.mark.parametrize("page", [p for p in PAGES if p.startswith(("docs/", "datasets/"))])
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").symlink_to(ROOT / "weights")
+    Image.new("RGB", (64, 64)).save(tmp_path / "my_image.png")
     for script in re.findall(r"```python\n(.*?)```", text_of(page), flags=re.DOTALL):
         exec(script, {})
 

@@ -25,6 +25,7 @@ MODULES = {
     "tifffile": (False, "TIFF images and labels", "run `pip install tifffile imagecodecs`"),
     "imagecodecs": (False, "16-bit colour PNG, JPEG 2000", "run `pip install imagecodecs`"),
     "rasterio": (False, "objects as GeoJSON", "run `pip install rasterio`"),
+    "ray.data": (False, "prediction on a cluster", "run `pip install 'ray[data]'`"),
     "sklearn": (False, "other clusterings of embeddings", "run `pip install scikit-learn`"),
     "cityscapesscripts": (False, "the Cityscapes score", "run `pip install cityscapesscripts`"),
     "tensorboard": (False, "looking at curves and pictures", "run `pip install tensorboard`"),

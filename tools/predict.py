@@ -2,8 +2,8 @@
 """Predict images of any size and number: label maps, COCO, GeoJSON, tables and overlays as files.
 
 python tools/predict.py --model M INPUT... --output DIR [--save FORM...] [KEY VALUE ...]
-INPUT is a file, a folder or a pattern. Images larger than --tile are predicted in tiles that
-overlap, and put together without seams.
+INPUT is a file, a folder or a pattern. Images larger than 1.5 times --tile are predicted in tiles
+that overlap, and put together without seams.
 """
 
 import argparse
@@ -18,8 +18,11 @@ from instance_seg_common.engine.command_line import model_parser, part_opts_from
 from instance_seg_common.errors import UserError
 from instance_seg_common.prediction import load_predictor
 from instance_seg_common.prediction.forms import FORMS
-from instance_seg_common.prediction.inputs import find_inputs
-from instance_seg_common.prediction.job import Job, run_job
+from instance_seg_common.prediction.inputs import Inputs, find_inputs
+from instance_seg_common.prediction.job import Outcome, run_job
+from instance_seg_common.prediction.on_ray import attempt_on_ray, load_model_on_ray
+from instance_seg_common.prediction.one_file import Job
+from instance_seg_common.prediction.ray_cluster import LOCAL, ray_cluster
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -36,7 +39,12 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--overlap", type=int, metavar="M", help="of tiles; TEST.TILE_OVERLAP")
     parser.add_argument("--pixel-size", type=float, metavar="UM", help="side, in micrometres")
     parser.add_argument("--planes", choices=CHOICES["planes"], default="error", help="of stacks")
-    args = parser.parse_args(argv)
+    parser.add_argument(
+        "--ray", nargs="?", const=LOCAL, metavar="ADDRESS",
+        help="many processes by Ray, on this machine or a cluster: auto or HOST:PORT",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=int, metavar="N", help="of Ray; one for each GPU or CPU")
+    args = parser.parse_intermixed_args(argv)  # KEY VALUE pairs may come after options
     args.inputs, args.opts = part_opts_from(args.inputs)
     return args
 
@@ -49,6 +57,23 @@ def check_args(args: argparse.Namespace) -> None:
         raise UserError(f"--pixel-size is {args.pixel_size}; give micrometres above 0.")
     if args.tile is not None and args.tile < 0:
         raise UserError(f"--tile is {args.tile}; give pixels, or 0 for no tiles.")
+    if args.ray is not None and (Path(args.ray).exists() or part_opts_from([args.ray])[1]):
+        raise UserError(
+            f"--ray took {args.ray} for the address of a cluster: write --ray {LOCAL}, or an "
+            "address."
+        )
+    if args.workers is not None and (args.ray is None or args.workers < 1):
+        raise UserError(f"--workers is {args.workers}; give 1 or more, with --ray.")
+
+
+def run(args: argparse.Namespace, inputs: Inputs, job: Job, *, opts: Sequence[str]) -> Outcome:
+    """Predict in this process, or on Ray."""
+    facts = {"resume": args.resume, "failures": inputs.failures, "model": args.model}
+    if args.ray is None:
+        return run_job(load_predictor(args.model, opts), inputs.images, job, **facts)
+    with ray_cluster(args.ray):
+        model = load_model_on_ray(args.model, opts, workers=args.workers)
+        return run_job(model, inputs.images, job, attempts=attempt_on_ray, **facts)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -66,15 +91,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         )
     for sentence in inputs.failures.values():
         print(f"error: {sentence}", file=sys.stderr)
-    predictor = load_predictor(args.model, [*args.opts, *opts])
     forms = tuple(dict.fromkeys(args.save or ["label-map"]))
     job = Job(folder, forms, reading, args.pixel_size)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        outcome = run_job(
-            predictor, inputs.images, job,
-            resume=args.resume, failures=inputs.failures, model=args.model,
-        )  # fmt: skip
+        outcome = run(args, inputs, job, opts=[*args.opts, *opts])
     except KeyboardInterrupt:
         print(f"stopped; go on with the same command and --resume: {folder}", file=sys.stderr)
         return 130

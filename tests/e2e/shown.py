@@ -4,7 +4,10 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
+import tifffile
 from forked import run_script
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 # All pages for users and contributors but CHANGELOG.md, which names what is no more.
@@ -53,6 +56,7 @@ SMALLER = {
     r"train_net\.py.*Nuclei": f" {TRAIN} {NUCLEI}",
     r"train_net\.py.*sticks": f" {TRAIN}{rendered('sticks')}",
     r"train_net\.py.*Synthetic": f" {TRAIN}{rendered('shapes')}",
+    r"predict\.py": "",
     r"visualize\.py.*--images": "",
     r"visualize\.py": f" --max-images 2 {NUCLEI}",
     r"select_threshold\.py": f" --max-images 2 {NUCLEI}",
@@ -122,7 +126,11 @@ def run_in_small(command, folder, request):
     """
     if re.search(NEEDS_NUCLEI, command):
         images = request.getfixturevalue("shared_data") / "dsb2018" / "val" / "images"
-        (folder / "my_image.png").symlink_to(sorted(images.iterdir())[0])
+        first = sorted(images.iterdir())[0]
+        (folder / "my_image.png").symlink_to(first)
+        (folder / "my_images").mkdir()
+        (folder / "my_images" / "a.png").symlink_to(first)
+        tifffile.imwrite(folder / "slide.tif", np.asarray(Image.open(first))[..., :3])
     extra = next((e for pattern, e in SMALLER.items() if re.search(pattern, command)), None)
     assert extra is not None, f"SMALLER does not say how to make this small: {command}"
     done = run(command + extra, folder)

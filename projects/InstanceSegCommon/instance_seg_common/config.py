@@ -97,7 +97,7 @@ def add_common_config(cfg: CfgNode) -> None:
         PICTURES=4,  # images of DATASETS.TEST[0] drawn into TensorBoard at each evaluation
         LABEL_MAP_SCORE_THRESHOLD=0.5,  # least score of an instance in a label map, 0 to 1
         LABEL_MAP_MIN_AREA=0,  # least area of an instance in a label map, pixels
-        TILE_SIZE=0,  # pixels; images with a longer side are predicted in such tiles; 0 = never
+        TILE_SIZE=0,  # pixels; images 1.5 times as long are predicted in such tiles; 0 = never
         TILE_OVERLAP=64,  # least overlap of two tiles, pixels
         FOREGROUND_GIVEN=False,  # restrict predictions to the foreground that the data set supplies
     )

@@ -15,9 +15,9 @@ def classical(repository_root):
 
 @pytest.fixture(scope="session")
 def tiled(repository_root):
-    """The same in tiles of 64 pixels."""
+    """The same in tiles of at most 80 pixels."""
     config = repository_root / "configs" / "Nuclei" / "classical.yaml"
-    opts = ["MODEL.DEVICE", "cpu", "TEST.TILE_SIZE", "64", "TEST.TILE_OVERLAP", "24"]
+    opts = ["MODEL.DEVICE", "cpu", "TEST.TILE_SIZE", "80", "TEST.TILE_OVERLAP", "24"]
     return load_predictor(str(config), opts)
 
 

@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 
 from instance_seg_common.data.reading import PLAIN
 from instance_seg_common.errors import UserError
-from instance_seg_common.prediction import job as job_module
+from instance_seg_common.prediction import one_file
 from instance_seg_common.prediction.forms import FORMS
 from instance_seg_common.prediction.inputs import find_inputs
 from instance_seg_common.prediction.job import Job, run_job
@@ -63,7 +63,7 @@ def test_every_form_of_every_image(tiled, folder, tmp_path):
     assert [row["image"] for row in rows] == ["i0"] * 30 + ["i1"] * 30 + ["i2"] * 12
     summary = json.loads((output / "summary.json").read_text())
     assert summary["complete"] and summary["images"] == 3 and summary["objects"] == 72
-    assert summary["settings"]["tile"] == 64 and summary["versions"]["torch"]
+    assert summary["settings"]["tile"] == 80 and summary["versions"]["torch"]
 
 
 def test_coco_of_all_images_holds_the_label_maps(tiled, folder, tmp_path):
@@ -80,7 +80,7 @@ def test_coco_of_all_images_holds_the_label_maps(tiled, folder, tmp_path):
 
 
 def test_categories_have_the_ids_of_a_coco_data_set(classical, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(classical, "category_ids", (44,))
+    monkeypatch.setattr(classical, "classes", classical.classes._replace(category_ids=(44,)))
     run(classical, folder, tmp_path / "out", forms=("coco",))
     content = json.loads((tmp_path / "out" / "coco.json").read_text())
     assert content["categories"] == [{"id": 44, "name": "nucleus"}]
@@ -127,7 +127,7 @@ def test_memory_that_is_not_there_is_a_sentence(classical, folder, tmp_path, mon
 
 def test_a_run_that_was_stopped_goes_on_and_gives_the_same(tiled, folder, tmp_path, monkeypatch):
     run(tiled, folder, tmp_path / "straight", forms=ALL)
-    output, write = tmp_path / "stopped", job_module.write_forms
+    output, write = tmp_path / "stopped", one_file.write_forms
 
     def stopped(result, folder, forms, *, name, file_name):
         if name == "i1":
@@ -136,7 +136,7 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same(tiled, folder, tmp_pa
         return write(result, folder, forms, name=name, file_name=file_name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(job_module, "write_forms", stopped)
+        patch.setattr(one_file, "write_forms", stopped)
         with pytest.raises(KeyboardInterrupt):
             run(tiled, folder, output, forms=ALL)
     summary = json.loads((output / "summary.json").read_text())

@@ -83,7 +83,8 @@ def test_a_tile_is_resized_as_an_image_is(cfg, labels):
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 96, 400
     oracle = Oracle()
     found = predict(cfg, oracle, labels)
-    assert set(oracle.seen) == {(96, 96)}
+    assert {min(size) for size in oracle.seen} == {96}
+    assert len(oracle.seen) > 4 and max(max(size) for size in oracle.seen) < 120
     assert found.image_size == labels.shape
     predict(cfg, oracle, labels[:48, :40])  # no larger than a tile: an image as before
     assert oracle.seen[-1] == (115, 96)
@@ -95,6 +96,14 @@ def test_small_images_and_models_without_tiles_pass_through(cfg):
     assert with_tiles(cfg, with_tiles(cfg, model)).model is model
     cfg.TEST.TILE_SIZE = 0
     assert with_tiles(cfg, model) is model
+
+
+def test_images_of_up_to_one_and_a_half_tiles_stay_whole(cfg):
+    """Tiles of little more than half the size would show less around each object."""
+    for side, whole in ((49, True), (72, True), (73, False)):
+        oracle = Oracle()
+        predict(cfg, oracle, np.zeros((30, side), np.uint8))
+        assert (oracle.seen == [(30, side)]) == whole
 
 
 def test_a_tile_smaller_than_two_overlaps_is_a_sentence(cfg, labels):

@@ -29,7 +29,7 @@ class ComparedModel(NamedTuple):
 
 
 def takes_tiles(compared: ComparedModel) -> bool:
-    """Whether a model predicts images above ``TEST.TILE_SIZE`` in tiles, where that is not 0."""
+    """Whether a model predicts large images in tiles, where ``TEST.TILE_SIZE`` is not 0."""
     return compared.kind != COMPONENTS
 
 

@@ -27,6 +27,7 @@ from .reading import READING
 Transforms = Sequence["T.Augmentation | T.Transform"]
 # Of a record, what does not go on to the model as it is.
 _READ_HERE = ("annotations", "sem_seg_file_name", READING)
+WHOLE = 1.5  # times TEST.TILE_SIZE
 # They mix red, green and blue.
 _OF_COLOURS = ("RandomSaturation", "RandomLighting")
 
@@ -234,9 +235,18 @@ def build_test_augmentations(cfg: CfgNode, *, tiled: bool = False) -> "list[Any]
     Args:
         cfg: of the run.
         tiled: for a ``tiling.TiledModel``, which resizes tiles: images that are larger than
-            ``TEST.TILE_SIZE`` keep their size.
+            :func:`largest_whole` keep their size.
     """
     augmentations = build_augmentations(cfg, is_train=False)
     if tiled and cfg.TEST.TILE_SIZE:
-        return [UpTo(cfg.TEST.TILE_SIZE, augmentations)]
+        return [UpTo(largest_whole(cfg), augmentations)]
     return augmentations
+
+
+def largest_whole(cfg: CfgNode) -> int:
+    """The longest side of an image that is predicted whole, where ``TEST.TILE_SIZE`` is not 0.
+
+    Two tiles of little more than half of it would have less around each object than the image has
+    (docs/results.md: 1.0 segm AP less on images of 520 x 696 pixels among the nuclei).
+    """
+    return int(WHOLE * cfg.TEST.TILE_SIZE)

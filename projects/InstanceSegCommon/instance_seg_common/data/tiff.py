@@ -67,11 +67,7 @@ class _Contents(NamedTuple):
 
 @contextmanager
 def open_tiff(path: Union[str, Path]) -> "Iterator[TiffFile]":
-    """A TIFF as tifffile opens it, on its own although it may be one of several.
-
-    Raises:
-        UserError: tifffile is not installed; what it raises for a damaged file passes through.
-    """
+    """A TIFF as tifffile opens it; a UserError if that is not installed."""
     try:
         import tifffile
     except ImportError as error:

@@ -72,7 +72,7 @@ def model_input(
 def predict(
     cfg: CfgNode, model: nn.Module, image: "Union[np.ndarray, Mapping[str, Any]]"
 ) -> Instances:
-    """Predict the instances of one image, in tiles if it is larger than ``TEST.TILE_SIZE``.
+    """Predict the instances of one image; of a large one in tiles, see ``TEST.TILE_SIZE``.
 
     Args:
         cfg, image: see :func:`model_input`.

@@ -33,12 +33,15 @@ class NamedModel(NamedTuple):
     weights: Optional[str]
 
 
-def load_cfg(config_file: Union[str, Path], opts: Sequence[str] = ()) -> CfgNode:
+def load_cfg(
+    config_file: Union[str, Path], opts: Sequence[str] = (), *, fit: bool = True
+) -> CfgNode:
     """The config of a YAML file and ``KEY VALUE`` pairs, data sets registered, fit to the machine.
 
     Args:
         config_file: a config of ``configs/`` or the ``config.yaml`` of a run; "" for none.
         opts: keys and values in turn.
+        fit: False: for another machine, which may have the GPU that this one lacks.
 
     Returns:
         Not frozen.
@@ -64,7 +67,7 @@ def load_cfg(config_file: Union[str, Path], opts: Sequence[str] = ()) -> CfgNode
     register_builtin_datasets()
     in_file = "DATASETS.REGISTER" not in opts[::2]
     register_from_config(cfg, config_file if in_file else "")
-    return fit_to_machine(cfg)
+    return fit_to_machine(cfg) if fit else cfg
 
 
 def _read_config(cfg, config_file, removed):
@@ -188,13 +191,14 @@ def _published_model(text):
     return NamedModel(weights.stem, str(beside) if beside.is_file() else config, str(weights))
 
 
-def load_model_cfg(text: str, opts: Sequence[str] = ()) -> CfgNode:
+def load_model_cfg(text: str, opts: Sequence[str] = (), *, fit: bool = True) -> CfgNode:
     """The config of one model, ``MODEL.WEIGHTS`` set.
 
     Args:
         text: of :func:`parse_model`. Without weights, what training with this config left in its
             ``OUTPUT_DIR`` is taken, else the config's own ``MODEL.WEIGHTS``.
         opts: ``KEY VALUE`` pairs.
+        fit: of :func:`load_cfg`.
 
     Returns:
         Not frozen.
@@ -202,7 +206,7 @@ def load_model_cfg(text: str, opts: Sequence[str] = ()) -> CfgNode:
     Raises:
         UserError: no such model, a config that cannot be used, or weights given twice.
     """
-    return _cfg_of(parse_model(text), opts)
+    return _cfg_of(parse_model(text), opts, fit=fit)
 
 
 def load_models(texts: Sequence[str], opts: Sequence[str] = ()) -> "dict[str, CfgNode]":
@@ -232,8 +236,8 @@ def load_models(texts: Sequence[str], opts: Sequence[str] = ()) -> "dict[str, Cf
     return models
 
 
-def _cfg_of(model, opts):
-    cfg = load_cfg(model.config, opts)
+def _cfg_of(model, opts, *, fit=True):
+    cfg = load_cfg(model.config, opts, fit=fit)
     given = "MODEL.WEIGHTS" in opts[::2]
     if given and model.weights is not None:
         raise UserError(

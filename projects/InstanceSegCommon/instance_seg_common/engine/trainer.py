@@ -123,7 +123,7 @@ class InstanceSegTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> "dict[str, Any]":
-        """As stock; images larger than ``TEST.TILE_SIZE`` are predicted in tiles."""
+        """As stock; large images are predicted in tiles, if ``TEST.TILE_SIZE`` is not 0."""
         return super().test(cfg, with_tiles(cfg, model), evaluators)
 
     @classmethod

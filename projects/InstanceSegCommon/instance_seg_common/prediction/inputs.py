@@ -28,8 +28,14 @@ class InputImage(NamedTuple):
 
     def record(self, reading: Reading) -> "dict[str, Any]":
         """The image as a record of a data set, for a model."""
-        own = Reading(reading.planes, reading.channels, reading.exif, self.plane)
-        return {"file_name": str(self.path), READING: own}
+        return {"file_name": str(self.path), READING: self._own(reading)}
+
+    def size(self, reading: Reading) -> "tuple[int, int]":
+        """Height and width by the file's header; raises a sentence where it cannot be read."""
+        return image_header(self.path, self._own(reading)).size
+
+    def _own(self, reading: Reading) -> Reading:
+        return Reading(reading.planes, reading.channels, reading.exif, self.plane)
 
     @property
     def title(self) -> str:

@@ -1,52 +1,34 @@
 """Prediction of many files: each costs one line if it fails, and none is done twice."""
 
 import json
-import logging
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Optional, Union
 
 import torch
-from tqdm import tqdm
 
 from ..data.cache import atomic_path
-from ..data.images import image_header
-from ..data.reading import PLAIN, Reading
 from ..engine.limits import ReachedLimit
 from ..errors import UserError
-from ..tiling.tiles import Tile
-from .forms import write_forms, written_files
+from .forms import written_files
 from .inputs import InputImage
 from .joined import JOINED
 from .journal import Entry, Journal, settings_of
+from .meter import Meter
+from .one_file import ERRORS, Failure, Job, attempt, not_written, predict_file
 from .predictor import Predictor
 
-SUMMARY, ERRORS = "summary.json", "errors.log"
+if TYPE_CHECKING:
+    from .on_ray import ModelOnRay
+
+SUMMARY = "summary.json"
 PACKAGES = ("instance-seg-three-ways", "torch", "torchvision", "detectron2", "numpy")
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is done with each image.
-
-    Attributes:
-        folder: gets a folder for each form, the journal and the summary.
-        forms: of ``forms.FORMS``.
-        reading: how files are read.
-        pixel_size: side of a pixel in micrometres; None: as each file says.
-    """
-
-    folder: Path
-    forms: tuple[str, ...]
-    reading: Reading = PLAIN
-    pixel_size: Optional[float] = None
 
 
 @dataclass
@@ -58,6 +40,8 @@ class Outcome:
         failures: sentences by the title of the image.
         skipped: how many of the entries were done before.
         seconds: of this run.
+        first_after: of these, until the first image was over; on a cluster the workers have to
+            start before it.
         pixels: of the images that this run has done.
     """
 
@@ -65,6 +49,7 @@ class Outcome:
     failures: "dict[str, str]" = field(default_factory=dict)
     skipped: int = 0
     seconds: float = 0.0
+    first_after: Optional[float] = None
     pixels: int = 0
 
     def limits(self) -> "list[ReachedLimit]":
@@ -86,62 +71,34 @@ class Outcome:
         )
 
 
-def predict_file(
-    predictor: Predictor,
-    image: InputImage,
-    job: Job,
-    progress: "Callable[[Sequence[Tile]], Iterator[Tile]]" = iter,
-) -> Entry:
-    """Predict one image and write its files.
+Attempts = Iterator[tuple[InputImage, Union[Entry, Failure]]]
+
+
+def attempt_each(
+    predictor: Predictor, images: "Sequence[InputImage]", job: Job, *, meter: Meter
+) -> Attempts:
+    """Predict images in this process, one after the other.
 
     Args:
-        predictor: of the run.
-        image: to predict.
-        job: what is written.
-        progress: wraps the tiles.
-
-    Raises:
-        UserError: the image cannot be used, or does not fit in memory.
-        OSError: the files cannot be written.
+        predictor, images, job: of the run.
+        meter: told of every tile.
     """
-    begin = time.perf_counter()
-    try:
-        result = predictor.predict(
-            image.record(job.reading), pixel_size=job.pixel_size, progress=progress
-        )
-        predicted = time.perf_counter()
-        write_forms(result, job.folder, job.forms, name=image.name, file_name=str(image.path))
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"{image.title} needs more memory than there is: predict it in smaller tiles, as "
-            "--tile 512."
-        ) from error
-    return Entry(
-        file=str(image.path), plane=image.plane, name=image.name,
-        height=result.size[0], width=result.size[1], objects=len(result), tiles=result.tiles,
-        seconds=round(predicted - begin, 3),
-        writing_seconds=round(time.perf_counter() - predicted, 3),
-        limits=[list(pair) for pair in result.limits],
-    )  # fmt: skip
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "allocate memory" in text
+    for image in images:
+        work = partial(predict_file, predictor, image, job, progress=meter.tiles)
+        yield image, attempt(work, image, job)
 
 
 def run_job(
-    predictor: Predictor,
+    predictor: "Union[Predictor, ModelOnRay]",
     images: "Sequence[InputImage]",
     job: Job,
     *,
     resume: bool = False,
     failures: "Optional[Mapping[str, str]]" = None,
     model: str = "",
+    attempts: "Callable[..., Attempts]" = attempt_each,
 ) -> Outcome:
-    """Predict images and write their files, one image after the other.
+    """Predict images and write their files.
 
     Whatever stops it, the images done until then stay done: run it again with ``resume``.
 
@@ -152,6 +109,7 @@ def run_job(
         resume: leave out what an earlier run in the same folder has done.
         failures: of files that cannot be images, for the summary.
         model: what the user calls it.
+        attempts: does the work, see :func:`attempt_each`.
 
     Returns:
         Also on disk, as ``summary.json``.
@@ -167,13 +125,15 @@ def run_job(
     begin = time.perf_counter()
     try:
         with Meter(todo, job.reading) as meter:
-            for image in todo:
-                _attempt(predictor, image, job, journal=journal, outcome=outcome, meter=meter)
+            for image, done in attempts(predictor, todo, job, meter=meter):
+                if outcome.first_after is None:
+                    outcome.first_after = round(time.perf_counter() - begin, 3)
+                _note(image, done, job, journal=journal, outcome=outcome)
+                if isinstance(done, Failure):
+                    meter.say(f"error: {done.sentence}")
+                meter.next_image()
     except OSError as error:
-        raise UserError(
-            f"The results cannot be written to {job.folder}: {error}. What was done until now is "
-            "complete; mend this and go on with --resume."
-        ) from error
+        raise UserError(not_written(job, error)) from error
     finally:
         outcome.seconds = time.perf_counter() - begin
         outcome.entries = journal.of(images)
@@ -191,53 +151,34 @@ def _is_done(image: InputImage, job: Job, journal: Journal) -> bool:
     return same_name and len(written_files(job.folder, job.forms, image.name)) == len(job.forms)
 
 
-def _attempt(
-    predictor: Predictor,
+def _note(
     image: InputImage,
+    done: "Union[Entry, Failure]",
     job: Job,
     *,
     journal: Journal,
     outcome: Outcome,
-    meter: "Meter",
 ) -> None:
-    """Predict one image; what fails is said and counted."""
-    try:
-        entry = predict_file(predictor, image, job, meter.tiles)
-    except OSError:
-        raise
-    except Exception as error:
-        meter.say(f"error: {note_failure(image, job, error, outcome)}")
-    else:
-        journal.add(entry)
-        outcome.pixels += entry.height * entry.width
-    meter.next_image()
-
-
-def note_failure(image: InputImage, job: Job, error: Exception, outcome: Outcome) -> str:
-    """Keep why an image failed; a fault that is none of the user's is written with its traceback.
-
-    Args:
-        image, job: of the run.
-        error: raised for the image.
-        outcome: gets the sentence.
-
-    Returns:
-        The sentence.
-    """
-    sentence = str(error)
-    if not isinstance(error, UserError):
+    """Write down what became of an image."""
+    if isinstance(done, Entry):
+        journal.add(done)
+        outcome.pixels += done.height * done.width
+        return
+    if done.traceback:
         with (job.folder / ERRORS).open("a") as file:
-            file.write(f"{image.title}\n{''.join(traceback.format_exception(error))}\n")
-        sentence = (
-            f"{image.title} failed by a fault of this program ({type(error).__name__}: {error}); "
-            f"its traceback is in {job.folder / ERRORS}."
-        )
-    outcome.failures[image.title] = sentence
-    return sentence
+            file.write(f"{image.title}\n{done.traceback}\n")
+    if done.stops:
+        raise UserError(done.sentence)
+    outcome.failures[image.title] = done.sentence
 
 
 def write_summary(
-    predictor: Predictor, job: Job, outcome: Outcome, *, model: str, complete: bool
+    predictor: "Union[Predictor, ModelOnRay]",
+    job: Job,
+    outcome: Outcome,
+    *,
+    model: str,
+    complete: bool,
 ) -> Path:
     """Write ``summary.json``: model, settings, versions, time, counts and failures of a run."""
     cfg, path = predictor.cfg, job.folder / SUMMARY
@@ -262,6 +203,7 @@ def write_summary(
         "objects": sum(entry.objects for entry in outcome.entries),
         "megapixels_of_this_run": outcome.pixels / 1e6,
         "seconds_of_this_run": round(outcome.seconds, 3),
+        "seconds_to_first_image": outcome.first_after,
         "limits": [limit._asdict() for limit in outcome.limits()],
         "failures": outcome.failures,
     }
@@ -278,53 +220,3 @@ def _versions() -> "dict[str, Optional[str]]":
         except PackageNotFoundError:
             found[package] = None
     return found
-
-
-class Meter:
-    """A bar of megapixels on stderr, if that is a terminal.
-
-    Args:
-        images: to be done.
-        reading: of their files.
-    """
-
-    def __init__(self, images: "Sequence[InputImage]", reading: Reading) -> None:
-        self._images, self._reading, self._done = images, reading, 0
-
-    def __enter__(self) -> "Meter":
-        # Saying disable=False would overrule TQDM_DISABLE.
-        off: dict[str, Any] = {} if sys.stderr.isatty() else {"disable": True}
-        total = 0.0 if off else sum(_pixels_of(one, self._reading) for one in self._images) / 1e6
-        self._bar = tqdm(total=round(total, 3), unit="MP", unit_scale=False, **off)
-        self._describe()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._bar.close()
-
-    def _describe(self) -> None:
-        self._bar.set_description(f"image {self._done} of {len(self._images)}")
-
-    def tiles(self, tiles: "Sequence[Tile]") -> "Iterator[Tile]":
-        """The tiles of an image, each of which moves the bar."""
-        for tile in tiles:
-            yield tile
-            height, width = tile.core.shape
-            self._bar.update(height * width / 1e6)
-
-    def next_image(self) -> None:
-        """One more image is over."""
-        self._done += 1
-        self._describe()
-
-    def say(self, sentence: str) -> None:
-        """A line on stderr, above the bar."""
-        tqdm.write(sentence, file=sys.stderr)
-
-
-def _pixels_of(image: InputImage, reading: Reading) -> int:
-    try:
-        height, width = image_header(image.path, reading).size
-    except UserError:
-        return 0
-    return height * width

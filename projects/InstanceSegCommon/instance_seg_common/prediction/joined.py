@@ -21,7 +21,7 @@ def join_coco(folder: Path, entries: "Sequence[Entry]") -> Path:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"annotations": [\n')
         for image_id, entry in enumerate(entries, start=1):
-            content = json.loads(_file_of(folder, "coco", entry, ".json").read_text("utf-8"))
+            content = json.loads(_file_of(folder / "coco", entry, ".json").read_text("utf-8"))
             images.append({**content["images"][0], "id": image_id})
             categories = max(categories, content["categories"], key=len)
             for annotation in content["annotations"]:
@@ -41,7 +41,7 @@ def join_csv(folder: Path, entries: "Sequence[Entry]") -> Path:
         entries: of the images.
     """
     path = folder / "objects.csv"
-    files = [_file_of(folder, "csv", entry, ".csv") for entry in entries]
+    files = [_file_of(folder / "csv", entry, ".csv") for entry in entries]
     columns: dict[str, None] = {}  # images may differ in their channels
     for file in files:
         with file.open(newline="", encoding="utf-8") as table:
@@ -55,8 +55,8 @@ def join_csv(folder: Path, entries: "Sequence[Entry]") -> Path:
     return path
 
 
-def _file_of(folder: Path, form: str, entry: Entry, ending: str) -> Path:
-    return folder / form / f"{entry.name}{ending}"
+def _file_of(folder: Path, entry: Entry, ending: str) -> Path:
+    return folder / f"{entry.name}{ending}"
 
 
 JOINED = {"coco": join_coco, "csv": join_csv}

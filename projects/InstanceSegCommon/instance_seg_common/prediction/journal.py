@@ -8,12 +8,16 @@ from typing import Any, NamedTuple, Optional
 
 from detectron2.config import CfgNode
 
+from ..data.cache import atomic_path
 from ..errors import UserError
 from .inputs import InputImage
 
 JOURNAL = "journal.jsonl"
 # What decides on results; the rest of a config is about training, data sets and the machine.
 DECISIVE = ("MODEL", "INPUT", "TEST")
+
+
+Key = tuple[str, Optional[int]]  # file and plane
 
 
 class Entry(NamedTuple):
@@ -47,7 +51,7 @@ class Journal:
 
     def __init__(self, path: Path, settings: "Mapping[str, Any]") -> None:
         self.path, self.settings = path, dict(settings)
-        self.entries: dict[tuple[str, Optional[int]], Entry] = {}
+        self.entries: dict[Key, Entry] = {}
 
     @classmethod
     def begin(cls, folder: Path, settings: "Mapping[str, Any]", *, resume: bool) -> "Journal":
@@ -65,7 +69,11 @@ class Journal:
         journal = cls(folder / JOURNAL, settings)
         folder.mkdir(parents=True, exist_ok=True)
         if resume and journal.path.is_file():
-            journal._read()
+            journal.entries = _entries_of(journal.path, journal.settings)
+            # A line that a kill has cut would swallow the next one.
+            rows = [journal.settings, *(entry._asdict() for entry in journal.entries.values())]
+            with atomic_path(journal.path) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
             return journal
         if any(folder.iterdir()):
             raise UserError(
@@ -78,25 +86,6 @@ class Journal:
         journal.path.write_text(json.dumps(journal.settings) + "\n")
         return journal
 
-    def _read(self) -> None:
-        lines = self.path.read_text().splitlines()
-        rows = [row for row in map(_parsed, lines) if row is not None]
-        if not rows or "file" in rows[0]:
-            raise UserError(f"{self.path} is damaged: name another --output.")
-        different = [key for key in self.settings if rows[0].get(key) != self.settings[key]]
-        if different:
-            raise UserError(
-                f"The results in {self.path.parent} were made with another {different[0]} "
-                f"({rows[0].get(different[0])}, now {self.settings[different[0]]}); --resume goes "
-                "on with the same settings only. Name another --output."
-            )
-        for row in rows[1:]:
-            entry = Entry(**row)
-            self.entries[entry.file, entry.plane] = entry
-        # A line that a kill has cut would swallow the next one.
-        kept = [self.settings, *(entry._asdict() for entry in self.entries.values())]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))
-
     def add(self, entry: Entry) -> None:
         """Write down that an image is done."""
         with self.path.open("a") as file:
@@ -107,6 +96,21 @@ class Journal:
         """The entries of some images, in their order; of those not done none."""
         keys = [(str(image.path), image.plane) for image in images]
         return [self.entries[key] for key in keys if key in self.entries]
+
+
+def _entries_of(path: Path, settings: "Mapping[str, Any]") -> "dict[Key, Entry]":
+    """The entries of a journal that was begun with the same settings, by file and plane."""
+    rows = [row for row in map(_parsed, path.read_text().splitlines()) if row is not None]
+    if not rows or "file" in rows[0]:
+        raise UserError(f"{path} is damaged: name another --output.")
+    different = [key for key in settings if rows[0].get(key) != settings[key]]
+    if different:
+        raise UserError(
+            f"The results in {path.parent} were made with another {different[0]} "
+            f"({rows[0].get(different[0])}, now {settings[different[0]]}); --resume goes on with "
+            "the same settings only. Name another --output."
+        )
+    return {(entry.file, entry.plane): entry for entry in (Entry(**row) for row in rows[1:])}
 
 
 def _parsed(line: str) -> "Optional[dict[str, Any]]":

@@ -1,8 +1,8 @@
 """From a name of a model to a function that predicts images."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -16,7 +16,8 @@ from ..engine.chosen_images import readable_metadata
 from ..engine.limits import LimitCounter
 from ..engine.predictor import build_predictor
 from ..engine.setup import load_model_cfg
-from ..tiling.tiled_model import stitched_objects, tiles_of
+from ..tiling.stitching import Part
+from ..tiling.tiled_model import parts_of_tiles, stitched, tiles_of, with_tiles
 from ..tiling.tiles import Tile
 from .objects import without_overlaps
 from .result import Result
@@ -46,17 +47,13 @@ class Predictor:
     Attributes:
         cfg: ``TEST.TILE_SIZE``, ``LABEL_MAP_SCORE_THRESHOLD`` and all that the model needs.
         model: in evaluation mode.
-        class_names: by class; () where the data set of the config is not known here.
-        category_ids: of that data set, by class, if it is one of COCO's form.
+        classes: of the data set of the config.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
+        with_tiles(cfg, model)  # tiles that cannot be are said before the first image
         self.cfg, self.model = cfg, model
-        named = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
-        metadata = readable_metadata(named[0]) if named else None
-        self.class_names = tuple(metadata.get("thing_classes", ())) if metadata else ()
-        ids = metadata.get("thing_dataset_id_to_contiguous_id", {}) if metadata else {}
-        self.category_ids = tuple(sorted(ids, key=ids.__getitem__))
+        self.classes = classes_of(cfg)
 
     def __call__(
         self, image: "Union[Image, Sequence[Image]]", *, pixel_size: Optional[float] = None
@@ -87,36 +84,108 @@ class Predictor:
             image, pixel_size: see :meth:`__call__`.
             progress: wraps the tiles.
         """
-        opened, name, said = self._open(image)
-        tiles = tiles_of(self.cfg, opened.size)
+        opened = open_image(self.cfg, image, pixel_size=pixel_size)
+        seen = self.look(opened, progress(tiles_of(self.cfg, opened.image.size)))
+        return put_together(self.cfg, opened, seen, classes=self.classes)
+
+    def look(self, opened: "OpenedImage", tiles: "Iterable[Tile]") -> "Seen":
+        """Predict some tiles of an image.
+
+        Args:
+            opened: of :func:`open_image`.
+            tiles: some of those of ``tiling.tiled_model.tiles_of``, in their order.
+        """
         # Hooks tell of limits of Detectron2's own models.
         with LimitCounter(self.cfg, self.model) as counter, counter.image():
-            found = stitched_objects(
-                self.cfg, self.model, opened.cut, tiles, name=name, progress=progress
+            parts = list(
+                parts_of_tiles(
+                    self.cfg, self.model, opened.image.cut, tiles=tiles, name=opened.name
+                )
             )
-        objects = tuple(sorted(found, key=lambda one: -one.score))
-        visible = without_overlaps(
-            objects, opened.size,
-            score_threshold=self.cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
-            min_area=self.cfg.TEST.LABEL_MAP_MIN_AREA,
-        )  # fmt: skip
-        return Result(
-            pixels=opened.pixels,
-            objects=tuple(visible),
-            found=objects,
-            class_names=self.class_names,
-            category_ids=self.category_ids,
-            pixel_size=said if pixel_size is None else pixel_size,
-            limits=tuple((limit.key, limit.value) for limit in counter.reached()),
-            tiles=len(tiles),
-        )
+        return Seen(parts, tuple((limit.key, limit.value) for limit in counter.reached()))
 
-    def _open(self, image: Image) -> "tuple[ModelImage, str, Optional[float]]":
-        """The image, its name for sentences, and the size of its pixels if its file says that."""
-        set_pixel_limit(self.cfg.INPUT.MAX_PIXELS)
-        if isinstance(image, np.ndarray):
-            return given_model_image(self.cfg, image), "the image", None
-        record = image if isinstance(image, Mapping) else {"file_name": str(image)}
-        with errors_in_sentences(record):
-            path = record["file_name"]
-            return open_model_image(self.cfg, record), path, pixel_size_of(path)
+
+class Classes(NamedTuple):
+    """names: by class, () where the data set is not known here; category_ids: by class, if the data
+    set is one of COCO's form."""
+
+    names: "tuple[str, ...]" = ()
+    category_ids: "tuple[int, ...]" = ()
+
+
+def classes_of(cfg: CfgNode) -> Classes:
+    """Those of the first data set that a config names."""
+    named = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
+    metadata = readable_metadata(named[0]) if named else None
+    if metadata is None:
+        return Classes()
+    ids = metadata.get("thing_dataset_id_to_contiguous_id", {})
+    return Classes(
+        tuple(metadata.get("thing_classes", ())), tuple(sorted(ids, key=ids.__getitem__))
+    )
+
+
+class OpenedImage(NamedTuple):
+    """image: as a model takes it; name: for sentences; pixel_size: side of a pixel in micrometres,
+    None where it is not known."""
+
+    image: ModelImage
+    name: str
+    pixel_size: Optional[float]
+
+
+class Seen(NamedTuple):
+    """parts: of some tiles of an image, tile by tile; limits: that cut something off there, keys of
+    the config with their values."""
+
+    parts: "list[list[Part]]"
+    limits: "tuple[tuple[str, int], ...]"
+
+
+def open_image(cfg: CfgNode, image: Image, *, pixel_size: Optional[float] = None) -> OpenedImage:
+    """Read an image for a model.
+
+    Args:
+        cfg: of the model.
+        image, pixel_size: of :meth:`Predictor.__call__`.
+
+    Raises:
+        UserError: the image cannot be used.
+    """
+    set_pixel_limit(cfg.INPUT.MAX_PIXELS)
+    if isinstance(image, np.ndarray):
+        return OpenedImage(given_model_image(cfg, image), "the image", pixel_size)
+    record = image if isinstance(image, Mapping) else {"file_name": str(image)}
+    with errors_in_sentences(record):
+        path = record["file_name"]
+        said = pixel_size_of(path) if pixel_size is None else pixel_size
+        return OpenedImage(open_model_image(cfg, record), path, said)
+
+
+def put_together(cfg: CfgNode, opened: OpenedImage, seen: Seen, *, classes: Classes) -> Result:
+    """The objects of an image from what all its tiles see.
+
+    Args:
+        cfg: of the model.
+        opened: of :func:`open_image`.
+        seen: of all tiles, in their order.
+        classes: of the model.
+    """
+    size = opened.image.size
+    objects = stitched(tiles_of(cfg, size), seen.parts)
+    found = tuple(sorted(objects, key=lambda one: -one.score))
+    visible = without_overlaps(
+        found, size,
+        score_threshold=cfg.TEST.LABEL_MAP_SCORE_THRESHOLD,
+        min_area=cfg.TEST.LABEL_MAP_MIN_AREA,
+    )  # fmt: skip
+    return Result(
+        pixels=opened.image.pixels,
+        objects=tuple(visible),
+        found=found,
+        class_names=classes.names,
+        category_ids=classes.category_ids,
+        pixel_size=opened.pixel_size,
+        limits=seen.limits,
+        tiles=len(seen.parts),
+    )

@@ -1,10 +1,10 @@
-"""Any model on images of any size: those larger than ``TEST.TILE_SIZE`` go through it in tiles.
+"""Any model on images of any size: the large ones go through it in tiles of ``TEST.TILE_SIZE``.
 
 Shape shorthand in this module:
     N: instances   H, W: an image   h, w: a tile   C: channels
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,19 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from ..data.mapper import build_test_augmentations, pixels_input
+from ..data.mapper import build_test_augmentations, largest_whole, pixels_input
 from ..errors import UserError
 from ..masks import CutMasks, is_dense
 from .stitching import Part, Piece, StitchedObject, Stitcher
-from .tiles import Box, Tile, tile_grid
+from .tiles import Box, Tile, check_tile_size, tile_grid
 
 Item = Mapping[str, Any]
 CutPixels = Callable[["tuple[slice, slice]"], np.ndarray]  # (h, w, C) of rows and columns
 
 
 def needs_tiles(cfg: CfgNode, size: "Sequence[int]") -> bool:
-    """Whether an image (height, width) is larger than ``TEST.TILE_SIZE``."""
-    return 0 < cfg.TEST.TILE_SIZE < max(size)
+    """Whether an image (height, width) is predicted in tiles: see ``mapper.largest_whole``."""
+    return cfg.TEST.TILE_SIZE > 0 and max(size) > largest_whole(cfg)
 
 
 def tiles_of(cfg: CfgNode, size: "tuple[int, int]") -> "list[Tile]":
@@ -44,17 +44,31 @@ def tiles_of(cfg: CfgNode, size: "tuple[int, int]") -> "list[Tile]":
     return [Tile(0, whole, whole)]
 
 
+def stitched(
+    tiles: "Sequence[Tile]", parts: "Iterable[Iterable[Part]]"
+) -> "Iterator[StitchedObject]":
+    """The objects of an image.
+
+    Args:
+        tiles: of :func:`tiles_of`.
+        parts: of each tile, in their order.
+    """
+    stitcher = Stitcher(tiles)
+    for seen in parts:
+        stitcher.add(seen)
+    return stitcher.objects()
+
+
 @torch.no_grad()
-def stitched_objects(
+def parts_of_tiles(
     cfg: CfgNode,
     model: nn.Module,
     cut: CutPixels,
-    tiles: "Sequence[Tile]",
     *,
+    tiles: "Iterable[Tile]",
     name: str = "the image",
-    progress: "Callable[[Sequence[Tile]], Iterator[Tile]]" = iter,
-) -> "Iterator[StitchedObject]":
-    """Predict an image tile by tile and put its objects together.
+) -> "Iterator[list[Part]]":
+    """Predict some tiles of an image.
 
     A tile is an image of its own to the model: resized by the config's sizes at test time, and
     limited to ``TEST.DETECTIONS_PER_IMAGE`` objects where that is not -1.
@@ -63,21 +77,21 @@ def stitched_objects(
         cfg: of the model.
         model: in evaluation mode.
         cut: gives the pixels of a window in the model's form, see ``data.model_image``.
-        tiles: of :func:`tiles_of`.
+        tiles: some of those of :func:`tiles_of`.
         name: of the image, for sentences.
-        progress: wraps the tiles.
+
+    Returns:
+        Of each tile what it sees.
 
     Raises:
         UserError: the model predicts no masks.
     """
     augmentations = build_test_augmentations(cfg)
-    stitcher = Stitcher(tiles)
-    for tile in progress(tiles):
+    for tile in tiles:
         item = pixels_input(cut(tile.window.slices), augmentations)
         instances = model([item])[0]["instances"].to("cpu")
         require_masks(instances, name, cfg.MODEL.META_ARCHITECTURE)
-        stitcher.add(_parts(instances, tile.window))
-    return stitcher.objects()
+        yield list(_parts(instances, tile.window))
 
 
 def require_masks(instances: Instances, name: str, architecture: str) -> None:
@@ -142,6 +156,7 @@ class TiledModel(nn.Module):
 
     def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
         super().__init__()
+        check_tile_size(cfg.TEST.TILE_SIZE, cfg.TEST.TILE_OVERLAP)
         self.cfg, self.model = cfg, model
         self.training = model.training
 
@@ -159,7 +174,8 @@ class TiledModel(nn.Module):
         if not needs_tiles(self.cfg, size):
             return self.model([item])[0]
         tiles, name = tiles_of(self.cfg, size), item.get("file_name", "the image")
-        objects = stitched_objects(self.cfg, self.model, _cut_of(item["image"]), tiles, name=name)
+        cut = _cut_of(item["image"])
+        objects = stitched(tiles, parts_of_tiles(self.cfg, self.model, cut, tiles=tiles, name=name))
         return {"instances": instances_of(list(objects), size)}
 
 
@@ -169,7 +185,7 @@ def _cut_of(image: Tensor) -> CutPixels:
 
 
 def with_tiles(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """The model, which predicts images above ``TEST.TILE_SIZE`` in tiles unless that is 0.
+    """The model, which predicts large images in tiles unless ``TEST.TILE_SIZE`` is 0.
 
     Args:
         cfg: of the model.

@@ -61,25 +61,30 @@ class Tile(NamedTuple):
     core: Box
 
 
-def tile_grid(size: "tuple[int, int]", tile_size: int, overlap: int) -> "list[Tile]":
-    """Square windows that cover an image, row by row.
-
-    Neighbouring windows overlap by ``overlap`` pixels or, at the last ones, which end where the
-    image ends, by more. The line between two cores is the middle of the overlap.
-
-    Args:
-        size: height and width of the image.
-        tile_size: side of a window; an image that is smaller is one window in that direction.
-        overlap: least overlap of neighbouring windows.
-
-    Raises:
-        UserError: a tile that is smaller than two overlaps, or an overlap below 2.
-    """
+def check_tile_size(tile_size: int, overlap: int) -> None:
+    """Raise a UserError for a tile that is smaller than two overlaps, or an overlap below 2."""
     if overlap < LEAST_OVERLAP or tile_size < 2 * overlap:
         raise UserError(
             f"Tiles of {tile_size} pixels cannot overlap by {overlap}: give an overlap of "
             f"{LEAST_OVERLAP} or more, and tiles of at least two overlaps."
         )
+
+
+def tile_grid(size: "tuple[int, int]", tile_size: int, overlap: int) -> "list[Tile]":
+    """Windows of about one size that cover an image, row by row.
+
+    As few windows as the largest size allows, no larger than they need to be: neighbours overlap by
+    ``overlap`` pixels, or by one more. The line between two cores is the middle of the overlap.
+
+    Args:
+        size: height and width of the image.
+        tile_size: largest side of a window.
+        overlap: least overlap of neighbouring windows.
+
+    Raises:
+        UserError: see :func:`check_tile_size`.
+    """
+    check_tile_size(tile_size, overlap)
     rows, columns = (list(_spans(length, tile_size, overlap)) for length in size)
     tiles = []
     for (top, bottom), (core_top, core_bottom) in rows:
@@ -95,9 +100,10 @@ Span = tuple[int, int]  # first pixel, and the first behind the last
 
 def _spans(length: int, tile_size: int, overlap: int) -> "Iterator[tuple[Span, Span]]":
     """Windows and cores along one axis."""
-    step = tile_size - overlap
-    count = max(1, -(-(length - overlap) // step))
-    starts = [min(index * step, max(length - tile_size, 0)) for index in range(count)]
-    windows = [(start, min(start + tile_size, length)) for start in starts]
+    count = max(1, -(-(length - overlap) // (tile_size - overlap)))
+    # Of count windows of one size, the last one ends where the image ends.
+    side = -(-(length + (count - 1) * overlap) // count)
+    starts = [index * (length - side) // max(count - 1, 1) for index in range(count)]
+    windows = [(start, start + side) for start in starts]
     lines = [(end + start) // 2 for (_, end), (start, _) in zip(windows, windows[1:])]
     return zip(windows, zip([0, *lines], [*lines, length]))
