@@ -25,7 +25,7 @@ lint: $(READY) ## style, and types of the public parts
 	@$(VENV)/bin/basedpyright --project pyproject.toml --pythonpath $(VENV)/bin/python
 
 test: lint ## lint, then the test suite, a process for each core
-	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
+	@OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 format: $(READY) ## mend what ruff can mend
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .

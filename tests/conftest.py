@@ -7,6 +7,19 @@ import pytest
 
 pytest_plugins = ["small_worlds"]
 ROOT = Path(__file__).resolve().parent.parent
+# Whole files go to one process: what trains and what runs commands first, small files last, so that
+# no process is left with a long one while the others have nothing to do.
+LONG = ("e2e/", "test_train", "tools/")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long first; all others as they stand."""
+
+    def place(item):
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        return next((i for i, part in enumerate(LONG) if part in path), len(LONG))
+
+    items.sort(key=place)
 
 
 def _shared_data_root():

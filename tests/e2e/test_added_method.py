@@ -1,12 +1,12 @@
 """A method of somebody else: a package of its own, installed, and not a line changed here."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import run_script
 from own_data import write_cells
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,12 +123,7 @@ def installed(tmp_path_factory):
 
 def run_tool(folder, *arguments):
     """A tool in a process of its own, with the package on its path."""
-    paths = [str(folder / "installed"), os.environ.get("PYTHONPATH", "")]
-    variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_script(*arguments, installed=[folder / "installed"])
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

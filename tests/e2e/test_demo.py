@@ -1,7 +1,11 @@
 """`make demo` in small: the table, and exit status 1 for a model that has not learned."""
 
+import sys
+from types import SimpleNamespace
+
 import demo
 import pytest
+from forked import run_script
 
 SMALL = (
     "DATASETS.REGISTER",
@@ -23,9 +27,15 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
+def run_in_a_fork(command, cwd, check):
+    assert command[0] == sys.executable
+    return run_script(*command[1:], folder=cwd)
+
+
 def test_a_model_that_has_not_learned_fails_the_demo(checkout, monkeypatch, capsys):
     rows = [one._replace(opts=SMALL + UNTRAINED if one.trained else SMALL) for one in demo.DEMO]
     monkeypatch.setattr(demo, "DEMO", rows)
+    monkeypatch.setattr(demo, "subprocess", SimpleNamespace(run=run_in_a_fork))
     assert demo.main() == 1
     out, err = capsys.readouterr()
     for one in rows:

@@ -5,15 +5,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from forked import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPES = "configs/Synthetic/mask_rcnn_R18_shapes.yaml"
 EMBEDDING = "configs/Synthetic/embedding_R18_shapes.yaml"
+RECURRENT = "configs/Synthetic/recurrent_R18_shapes.yaml"
+TWO = ("--num-gpus", 2, "--dist-url", "auto")
 TINY = [
     "DATASETS.REGISTER",
     "[{'name': 'tiny_cli', 'format': 'synthetic', 'kind': 'shapes', 'num_images': 6,"
@@ -25,32 +27,37 @@ TINY = [
 ]
 
 
-def command(*options):
-    return [sys.executable, "tools/train_net.py", *map(str, options), *TINY]
+def arguments(*options, opts=()):
+    return map(str, [*options, *TINY, *opts])
 
 
-def environment():
+def run(*options, opts=(), script="tools/train_net.py", **how):
     # One thread: several add up gradients of indexed tensors in any order.
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+    return run_script(script, *arguments(*options, opts=opts), **how)
 
 
-def run(*options, opts=()):
+def run_in_a_shell(*options, opts=()):
+    """In a process that begins with nothing."""
     return subprocess.run(
-        [*command(*options), *map(str, opts)],
-        cwd=ROOT, capture_output=True, text=True, check=False, env=environment(),
+        [sys.executable, "tools/train_net.py", *arguments(*options, opts=opts)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
-CLUSTERING = "MODEL.EMBEDDING_INSTANCE_SEG.CLUSTERING"
+def run_forking(*options, opts=()):
+    """With processes that share the libraries."""
+    return run(*options, opts=opts, script="tests/e2e/train_net_forked.py")
 
 
 @pytest.mark.parametrize(
-    ("config", "options"), [(SHAPES, ()), (EMBEDDING, ()), (EMBEDDING, (CLUSTERING, "seeded"))]
+    ("config", "start"),
+    [(SHAPES, run_in_a_shell), (EMBEDDING, run_forking), (RECURRENT, run_forking)],
 )
-def test_two_processes_without_a_gpu(tmp_path, config, options):
-    done = run(
-        "--config-file", config, "--num-gpus", 2, "--dist-url", "auto",
-        opts=("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2, *options),
+def test_two_processes_without_a_gpu(tmp_path, config, start):
+    done = start(
+        "--config-file", config, *TWO,
+        opts=("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results.json").read_text())
@@ -58,8 +65,7 @@ def test_two_processes_without_a_gpu(tmp_path, config, options):
     assert results["metrics"]["matching"]["fn50"] + results["metrics"]["matching"]["tp50"] > 0
     again = run(
         "--config-file", config, "--eval-only",
-        opts=("OUTPUT_DIR", tmp_path / "one", "MODEL.WEIGHTS", tmp_path / "model_final.pth",
-              *options),
+        opts=("OUTPUT_DIR", tmp_path / "one", "MODEL.WEIGHTS", tmp_path / "model_final.pth"),
     )  # fmt: skip
     assert again.returncode == 0, again.stderr[-3000:]
     alone = json.loads((tmp_path / "one" / "results.json").read_text())["metrics"]
@@ -68,22 +74,18 @@ def test_two_processes_without_a_gpu(tmp_path, config, options):
 
 
 def test_killed_and_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
-    opts = ["SOLVER.MAX_ITER", 8, "SOLVER.CHECKPOINT_PERIOD", 2]
+    opts = ["SOLVER.MAX_ITER", 5, "SOLVER.CHECKPOINT_PERIOD", 2]
     whole = run("--config-file", SHAPES, opts=[*opts, "OUTPUT_DIR", tmp_path / "whole"])
     assert whole.returncode == 0, whole.stderr[-3000:]
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        [*command("--config-file", SHAPES), *map(str, [*opts, "OUTPUT_DIR", killed])],
-        cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    while not (killed / "last_checkpoint").is_file() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    opts += ["OUTPUT_DIR", killed]
+    # While it writes its second checkpoint.
+    stopped = run("--config-file", SHAPES, opts=opts, killed_at="model_0000003")
+    assert stopped.returncode == -signal.SIGKILL, stopped.stderr[-3000:]
     assert not (killed / "results.json").is_file()
-    resumed = run("--config-file", SHAPES, "--resume", opts=[*opts, "OUTPUT_DIR", killed])
+    resumed = run("--config-file", SHAPES, "--resume", opts=opts)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
-    assert "Resuming at iteration" in resumed.stdout + resumed.stderr
+    assert "Resuming at iteration 2 of 5" in resumed.stdout + resumed.stderr
     runs = (tmp_path / "whole", killed)
     one, other = (torch.load(run / "model_final.pth")["model"] for run in runs)
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -91,35 +93,26 @@ def test_killed_and_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
     assert one == other
 
 
+NODE = "MODEL.EMBEDDING_INSTANCE_SEG"
+
+
 @pytest.mark.parametrize(
-    ("options", "opts", "words"),
+    ("start", "config", "options", "opts", "words"),
     [
-        (["--config-file", "configs/none.yaml"], [], "no config file configs/none.yaml"),
-        (["--config-file", SHAPES], ["MODEL.ROI_HEADS.NUM_CLASSES", 7], "NUM_CLASSES to 4"),
-        (["--config-file", SHAPES], ["SOLVER.STEPSS", "1"], "STEPSS"),
-        (
-            ["--config-file", SHAPES, "--num-gpus", 2, "--dist-url", "auto"],
-            ["SOLVER.IMS_PER_BATCH", 3],
-            "IMS_PER_BATCH is 3",
-        ),
-        (["--config-file", SHAPES], ["DATASETS.TRAIN", "('tiny_clj',)"], "tiny_cli"),
-        (["--config-file", SHAPES, "--eval-only"], [], "MODEL.WEIGHTS"),
-        (["--config-file", SHAPES, "--eval-only"], ["MODEL.WEIGHTS", "no.pth"], "no.pth"),
-        (["--config-file", "configs/Synthetic/classical_shapes.yaml"], [], "--eval-only"),
-        (
-            ["--config-file", EMBEDDING],
-            ["MODEL.EMBEDDING_INSTANCE_SEG.CLUSTERING", "kmeans"],
-            "CLUSTERING has 'kmeans'",
-        ),
-        (
-            ["--config-file", EMBEDDING],
-            ["MODEL.EMBEDDING_INSTANCE_SEG.NUM_CLASSES", 2],
-            "NUM_CLASSES to 4",
-        ),
+        (run_in_a_shell, "configs/none.yaml", (), [], "no config file configs/none.yaml"),
+        (run, SHAPES, (), ["MODEL.ROI_HEADS.NUM_CLASSES", 7], "NUM_CLASSES to 4"),
+        (run, SHAPES, (), ["SOLVER.STEPSS", "1"], "STEPSS"),
+        (run_forking, SHAPES, TWO, ["SOLVER.IMS_PER_BATCH", 3], "IMS_PER_BATCH is 3"),
+        (run, SHAPES, (), ["DATASETS.TRAIN", "('tiny_clj',)"], "tiny_cli"),
+        (run, SHAPES, ("--eval-only",), [], "MODEL.WEIGHTS"),
+        (run, SHAPES, ("--eval-only",), ["MODEL.WEIGHTS", "no.pth"], "no.pth"),
+        (run, "configs/Synthetic/classical_shapes.yaml", (), [], "--eval-only"),
+        (run, EMBEDDING, (), [f"{NODE}.CLUSTERING", "kmeans"], "CLUSTERING has 'kmeans'"),
+        (run, EMBEDDING, (), [f"{NODE}.NUM_CLASSES", 2], "NUM_CLASSES to 4"),
     ],
 )
-def test_a_mistake_ends_in_one_sentence(tmp_path, options, opts, words):
-    done = run(*options, opts=[*opts, "OUTPUT_DIR", tmp_path])
+def test_a_mistake_ends_in_one_sentence(tmp_path, start, config, options, opts, words):
+    done = start("--config-file", config, *options, opts=[*opts, "OUTPUT_DIR", tmp_path])
     assert done.returncode == 1
     assert words in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")

@@ -1,12 +1,11 @@
 """Curriculum and onsets against a plain state machine; what survives a resume; two processes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked import run_script
 
 from recurrent_instance_seg.schedule import MOMENTUM, Schedule
 
@@ -145,8 +144,7 @@ def test_the_loss_is_left_as_it_is():
 
 def test_two_processes_agree_with_one_on_the_mean_loss(tmp_path):
     script = Path(__file__).with_name("advance_in_processes.py")
-    command = [sys.executable, "-W", "ignore", str(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run_script(script, tmp_path)
     assert done.returncode == 0, done.stderr
     results = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     assert results["rank0"] == results["rank1"]

@@ -1,14 +1,14 @@
 """Really training: a resumed run, two processes, and two images by heart."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import tiny_recurrent  # noqa: F401 - registers build_tiny_pyramid
 import torch
+from by_heart import train_until
 from detectron2.data import DatasetCatalog
+from forked import run_script
 
 from instance_seg_common.data import register_synthetic_dataset
 from instance_seg_common.engine import InstanceSegTrainer
@@ -71,13 +71,15 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
+def reached(results):
+    as_many = results["dic"]["DiC"] == 0  # steps as objects, then stop
+    return results["segm"]["AP"] > 50 and results["sbd"]["SBD"] > 0.7 and as_many
+
+
 def test_two_images_by_heart(shapes_cfg):
     cfg = shapes_cfg(NETWORK)
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR = 90, 0.008
-    results = InstanceSegTrainer(cfg).train()
-    assert results["segm"]["AP"] > 50
-    assert results["sbd"]["SBD"] > 0.7
-    assert results["dic"]["DiC"] == 0  # as many steps as objects, then stop
+    assert reached(train_until(cfg, every=15, reached=reached))
 
 
 def train(cfg, resume=False, stop_after=None):
@@ -119,9 +121,7 @@ def test_schedules_survive_a_kill_and_no_validation_loss_moves_them(shapes_cfg, 
 
 def test_two_processes_agree(tmp_path):
     script = Path(__file__).with_name("train_in_processes.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    done = run_script(script, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     one, other = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     for name, result in one.items():

@@ -6,22 +6,23 @@ from dataclasses import replace
 import benchmark
 import pytest
 import torch
-from stopped_clock import Clock, sleeping_row
+from stopped_clock import sleeping_row, stop
 
 from instance_seg_analysis.benchmark.recurrent_cost import DecoderFigures, MemoryFigures
 from instance_seg_common.errors import UserError
 
 SMALL = [
     "DATASETS.REGISTER",
-    "[{'name': 'tiny_levers', 'format': 'synthetic', 'kind': 'shapes', 'num_images': 4}]",
+    "[{'name': 'tiny_levers', 'format': 'synthetic', 'kind': 'shapes', 'num_images': 4,"
+    " 'image_size': 64}]",
     *("DATASETS.TRAIN", "('tiny_levers',)", "DATASETS.TEST", "('tiny_levers',)"),
-    *("SOLVER.IMS_PER_BATCH", "1", "MODEL.DEVICE", "cpu"),
+    *("INPUT.MIN_SIZE_TRAIN", "(64,)", "SOLVER.IMS_PER_BATCH", "1", "MODEL.DEVICE", "cpu"),
 ]
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    monkeypatch.setattr(benchmark.timing, "time", Clock)
+    stop(monkeypatch, benchmark.timing)
 
 
 @pytest.fixture
@@ -32,7 +33,9 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_a_row_that_cannot_be_measured_does_not_cost_the_others(monkeypatch, capsys, tmp_path):
+def test_a_row_that_cannot_be_measured_does_not_cost_the_others(
+    clock, monkeypatch, capsys, tmp_path
+):
     def build():
         raise UserError("There is no file x.pth.")
 

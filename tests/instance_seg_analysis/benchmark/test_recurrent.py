@@ -119,6 +119,14 @@ def test_a_training_step_computes_gradients_and_moves_no_weight():
     assert len(gradients) == 4 and min(gradients) > 0
 
 
+def test_training_rows_agree_and_are_timed(monkeypatch):
+    batch = inputs.training_batch(1, 64, (2, 2))
+    monkeypatch.setattr(recurrent_rows, "training_batch", lambda: batch)
+    timings, problems = run_rows(recurrent_rows.recurrent_training_rows(), repeats=1)
+    assert not problems
+    assert [timing.name for timing in timings] == ["training_step", "checkpointing"]
+
+
 def squares(count, size=64):
     masks = torch.zeros(count, size, size, dtype=torch.bool)
     for index, mask in enumerate(masks):

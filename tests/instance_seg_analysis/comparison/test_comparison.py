@@ -1,6 +1,5 @@
 """What is measured of several models, against values known beforehand."""
 
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from detectron2.config import get_cfg
 from detectron2.structures import Instances
+from stopped_clock import Clock
 
 from instance_seg_analysis.comparison import components, objects, timing
 from instance_seg_analysis.comparison.models import ComparedModel
@@ -101,7 +101,7 @@ class Sleeps(torch.nn.Module):
         self.seconds, self.part = seconds, part
 
     def forward(self, x):
-        time.sleep(self.seconds)
+        Clock.sleep(self.seconds)
         return self.part(x) if self.part else x
 
 
@@ -117,21 +117,25 @@ class Slow(torch.nn.Module):
         return self.rest(self.network(x))
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setattr(timing, "time", Clock)
+
+
 def hooks(model):
     return [h for m in model.modules() for h in (*m._forward_hooks, *m._forward_pre_hooks)]
 
 
 @pytest.mark.parametrize("names", [("network",), ("network", "network.part"), ("network.part",)])
-def test_clock_counts_nested_parts_once_and_leaves_the_model_as_it_was(names):
+def test_clock_counts_nested_parts_once_and_leaves_the_model_as_it_was(clock, names):
     model = Slow()
-    with timing.NetworkClock(model, names) as clock:
+    with timing.NetworkClock(model, names) as measured:
         model(torch.zeros(1))
-    least = 0.02 if "network" in names else 0.01
-    assert least <= clock.seconds < least + 0.025
+    assert measured.seconds == pytest.approx(0.02 if "network" in names else 0.01)
     assert not hooks(model)
-    once = clock.seconds
+    once = measured.seconds
     model(torch.zeros(1))
-    assert clock.seconds == once
+    assert measured.seconds == once
 
 
 def compared(model, architecture="GeneralizedRCNN"):
@@ -163,17 +167,18 @@ class TwoHalves(torch.nn.Module):
     """Sleeps 20 ms in its steps, and 10 in what is made of them."""
 
     def run_steps(self, inputs):
-        time.sleep(0.02)
+        Clock.sleep(0.02)
         return [SimpleNamespace(masks=torch.zeros(1, 8, 9)) for _ in inputs]
 
     def make_instances(self, sequence, output_size):
-        time.sleep(0.01)
+        Clock.sleep(0.01)
         return Instances(output_size)
 
 
-def test_a_model_is_timed_by_its_halves():
-    timed = timing.timed_call(compared(TwoHalves(), "RecurrentInstanceSeg"), {"height": 20})
-    assert 0.02 <= timed.network_seconds < 0.03 <= timed.seconds < 0.06
+def test_a_model_is_timed_by_its_halves(clock):
+    item = {"height": 20, "width": 9}
+    timed = timing.timed_call(compared(TwoHalves(), "RecurrentInstanceSeg"), item)
+    assert (timed.network_seconds, timed.seconds) == pytest.approx((0.02, 0.03))
     assert timed.instances.image_size == (20, 9)
 
 

@@ -2,13 +2,13 @@
 
 import re
 import shlex
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from forked import run_script
 from label_trees import SECOND, image, label_map, write
 
 from instance_seg_common.data import (
@@ -51,9 +51,7 @@ def command_in(sentence):
 def run(command):
     words = shlex.split(command)
     assert words[0] == "python"
-    done = subprocess.run(
-        [sys.executable, *words[1:]], capture_output=True, text=True, check=False, timeout=120
-    )
+    done = run_script(*words[1:], folder=Path.cwd())
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

@@ -153,7 +153,7 @@ def hostile(**changes):
 )
 def test_hostile_content_costs_neither_time_nor_memory(registered, data):
     name = registered(data)
-    started = time.monotonic()
+    started = time.process_time()  # no other process makes it longer
     tracemalloc.start()
     report = check_dataset(name)
     with pytest.raises(UserError):
@@ -161,4 +161,4 @@ def test_hostile_content_costs_neither_time_nor_memory(registered, data):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert not report.ok
-    assert peak < 100e6 and time.monotonic() - started < 20
+    assert peak < 100e6 and time.process_time() - started < 20

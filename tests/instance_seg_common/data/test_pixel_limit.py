@@ -1,6 +1,5 @@
 """One limit of pixels for every reader: what is larger is a sentence before memory is taken."""
 
-import multiprocessing
 import struct
 import warnings
 import zlib
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from detectron2.data import DatasetCatalog
+from forked import server
 from PIL import Image
 
 from instance_seg_common.config import MAX_PIXELS
@@ -122,8 +122,7 @@ def test_a_config_sets_the_limit_of_every_reader(folders, fresh_name, two_square
     assert build_train_mapper(tiny_cfg)(record)["image"].shape[0] == 3
     tiny_cfg.INPUT.MAX_PIXELS = 599
     mapper = build_train_mapper(tiny_cfg)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool, pytest.raises(UserError, match=words):
+    with server().Pool(1) as pool, pytest.raises(UserError, match=words):
         pool.apply(mapper, (record,))
     load_cfg("", ["INPUT.MAX_PIXELS", "600"])
     assert image_header(folders.path("images")).size == (20, 30)

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import torch
 from cityscapes_tree import BASELINE, FX, label_files, official, official_score, write_tree
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from forked import run_script
 from PIL import Image
 from square_sets import make_instances, run
 
@@ -354,8 +353,7 @@ def test_an_image_of_another_set_and_a_set_of_another_kind(root, register):
 
 def test_two_processes_give_the_figures_of_one(tmp_path):
     script = Path(__file__).with_name("evaluate_in_processes.py")
-    command = [sys.executable, "-W", "ignore", str(script), str(tmp_path), "cityscapes"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run_script(script, tmp_path, "cityscapes")
     assert done.returncode == 0, done.stderr
     results = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     assert results["rank1"] == {}

@@ -2,13 +2,12 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from detectron2.evaluation import DatasetEvaluators
+from forked import run_script
 from PIL import Image
 from square_sets import grid_masks, make_instances, make_record, run
 
@@ -190,8 +189,7 @@ def test_sbd_and_dic_of_a_full_map_take_its_first_object_for_background():
 
 def test_two_processes_agree_with_one(tmp_path):
     script = Path(__file__).with_name("evaluate_in_processes.py")
-    command = [sys.executable, "-W", "ignore", str(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run_script(script, tmp_path)
     assert done.returncode == 0, done.stderr
     results = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     assert results["rank1"] == {}

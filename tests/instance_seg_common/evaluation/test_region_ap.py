@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import print_csv_format
+from forked import run_script
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -335,8 +334,7 @@ def test_the_type_of_the_set_chooses_and_the_results_print(register, cfg):
 
 def test_two_processes_agree_with_one(tmp_path):
     script = Path(__file__).with_name("evaluate_in_processes.py")
-    command = [sys.executable, "-W", "ignore", str(script), str(tmp_path), "voc"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run_script(script, tmp_path, "voc")
     assert done.returncode == 0, done.stderr
     results = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     assert results["rank1"] == {}
