@@ -16,6 +16,7 @@ from typing import Optional
 from instance_seg_common.data.reading import CHOICES, Reading
 from instance_seg_common.engine.command_line import model_parser, part_opts_from, run_tool
 from instance_seg_common.errors import UserError
+from instance_seg_common.export.formats import BACKENDS
 from instance_seg_common.prediction import load_predictor
 from instance_seg_common.prediction.forms import FORMS
 from instance_seg_common.prediction.inputs import find_inputs
@@ -35,6 +36,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--tile", type=int, metavar="N", help="pixels; 0: never; TEST.TILE_SIZE")
     parser.add_argument("--overlap", type=int, metavar="M", help="of tiles; TEST.TILE_OVERLAP")
     parser.add_argument("--pixel-size", type=float, metavar="UM", help="side, in micrometres")
+    parser.add_argument("--backend", choices=BACKENDS, help="that runs the network")
     parser.add_argument("--planes", choices=CHOICES["planes"], default="error", help="of stacks")
     args = parser.parse_args(argv)
     args.inputs, args.opts = part_opts_from(args.inputs)
@@ -66,7 +68,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         )
     for sentence in inputs.failures.values():
         print(f"error: {sentence}", file=sys.stderr)
-    predictor = load_predictor(args.model, [*args.opts, *opts])
+    predictor = load_predictor(args.model, [*args.opts, *opts], backend=args.backend)
     forms = tuple(dict.fromkeys(args.save or ["label-map"]))
     job = Job(folder, forms, reading, args.pixel_size)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

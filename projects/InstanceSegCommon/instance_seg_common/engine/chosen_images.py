@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from tqdm import tqdm
 
@@ -134,6 +135,13 @@ def readable_metadata(name: Optional[str]) -> Optional[Metadata]:
         print(f"Going on without names of classes: {error}", file=sys.stderr)
         return None
     return metadata
+
+
+def class_names_of(cfg: CfgNode) -> "tuple[str, ...]":
+    """Names by class, of a config's data set; () where that is not known here."""
+    named = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
+    metadata = readable_metadata(named[0]) if named else None
+    return tuple(metadata.get("thing_classes", ())) if metadata else ()
 
 
 def progress(items: Iterable, what: str = "images", *, unit: str = "image") -> Iterable:

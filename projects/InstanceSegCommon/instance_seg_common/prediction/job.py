@@ -8,7 +8,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,6 +18,7 @@ from ..data.cache import atomic_path
 from ..data.images import image_header
 from ..data.reading import PLAIN, Reading
 from ..engine.limits import ReachedLimit
+from ..engine.versions import versions_of
 from ..errors import UserError
 from ..tiling.tiles import Tile
 from .forms import write_forms, written_files
@@ -256,7 +256,7 @@ def write_summary(
             "device": cfg.MODEL.DEVICE,
             "threads": torch.get_num_threads(),
         },
-        "versions": {"python": sys.version.split()[0], **_versions()},
+        "versions": {"python": sys.version.split()[0], **versions_of(PACKAGES)},
         "images": len(outcome.entries),
         "images_done_before": outcome.skipped,
         "objects": sum(entry.objects for entry in outcome.entries),
@@ -268,16 +268,6 @@ def write_summary(
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     return path
-
-
-def _versions() -> "dict[str, Optional[str]]":
-    found: dict[str, Optional[str]] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
 
 
 class Meter:

@@ -1,0 +1,20 @@
+"""Versions of installed packages."""
+
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Optional
+
+
+def versions_of(packages: "Iterable[str]") -> "dict[str, Optional[str]]":
+    """By the name of the distribution; None where it is not installed.
+
+    Args:
+        packages: names of distributions.
+    """
+    found: dict[str, Optional[str]] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
