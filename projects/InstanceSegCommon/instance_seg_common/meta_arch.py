@@ -25,6 +25,9 @@ from .errors import UserError
 ImageSizes = Union[Sequence[tuple[int, int]], Tensor]
 # Tensors in, tensors out: a part of a network in whatever runs it.
 Runner = Callable[..., Sequence[Tensor]]
+# Height and width of what networks are traced with, in cells of the coarsest level: two, for levels
+# that are coarser still, and other than one, which exporters take for a constant.
+EXAMPLE_CELLS = (4, 6)
 # Where limits that are reached are noted; None: nobody listens.
 _LISTENERS: "ContextVar[Optional[set[tuple[str, int]]]]" = ContextVar("limits", default=None)
 
@@ -216,9 +219,9 @@ class NetworkExport:
 
 
 def example_image(channels: int, divisibility: int) -> Tensor:
-    """A normalised, padded image (1, C, H, W) to trace a network with, 2 x 3 times the divisibility,
-    of which each level of the backbone has at least two cells in every direction."""
-    return torch.zeros(1, channels, 2 * divisibility, 3 * divisibility)
+    """A normalised, padded image (1, C, H, W) to trace a network with: ``EXAMPLE_CELLS`` times the
+    divisibility."""
+    return torch.zeros(1, channels, *(n * divisibility for n in EXAMPLE_CELLS))
 
 
 def run_by_image(runner: Runner, tensors: "Sequence[Tensor]") -> "list[Tensor]":

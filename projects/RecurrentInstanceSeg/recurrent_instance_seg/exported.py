@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from instance_seg_common.errors import UserError
 from instance_seg_common.meta_arch import (
+    EXAMPLE_CELLS,
     ImageSizes,
     NetworkExport,
     NetworkPart,
@@ -184,10 +185,10 @@ def network_parts(model: Any) -> "list[NetworkPart]":
 
 
 def _axes(tensors: "Mapping[str, Tensor]") -> "dict[str, dict[int, tuple[str, int]]]":
-    """Of tensors made from :func:`example_image`, 2 x 3 times the divisibility; all have height and
-    width last."""
+    """Of tensors made from :func:`example_image`; all have height and width last."""
+    rows, columns = EXAMPLE_CELLS
     return {
-        name: {x.ndim - 2: ("h", x.shape[-2] // 2), x.ndim - 1: ("w", x.shape[-1] // 3)}
+        name: {x.ndim - 2: ("h", x.shape[-2] // rows), x.ndim - 1: ("w", x.shape[-1] // columns)}
         for name, x in tensors.items()
     }
 

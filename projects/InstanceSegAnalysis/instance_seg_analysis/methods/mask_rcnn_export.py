@@ -93,12 +93,12 @@ def network_parts(model: Any) -> "list[NetworkPart]":
     """
     _check_stock(model)
     heads = model.roi_heads
-    images = example_image(len(model.pixel_mean), max(model.backbone.size_divisibility, 1))
+    divisibility = max(model.backbone.size_divisibility, 32)
+    images = example_image(len(model.pixel_mean), divisibility)
     with torch.no_grad():
         levels = model.backbone(images)
     read = {name: levels[name] for name in model.proposal_generator.in_features}
     channels = levels[heads.box_in_features[0]].shape[1]
-    divisibility = images.shape[-2] // 2
     return [
         NetworkPart(
             PYRAMID, PyramidPart(model.backbone), {"images": images}, list(levels),

@@ -78,12 +78,11 @@ def _in_sentences(part: NetworkPart) -> "Iterator[None]":
     except UserError:
         raise
     except Exception as error:  # torch raises a class of its own at every step of the way
-        reason = next((line for line in str(error).splitlines()[::-1] if line.strip()), "")
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise UserError(
             f"The part {part.name} of the network goes through no exporter of torch "
-            f"{torch.__version__} ({type(error).__name__}: {reason.strip()[:300]}). What it computes "
-            "depends on values where an exporter knows shapes only; use another backbone or "
-            "decoder, or run the model with torch."
+            f"{torch.__version__} ({reason[:300]}). Exporters know shapes, not values: what decides by "
+            "values, such as how many objects there are, does not pass. Run this model with torch."
         ) from error
     finally:
         logger.setLevel(level)

@@ -86,7 +86,7 @@ class Export:
             UserError: the config asks for another network, or files are missing or others.
         """
         method = method_export(cfg)
-        model = build_model_quietly(cfg.clone()).eval()
+        model = build_model_quietly(cfg.clone())
         same = cfg.MODEL.META_ARCHITECTURE == self.facts["method"]
         if not same or fingerprint(model) != self.facts["network_sha256"]:
             raise UserError(
@@ -94,8 +94,9 @@ class Export:
                 f"for ({cfg.MODEL.META_ARCHITECTURE}): KEY VALUE pairs can change what comes before "
                 "and after an exported network, not the network itself. Export the model again."
             )
-        method.attach(model, {part["name"]: self._runner(part) for part in self.facts["parts"]})
-        return model
+        runners = {part["name"]: self._runner(part) for part in self.facts["parts"]}
+        method.attach(model.eval(), runners)
+        return model.eval()  # also what was attached
 
     def _runner(self, part: "dict[str, Any]") -> Any:
         file = self.path.with_name(part["file"])
