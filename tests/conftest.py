@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["small_worlds"]
+pytest_plugins = ["small_worlds", "exports"]
 ROOT = Path(__file__).resolve().parent.parent
 
 

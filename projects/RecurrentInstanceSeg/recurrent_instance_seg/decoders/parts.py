@@ -191,8 +191,9 @@ def inside_image(
     axes = []
     extent = torch.as_tensor(image_sizes, device=device)
     for axis in (0, 1):
-        start = torch.arange(size[axis], device=device) * (padded_size[axis] // size[axis])
-        axes.append(start < extent[:, axis, None])
+        # In integers: a cell begins at its number times padded_size / size.
+        start = torch.arange(size[axis], device=device) * padded_size[axis]
+        axes.append(start < extent[:, axis, None] * size[axis])
     return axes[0][:, :, None] & axes[1][:, None, :]
 
 
