@@ -20,19 +20,20 @@ class NoCriterion(torch.nn.Module):
 def tiny_model(**options):
     """Untrained, with normalisation of its input, so that it must happen exactly once."""
     torch.manual_seed(0)
-    return EmbeddingInstanceSeg(
+    model = EmbeddingInstanceSeg(
         backbone=TinyPyramid(), in_features=["p2", "p3"], head=tiny_head(**options),
-        criterion=NoCriterion(), inference=settings_of(min_cluster_size=4),
+        criterion=NoCriterion(), inference=settings_of(min_cluster_size=4, bandwidth=2.0),
         pixel_mean=[10.0, 20.0, 30.0], pixel_std=[50.0, 60.0, 70.0],
     ).eval()  # fmt: skip
+    torch.nn.init.constant_(model.head.semantic[-1].bias[:2], 1.0)  # so that there are objects
+    return model
 
 
 @pytest.fixture(
     scope="module",
     params=[
         ("onnx", {"coordinates": True, "seeds": True}),
-        ("onnx", {"position_unit": 8.0, "stride": 4}),
-        ("torch", {"coordinates": True}),
+        ("torch", {"position_unit": 8.0, "stride": 4}),
     ],
 )
 def twins(request, exported_twin):
@@ -48,7 +49,7 @@ def test_dense_maps_are_those_of_the_network(twins, size):
     batch = [item(*size, boxes=())]
     (expected, _), (found, _) = (model.network(batch) for model in twins)
     assert list(found) == list(expected)
-    assert all(float(x.max() - x.min()) > 1e-3 for x in expected.values())
+    assert all(x.unique().numel() > 1 for x in expected.values())
     assert farthest(list(expected.values()), list(found.values())) < 1e-4
 
 

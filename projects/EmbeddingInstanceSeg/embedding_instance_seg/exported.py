@@ -29,9 +29,9 @@ class Network(nn.Module):
         model (EmbeddingInstanceSeg): its parameters are shared.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, images: Tensor, sizes: Optional[Tensor] = None) -> "tuple[Tensor, ...]":
         """

@@ -191,7 +191,8 @@ class RecurrentInstanceSeg(nn.Module):
         levels = read_levels(self.backbone, images, self.in_features)
         if self.detail is not None:
             levels.append(self.detail(images))
-        return self.decoder.prepare(levels, image_sizes, tuple(images.shape[-2:]))
+        height, width = images.shape[-2:]
+        return self.decoder.prepare(levels, image_sizes, (height, width))
 
     @torch.no_grad()
     def run_steps(

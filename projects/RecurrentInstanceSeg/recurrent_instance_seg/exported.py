@@ -36,9 +36,9 @@ class Preparation(nn.Module):
         model (RecurrentInstanceSeg): its parameters are shared.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, images: Tensor, sizes: Tensor) -> "tuple[Tensor, ...]":
         """
@@ -86,7 +86,7 @@ class ExportedNetwork:
     def __init__(self, model: Any, runners: "Mapping[str, Runner]") -> None:
         self.runners = runners
         self.example, step, state = example_of(model)
-        self.fields = [x is not None for x in step]
+        self.fields = [name for name, x in zip(Step._fields, step) if x is not None]
         self.channels = [hidden.shape[1] for hidden, _ in state]
 
     def prepare(self, images: Tensor, image_sizes: ImageSizes) -> Prepared:
@@ -102,9 +102,9 @@ class ExportedNetwork:
         memory = inside.new_zeros(inside.shape, dtype=torch.float32) if memory is None else memory
         state = self._first_state(prepared) if state is None else state
         tensors = [*tensors_of(prepared).values(), *(x for pair in state for x in pair), memory]
-        found = iter(run_by_image(self.runners[STEP], tensors))
-        step = Step(*(next(found) if present else None for present in self.fields))
-        return step, state_of(list(found))
+        found = run_by_image(self.runners[STEP], tensors)
+        count = len(self.fields)
+        return Step(**dict(zip(self.fields, found))), state_of(found[count:])
 
     def _first_state(self, prepared: Prepared) -> State:
         """Zero, which is what a cell takes for no state."""

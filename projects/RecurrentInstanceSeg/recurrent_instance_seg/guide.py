@@ -67,9 +67,7 @@ def foreground_of(raw: Tensor) -> Tensor:
     return 1 - raw[:, :-2].softmax(dim=1)[:, -1:]
 
 
-def maps_of(
-    raw: Tensor, positions: Tensor, *, sizes: ImageSizes, unit: float
-) -> Tensor:
+def maps_of(raw: Tensor, positions: Tensor, *, sizes: ImageSizes, unit: float) -> Tensor:
     """What the ConvLSTMs read.
 
     Args:

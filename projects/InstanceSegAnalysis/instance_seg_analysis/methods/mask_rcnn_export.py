@@ -189,7 +189,7 @@ class ExportedAnchors(nn.Module):
 
 
 class ExportedBoxes(nn.Module):
-    """The box head and its predictor by the runner of their part, side by side: (R, C + 1 + 4 C)."""
+    """The box head and its predictor by the runner of their part."""
 
     def __init__(self, runner: Runner) -> None:
         super().__init__()

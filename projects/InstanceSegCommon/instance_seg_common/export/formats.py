@@ -81,8 +81,9 @@ def _in_sentences(part: NetworkPart) -> "Iterator[None]":
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise UserError(
             f"The part {part.name} of the network goes through no exporter of torch "
-            f"{torch.__version__} ({reason[:300]}). Exporters know shapes, not values: what decides by "
-            "values, such as how many objects there are, does not pass. Run this model with torch."
+            f"{torch.__version__} ({reason[:300]}). Exporters know shapes, not values: what "
+            "decides by values, such as a number of objects, does not pass. Run this model with "
+            "torch."
         ) from error
     finally:
         logger.setLevel(level)
@@ -94,7 +95,8 @@ def _write_torch(part: NetworkPart, path: Path) -> None:
 
 
 def _load_torch(path: Path, names: "Sequence[str]") -> Runner:
-    module = torch.export.load(path).module()
+    # The guards refuse an image of one cell, which tracing has not seen, and which comes out right.
+    module = torch.export.load(path).module(check_guards=False)
     return lambda *tensors: module(tensors)
 
 
@@ -124,9 +126,7 @@ def _load_onnx(path: Path, names: "Sequence[str]") -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     read = {one.name for one in session.get_inputs()}
 
     def run(*tensors: Tensor) -> "list[Tensor]":

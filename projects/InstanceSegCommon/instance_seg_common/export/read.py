@@ -87,12 +87,13 @@ class Export:
         """
         method = method_export(cfg)
         model = build_model_quietly(cfg.clone())
-        same = cfg.MODEL.META_ARCHITECTURE == self.facts["method"]
-        if not same or fingerprint(model) != self.facts["network_sha256"]:
+        asked = (cfg.MODEL.META_ARCHITECTURE, fingerprint(model))
+        if asked != (self.facts["method"], self.facts["network_sha256"]):
             raise UserError(
                 f"{self.path} holds another network ({self.facts['method']}) than the config asks "
-                f"for ({cfg.MODEL.META_ARCHITECTURE}): KEY VALUE pairs can change what comes before "
-                "and after an exported network, not the network itself. Export the model again."
+                f"for ({cfg.MODEL.META_ARCHITECTURE}): KEY VALUE pairs can change what comes "
+                "before and after an exported network, not the network itself. Export the model "
+                "again."
             )
         runners = {part["name"]: self._runner(part) for part in self.facts["parts"]}
         method.attach(model.eval(), runners)
@@ -101,11 +102,13 @@ class Export:
     def _runner(self, part: "dict[str, Any]") -> Any:
         file = self.path.with_name(part["file"])
         if not file.is_file():
-            raise UserError(f"There is no {file}, which {self.path.name} names: keep them together.")
+            raise UserError(
+                f"There is no {file}, which {self.path.name} names: keep them together."
+            )
         if sha256_of(file) != part["sha256"]:
             raise UserError(
-                f"{file} is not the file that {self.path.name} was written with, but one of another "
-                "export. Export the model again."
+                f"{file} is not the file that {self.path.name} was written with, but one of "
+                "another export. Export the model again."
             )
         names = [one["name"] for one in part["inputs"]]
         return FORMATS[self.facts["format"]].load(file, names)
