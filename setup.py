@@ -36,6 +36,12 @@ ENTRY_POINTS = {
         "EmbeddingInstanceSeg = instance_seg_analysis.methods.embedding:ANALYSIS",
         "RecurrentInstanceSeg = instance_seg_analysis.methods.recurrent:ANALYSIS",
     ],
+    # meta-architecture = a NetworkExport: the parts of its network for other runtimes
+    "instance_seg.exports": [
+        "GeneralizedRCNN = instance_seg_analysis.methods.mask_rcnn_export:EXPORT",
+        "EmbeddingInstanceSeg = embedding_instance_seg.exported:EXPORT",
+        "RecurrentInstanceSeg = recurrent_instance_seg.exported:EXPORT",
+    ],
 }
 
 

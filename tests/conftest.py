@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["small_worlds"]
+pytest_plugins = ["small_worlds", "exports"]
 ROOT = Path(__file__).resolve().parent.parent
 # Whole files go to one process: what trains and what runs commands first, small files last, so that
 # no process is left with a long one while the others have nothing to do.

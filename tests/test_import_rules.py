@@ -18,7 +18,10 @@ METHODS = re.search(
 ).group(1)
 PLUGINS = set(re.findall(r'"\w+ = (\w+):', METHODS))
 PLUGIN_MAY_IMPORT = {"torch", "numpy", "scipy", "fvcore", "detectron2", "instance_seg_common"}
-OPTIONAL = {"skimage", "sklearn", "cityscapesscripts", "matplotlib", "tensorboard"}
+OPTIONAL = {
+    "skimage", "sklearn", "cityscapesscripts", "matplotlib", "tensorboard",
+    "onnx", "onnxscript", "onnxruntime",
+}  # fmt: skip
 
 
 def sources():
@@ -179,6 +182,7 @@ ROOMS = [
     {"evaluation"},
     {"visualization"},
     {"engine"},
+    {"export"},
     {"prediction"},
 ]
 COMMON_FILES = sorted((PROJECTS / "InstanceSegCommon" / COMMON).rglob("*.py"))

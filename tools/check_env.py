@@ -29,6 +29,8 @@ MODULES = {
     "sklearn": (False, "other clusterings of embeddings", "run `pip install scikit-learn`"),
     "cityscapesscripts": (False, "the Cityscapes score", "run `pip install cityscapesscripts`"),
     "tensorboard": (False, "looking at curves and pictures", "run `pip install tensorboard`"),
+    "onnxscript": (False, "export as ONNX", "run `pip install onnx onnxscript`"),
+    "onnxruntime": (False, "exported models", "run `pip install onnxruntime`"),
     "pytest": (False, "`make test`", "run `pip install pytest`"),
     "ruff": (False, "`make test`", "run `pip install ruff`"),
 }

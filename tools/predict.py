@@ -16,6 +16,8 @@ from typing import Optional
 from instance_seg_common.data.reading import CHOICES, Reading
 from instance_seg_common.engine.command_line import model_parser, part_opts_from, run_tool
 from instance_seg_common.errors import UserError
+from instance_seg_common.export import is_export
+from instance_seg_common.export.formats import BACKENDS
 from instance_seg_common.prediction import load_predictor
 from instance_seg_common.prediction.forms import FORMS
 from instance_seg_common.prediction.inputs import Inputs, find_inputs
@@ -38,6 +40,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--tile", type=int, metavar="N", help="pixels; 0: never; TEST.TILE_SIZE")
     parser.add_argument("--overlap", type=int, metavar="M", help="of tiles; TEST.TILE_OVERLAP")
     parser.add_argument("--pixel-size", type=float, metavar="UM", help="side, in micrometres")
+    parser.add_argument("--backend", choices=BACKENDS, help="that runs the network")
     parser.add_argument("--planes", choices=CHOICES["planes"], default="error", help="of stacks")
     parser.add_argument(
         "--ray", nargs="?", const=LOCAL, metavar="ADDRESS",
@@ -62,6 +65,8 @@ def check_args(args: argparse.Namespace) -> None:
             f"--ray took {args.ray} for the address of a cluster: write --ray {LOCAL}, or an "
             "address."
         )
+    if args.ray is not None and (args.backend not in (None, "torch") or is_export(args.model)):
+        raise UserError("--ray runs models by torch: leave --backend out, or predict without Ray.")
     if args.workers is not None and (args.ray is None or args.workers < 1):
         raise UserError(f"--workers is {args.workers}; give 1 or more, with --ray.")
 
@@ -70,7 +75,8 @@ def run(args: argparse.Namespace, inputs: Inputs, job: Job, *, opts: Sequence[st
     """Predict in this process, or on Ray."""
     facts = {"resume": args.resume, "failures": inputs.failures, "model": args.model}
     if args.ray is None:
-        return run_job(load_predictor(args.model, opts), inputs.images, job, **facts)
+        predictor = load_predictor(args.model, opts, backend=args.backend)
+        return run_job(predictor, inputs.images, job, **facts)
     with ray_cluster(args.ray):
         model = load_model_on_ray(args.model, opts, workers=args.workers)
         return run_job(model, inputs.images, job, attempts=attempt_on_ray, **facts)

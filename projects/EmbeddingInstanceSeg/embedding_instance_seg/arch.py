@@ -5,7 +5,7 @@ Shape shorthand in this module:
     H, W: padded network input   h, w: an image of the network input, without padding
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from instance_seg_common.masks import id_maps_from_inputs, instances_from_labels
 from instance_seg_common.meta_arch import (
+    ImageSizes,
     as_buffer,
     check_pixel_std,
     note_limit,
@@ -33,6 +34,7 @@ from .losses import Criterion
 from .maps import Maps, image_maps
 
 Inputs = Sequence[Mapping[str, Any]]
+DenseMaps = Callable[[Tensor, ImageSizes], dict[str, Tensor]]
 
 
 @META_ARCH_REGISTRY.register()
@@ -49,6 +51,9 @@ class EmbeddingInstanceSeg(nn.Module):
         criterion (Criterion): the losses.
         inference (InferenceSettings): from maps to instances.
         pixel_mean, pixel_std (list[float]): by channel, in the input's order and range.
+
+    Attributes:
+        exported (callable or None): computes :meth:`dense_maps` in place of backbone and head.
     """
 
     pixel_mean: Tensor
@@ -73,6 +78,7 @@ class EmbeddingInstanceSeg(nn.Module):
         self.criterion = criterion
         self.inference = inference
         self.num_classes = criterion.num_classes
+        self.exported: Optional[DenseMaps] = None
         check_pixel_std(pixel_mean, pixel_std)
         self.register_buffer("pixel_mean", as_buffer(pixel_mean), False)
         self.register_buffer("pixel_std", as_buffer(pixel_std), False)
@@ -141,8 +147,15 @@ class EmbeddingInstanceSeg(nn.Module):
             backbone=self.backbone,
             divisibility=self.head.decoder.output_stride,
         )
-        levels = read_levels(self.backbone, images.tensor, self.in_features)
-        return self.head(levels, images.tensor, images.image_sizes), images
+        return self.dense_maps(images.tensor, images.image_sizes), images
+
+    def dense_maps(self, images: Tensor, image_sizes: ImageSizes) -> "dict[str, Tensor]":
+        """The outputs of the head for images (B, C, H, W), normalised and padded, of which
+        ``image_sizes`` are the heights and widths without padding."""
+        if self.exported is not None:
+            return self.exported(images, image_sizes)
+        levels = read_levels(self.backbone, images, self.in_features)
+        return self.head(levels, images, image_sizes)
 
     @torch.no_grad()
     def image_maps(self, batched_inputs: Inputs) -> "list[Maps]":

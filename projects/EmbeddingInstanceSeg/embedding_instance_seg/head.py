@@ -15,6 +15,8 @@ from detectron2.layers import Conv2d, get_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from instance_seg_common.meta_arch import ImageSizes
+
 # exp of these bounds the learned bandwidth, in units of the embedding.
 LOG_BANDWIDTH_RANGE = (-6.0, 4.0)
 INITIAL_BANDWIDTH = 0.5  # of every pixel before training, in units of the embedding
@@ -64,13 +66,13 @@ class PyramidDecoder(nn.Module):
             )
 
     def forward(
-        self, features: Sequence[Tensor], images: Tensor, image_sizes: "Sequence[tuple[int, int]]"
+        self, features: Sequence[Tensor], images: Tensor, image_sizes: ImageSizes
     ) -> Tensor:
         """
         Args:
             features (list[Tensor]): (B, C_l, H_l, W_l) float, finest first.
             images (Tensor): (B, detail_channels, H, W) float, normalised.
-            image_sizes (list[tuple[int, int]]): height and width of each image without padding.
+            image_sizes: height and width of each image without padding.
 
         Returns:
             Tensor: (B, out_channels, h, w) float.
@@ -123,7 +125,7 @@ class EmbeddingHead(nn.Module):
         self.instance = _seed_branch(channels, norm) if seeds else None
 
     def forward(
-        self, features: Sequence[Tensor], images: Tensor, image_sizes: "Sequence[tuple[int, int]]"
+        self, features: Sequence[Tensor], images: Tensor, image_sizes: ImageSizes
     ) -> "dict[str, Tensor]":
         """
         Args:
@@ -170,7 +172,7 @@ def positions(
 
 
 def relative_positions(
-    image_sizes: "Sequence[tuple[int, int]]",
+    image_sizes: ImageSizes,
     *,
     height: int,
     width: int,
@@ -180,7 +182,7 @@ def relative_positions(
     """The cells' centres as a fraction of each image, whatever the padding of its batch.
 
     Args:
-        image_sizes (list[tuple[int, int]]): height and width of each image without padding.
+        image_sizes: height and width of each image without padding.
         height, width (int): cells of the padded grid.
         stride (int): pixels of the network input between two cells.
         device (torch.device or None)
@@ -189,7 +191,7 @@ def relative_positions(
         Tensor: (B, 2, height, width) float32: x and y, -1 to 1 over the image, more on padding.
     """
     grid = positions(height, width, stride, device=device)
-    sizes = torch.tensor([[w, h] for h, w in image_sizes], dtype=grid.dtype, device=device)
+    sizes = torch.as_tensor(image_sizes, dtype=grid.dtype, device=device).flip(1)
     return 2 * grid / sizes[:, :, None, None] - 1
 
 

@@ -1,14 +1,15 @@
-"""What meta-architectures share: a padded batch, its features, sizes and limits, scalars.
+"""What meta-architectures share: a padded batch, its features, sizes and limits, scalars, export.
 
 Shape shorthand in this module:
     B: images in the batch   h, w: an image   H, W: padded network input
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Any, Optional, Union
 
 import torch
 from detectron2.config import CfgNode
@@ -16,10 +17,17 @@ from detectron2.modeling import Backbone
 from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import log_first_n
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import UserError
 
+# Height and width (h, w) of each image of a batch; a tensor (B, 2) where a network is exported.
+ImageSizes = Union[Sequence[tuple[int, int]], Tensor]
+# Tensors in, tensors out: a part of a network in whatever runs it.
+Runner = Callable[..., Sequence[Tensor]]
+# Height and width of what networks are traced with, in cells of the coarsest level: two, for levels
+# that are coarser still, and other than one, which exporters take for a constant.
+EXAMPLE_CELLS = (4, 6)
 # Where limits that are reached are noted; None: nobody listens.
 _LISTENERS: "ContextVar[Optional[set[tuple[str, int]]]]" = ContextVar("limits", default=None)
 
@@ -173,3 +181,58 @@ def check_pixel_std(pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> 
 def as_buffer(values: Sequence[float]) -> Tensor:
     """``PIXEL_MEAN`` or ``PIXEL_STD`` as a tensor (C, 1, 1) to normalise images with."""
     return torch.tensor(values).view(-1, 1, 1)
+
+
+@dataclass(frozen=True)
+class NetworkPart:
+    """A part of a network that can run without the rest of its model, as in another runtime.
+
+    Attributes:
+        name: for files.
+        module: takes and returns tensors by position, those of images with B = 1.
+        inputs: by name, in the order of the module's arguments: examples, which tracing may need.
+        outputs: names, in the order of the module's results.
+        axes: of inputs, by name: dimensions of any size; each has a symbol and a number of which,
+            times the symbol's value, its size is a multiple: ``{2: ("h", 32), 3: ("w", 32)}``.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: "Mapping[str, Tensor]"
+    outputs: "Sequence[str]"
+    axes: "Mapping[str, Mapping[int, tuple[str, int]]]"
+
+
+@dataclass(frozen=True)
+class NetworkExport:
+    """How the network of a method is exported, announced as ``instance_seg.exports``.
+
+    Attributes:
+        parts: from a model in evaluation mode to the parts of its network. A UserError says why a
+            model has none.
+        attach: makes a model run its network by the parts' runners, by their names; what comes
+            before and after stays the model's own.
+    """
+
+    parts: "Callable[[Any], list[NetworkPart]]"
+    attach: "Callable[[Any, Mapping[str, Runner]], None]"
+
+
+def example_image(channels: int, divisibility: int) -> Tensor:
+    """A normalised, padded image (1, C, H, W) to trace a network with: ``EXAMPLE_CELLS`` times the
+    divisibility."""
+    return torch.zeros(1, channels, *(n * divisibility for n in EXAMPLE_CELLS))
+
+
+def run_by_image(runner: Runner, tensors: "Sequence[Tensor]") -> "list[Tensor]":
+    """Run a part that takes one image at a time on a batch.
+
+    Args:
+        runner: of a :class:`NetworkPart`.
+        tensors: (B, ...) each, in the order of its inputs.
+
+    Returns:
+        (B, ...) each, in the order of its outputs.
+    """
+    images = zip(*(x.split(1) for x in tensors))
+    return [torch.cat(results) for results in zip(*(runner(*image) for image in images))]

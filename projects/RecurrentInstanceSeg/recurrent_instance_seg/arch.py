@@ -16,6 +16,7 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from instance_seg_common.meta_arch import (
+    ImageSizes,
     as_buffer,
     check_pixel_std,
     padded_batch,
@@ -27,6 +28,7 @@ from . import build
 from .config import check_node
 from .criterion import SequenceCriterion
 from .decoders import Decoder, Prepared
+from .exported import ExportedNetwork
 from .inference import InferenceSettings, StepSequence, count_steps, instances_of, sequences_of
 from .rollout import unroll, unroll_until_stop
 from .targets import batch_targets
@@ -51,6 +53,10 @@ class RecurrentInstanceSeg(nn.Module):
         checkpointing (bool): compute steps again in the backward pass.
         inference (InferenceSettings)
         pixel_mean, pixel_std (list[float]): by channel, in the input's order and range.
+
+    Attributes:
+        exported (ExportedNetwork or None): computes :meth:`prepare` and the steps of inference in
+            place of backbone and decoder.
     """
 
     pixel_mean: Tensor
@@ -81,6 +87,7 @@ class RecurrentInstanceSeg(nn.Module):
         self.schedule = teaching.schedule  # a module: its buffers are saved
         self.checkpointing = checkpointing
         self.inference = inference
+        self.exported: Optional[ExportedNetwork] = None
         check_pixel_std(pixel_mean, pixel_std)
         self.register_buffer("pixel_mean", as_buffer(pixel_mean), False)
         self.register_buffer("pixel_std", as_buffer(pixel_std), False)
@@ -112,6 +119,13 @@ class RecurrentInstanceSeg(nn.Module):
     def device(self) -> torch.device:
         """Where the model is."""
         return self.pixel_mean.device
+
+    @property
+    def divisibility(self) -> int:
+        """Of the padded input, which every level fills exactly, so that a cell is a whole number of
+        pixels."""
+        coarsest = self.backbone.output_shape()[self.in_features[0]].stride
+        return max(coarsest, 32, self.backbone.size_divisibility)
 
     def forward(
         self, batched_inputs: Batch
@@ -163,17 +177,22 @@ class RecurrentInstanceSeg(nn.Module):
 
     def network(self, batched_inputs: Batch) -> "tuple[Prepared, ImageList]":
         """The padded batch through the backbone, and what the decoder prepares of it."""
-        # Every level fills the padded input exactly, so that a cell is a whole number of pixels.
-        coarsest = self.backbone.output_shape()[self.in_features[0]].stride
         images = padded_batch(
             batched_inputs, pixel_mean=self.pixel_mean, pixel_std=self.pixel_std,
-            backbone=self.backbone, divisibility=max(coarsest, 32),
+            backbone=self.backbone, divisibility=self.divisibility,
         )  # fmt: skip
-        levels = read_levels(self.backbone, images.tensor, self.in_features)
+        return self.prepare(images.tensor, images.image_sizes), images
+
+    def prepare(self, images: Tensor, image_sizes: ImageSizes) -> Prepared:
+        """What all steps share, of images (B, C, H, W), normalised and padded, of which
+        ``image_sizes`` are the heights and widths without padding."""
+        if self.exported is not None:
+            return self.exported.prepare(images, image_sizes)
+        levels = read_levels(self.backbone, images, self.in_features)
         if self.detail is not None:
-            levels.append(self.detail(images.tensor))
-        size = tuple(images.tensor.shape[-2:])
-        return self.decoder.prepare(levels, images.image_sizes, size), images
+            levels.append(self.detail(images))
+        height, width = images.shape[-2:]
+        return self.decoder.prepare(levels, image_sizes, (height, width))
 
     @torch.no_grad()
     def run_steps(
@@ -184,7 +203,7 @@ class RecurrentInstanceSeg(nn.Module):
         inference = self.inference if inference is None else inference
         prepared, images = self.network(batched_inputs)
         steps = unroll_until_stop(
-            self.decoder, prepared,
+            self.exported or self.decoder, prepared,
             max_steps=inference.max_steps, stop_threshold=inference.stop_threshold,
         )  # fmt: skip
         size = tuple(images.tensor.shape[-2:])

@@ -11,13 +11,14 @@ Shape shorthand in this module:
     B: images in the batch   C: classes without background   h, w: the guide's grid
 """
 
-from collections.abc import Sequence
 from typing import Optional
 
 import torch
 from detectron2.layers import Conv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from instance_seg_common.meta_arch import ImageSizes
 
 from .targets import Targets, centers_of_mass
 
@@ -66,15 +67,13 @@ def foreground_of(raw: Tensor) -> Tensor:
     return 1 - raw[:, :-2].softmax(dim=1)[:, -1:]
 
 
-def maps_of(
-    raw: Tensor, positions: Tensor, *, sizes: Sequence[tuple[int, int]], unit: float
-) -> Tensor:
+def maps_of(raw: Tensor, positions: Tensor, *, sizes: ImageSizes, unit: float) -> Tensor:
     """What the ConvLSTMs read.
 
     Args:
         raw (Tensor): (B, C + 3, h, w) of :class:`Guide`; no gradient flows back.
         positions (Tensor): (B, 2, h, w) x and y of the cells, -1 to 1 over each image.
-        sizes (list[tuple[int, int]]): height and width of each image, pixels.
+        sizes: height and width of each image, pixels.
         unit (float): pixels of an offset of 1.
 
     Returns:
@@ -84,7 +83,7 @@ def maps_of(
     raw = raw.detach()
     foreground = foreground_of(raw)
     offsets = raw[:, -2:]
-    extent = torch.tensor([[w, h] for h, w in sizes], dtype=raw.dtype, device=raw.device)
+    extent = torch.as_tensor(sizes, dtype=raw.dtype, device=raw.device).flip(1)
     centers = positions + 2 * unit * offsets / extent[:, :, None, None]
     return torch.cat([foreground, foreground * offsets, foreground * centers], dim=1)
 

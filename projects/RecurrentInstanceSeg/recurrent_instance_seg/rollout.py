@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .decoders.parts import Decoder, Prepared, Step
+from .decoders.parts import Decoder, Prepared, State, Step
+
+# Makes one step, as Decoder.forward does.
+Stepper = Callable[[Prepared, Optional[State], Optional[Tensor]], tuple[Step, State]]
 
 
 def unroll(
@@ -51,12 +54,12 @@ def unroll(
 
 @torch.no_grad()
 def unroll_until_stop(
-    decoder: Decoder, prepared: Prepared, *, max_steps: int, stop_threshold: float
+    decoder: Stepper, prepared: Prepared, *, max_steps: int, stop_threshold: float
 ) -> Step:
     """As many steps as the image of the batch with most objects needs, for inference.
 
     Args:
-        decoder (Decoder)
+        decoder (Stepper): a decoder, or what stands in for it.
         prepared (Prepared): of its ``prepare``.
         max_steps (int): at least 1.
         stop_threshold (float): an image's sequence ends at the first step with a lower objectness.

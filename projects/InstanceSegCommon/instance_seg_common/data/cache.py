@@ -1,10 +1,12 @@
-"""Where derived files (rendered images, encoded annotations) are kept between runs."""
+"""Where derived files (rendered images, encoded annotations) are kept between runs, and by what."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Union
 
 
 def cache_root() -> Path:
@@ -37,3 +39,14 @@ def atomic_path(path: Path) -> "Iterator[Path]":
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Union[str, Path]) -> str:
+    """Of a file; "" if there is none."""
+    if not Path(path).is_file():
+        return ""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

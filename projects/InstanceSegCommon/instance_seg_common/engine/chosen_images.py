@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from tqdm import tqdm
 
@@ -134,6 +135,26 @@ def readable_metadata(name: Optional[str]) -> Optional[Metadata]:
         print(f"Going on without names of classes: {error}", file=sys.stderr)
         return None
     return metadata
+
+
+class Classes(NamedTuple):
+    """names: by class, () where the data set is not known here; category_ids: by class, if the data
+    set is one of COCO's form."""
+
+    names: "tuple[str, ...]" = ()
+    category_ids: "tuple[int, ...]" = ()
+
+
+def classes_of(cfg: CfgNode) -> Classes:
+    """Those of the first data set that a config names."""
+    named = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
+    metadata = readable_metadata(named[0]) if named else None
+    if metadata is None:
+        return Classes()
+    ids = metadata.get("thing_dataset_id_to_contiguous_id", {})
+    return Classes(
+        tuple(metadata.get("thing_classes", ())), tuple(sorted(ids, key=ids.__getitem__))
+    )
 
 
 def progress(items: Iterable, what: str = "images", *, unit: str = "image") -> Iterable:

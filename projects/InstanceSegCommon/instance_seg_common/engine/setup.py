@@ -34,7 +34,11 @@ class NamedModel(NamedTuple):
 
 
 def load_cfg(
-    config_file: Union[str, Path], opts: Sequence[str] = (), *, fit: bool = True
+    config_file: Union[str, Path],
+    opts: Sequence[str] = (),
+    *,
+    fit: bool = True,
+    content: "Optional[Mapping[str, Any]]" = None,
 ) -> CfgNode:
     """The config of a YAML file and ``KEY VALUE`` pairs, data sets registered, fit to the machine.
 
@@ -42,6 +46,7 @@ def load_cfg(
         config_file: a config of ``configs/`` or the ``config.yaml`` of a run; "" for none.
         opts: keys and values in turn.
         fit: False: for another machine, which may have the GPU that this one lacks.
+        content: of the config, where the file is no YAML that holds it.
 
     Returns:
         Not frozen.
@@ -56,7 +61,7 @@ def load_cfg(
     refuse_removed_keys([key for key in opts[::2] if key in removed], removed, "The command line")
     try:
         if config_file:
-            cfg.merge_from_other_cfg(_read_config(cfg, str(config_file), removed))
+            cfg.merge_from_other_cfg(_read_config(cfg, str(config_file), removed, content=content))
         cfg.merge_from_list(list(opts))
     except UserError:
         raise
@@ -70,9 +75,11 @@ def load_cfg(
     return fit_to_machine(cfg) if fit else cfg
 
 
-def _read_config(cfg, config_file, removed):
-    """A YAML file with its bases, without keys of earlier versions."""
-    loaded = CfgNode(cfg.load_yaml_with_base(config_file, allow_unsafe=False))
+def _read_config(cfg, config_file, removed, *, content):
+    """A YAML file with its bases, or the content, without keys of earlier versions."""
+    if content is None:
+        content = cfg.load_yaml_with_base(config_file, allow_unsafe=False)
+    loaded = CfgNode(content)
     if loaded.get("VERSION", cfg.VERSION) != cfg.VERSION:
         raise UserError(
             f"{config_file} has VERSION {loaded.VERSION}; configs of Detectron2 have {cfg.VERSION}."

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Union
 
@@ -15,6 +14,7 @@ import torch
 
 from ..data.cache import atomic_path
 from ..engine.limits import ReachedLimit
+from ..engine.versions import versions_of
 from ..errors import UserError
 from .forms import written_files
 from .inputs import InputImage
@@ -197,7 +197,7 @@ def write_summary(
             "device": cfg.MODEL.DEVICE,
             "threads": torch.get_num_threads(),
         },
-        "versions": {"python": sys.version.split()[0], **_versions()},
+        "versions": {"python": sys.version.split()[0], **versions_of(PACKAGES)},
         "images": len(outcome.entries),
         "images_done_before": outcome.skipped,
         "objects": sum(entry.objects for entry in outcome.entries),
@@ -210,13 +210,3 @@ def write_summary(
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
     return path
-
-
-def _versions() -> "dict[str, Optional[str]]":
-    found: dict[str, Optional[str]] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple, Optional
 
 from detectron2.config import CfgNode
 
-from ..data.cache import atomic_path
+from ..data.cache import atomic_path, sha256_of
 from ..errors import UserError
+from ..export.facts import DECISIVE
 from .inputs import InputImage
 
 JOURNAL = "journal.jsonl"
-# What decides on results; the rest of a config is about training, data sets and the machine.
-DECISIVE = ("MODEL", "INPUT", "TEST")
 
 
 Key = tuple[str, Optional[int]]  # file and plane
@@ -138,14 +137,3 @@ def settings_of(cfg: CfgNode, **further: Any) -> "dict[str, Any]":
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         **further,
     }
-
-
-def sha256_of(path: str) -> str:
-    """Of a file; "" if there is none."""
-    if not Path(path).is_file():
-        return ""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

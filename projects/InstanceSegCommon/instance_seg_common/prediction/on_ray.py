@@ -15,6 +15,7 @@ from typing import Any, Optional
 from detectron2.config import CfgNode
 
 from ..data.reading import Reading
+from ..engine.chosen_images import Classes, classes_of
 from ..engine.machine import fit_to_machine
 from ..engine.setup import load_model_cfg
 from ..errors import UserError
@@ -24,7 +25,6 @@ from .job import Attempts
 from .journal import Entry
 from .meter import Meter
 from .one_file import Failure, Job
-from .predictor import Classes, classes_of
 from .ray_cluster import Pool, pool_for, require_ray
 from .ray_workers import Coordinator, Row, SeenRange, Setup, Worker, finish_large, row_of
 

@@ -12,10 +12,12 @@ from ..data.mapper import errors_in_sentences
 from ..data.model_image import ModelImage, given_model_image, open_model_image
 from ..data.pixel_limit import set_pixel_limit
 from ..data.pixel_size import pixel_size_of
-from ..engine.chosen_images import readable_metadata
+from ..engine.chosen_images import Classes, classes_of
 from ..engine.limits import LimitCounter
 from ..engine.predictor import build_predictor
 from ..engine.setup import load_model_cfg
+from ..errors import UserError
+from ..export import Export, cached_export, is_export
 from ..tiling.stitching import Part
 from ..tiling.tiled_model import parts_of_tiles, stitched, tiles_of, with_tiles
 from ..tiling.tiles import Tile
@@ -26,19 +28,39 @@ Image = Union[np.ndarray, str, Path, Mapping[str, Any]]
 Progress = Callable[[Sequence[Tile]], Iterator[Tile]]
 
 
-def load_predictor(model: str, opts: Sequence[str] = ()) -> "Predictor":
+def load_predictor(
+    model: str, opts: Sequence[str] = (), *, backend: Optional[str] = None
+) -> "Predictor":
     """A trained model, ready to predict.
 
     Args:
-        model: a config, ``CONFIG:WEIGHTS``, or a published name such as
-            ``weights/embedding_R18_dsb2018``; see ``engine.setup.parse_model``.
+        model: a config, ``CONFIG:WEIGHTS``, a published name such as
+            ``weights/embedding_R18_dsb2018`` (see ``engine.setup.parse_model``), or the JSON file
+            of an export.
         opts: keys and values in turn, such as ``["TEST.TILE_SIZE", "512"]``.
+        backend: of ``export.formats.BACKENDS``, which runs the network; None: torch, or what runs
+            the export. A model that is no export is exported into the cache at its first use.
 
     Raises:
-        UserError: no such model, or weights that do not fit.
+        UserError: no such model, weights that do not fit, or a backend that cannot run it.
     """
-    cfg = load_model_cfg(model, opts)
-    return Predictor(cfg, build_predictor(cfg))
+    if is_export(model):
+        return _exported(Export(model), opts, backend)
+    if backend in (None, "torch"):
+        cfg = load_model_cfg(model, opts)
+        return Predictor(cfg, build_predictor(cfg))
+    cfg = load_model_cfg(model, [*opts, "MODEL.DEVICE", "cpu"])
+    return Predictor(cfg, cached_export(cfg, backend).build(cfg))
+
+
+def _exported(export: Export, opts: Sequence[str], backend: Optional[str]) -> "Predictor":
+    if backend not in (None, export.backend):
+        raise UserError(
+            f"{export.path} is run by {export.backend}, not by {backend}: leave --backend out, or "
+            "name the model that was exported."
+        )
+    cfg = export.cfg(opts)
+    return Predictor(cfg, export.build(cfg), classes=export.classes)
 
 
 class Predictor:
@@ -47,13 +69,15 @@ class Predictor:
     Attributes:
         cfg: ``TEST.TILE_SIZE``, ``LABEL_MAP_SCORE_THRESHOLD`` and all that the model needs.
         model: in evaluation mode.
-        classes: of the data set of the config.
+        classes: if not given, those of the data set of the config.
     """
 
-    def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
+    def __init__(
+        self, cfg: CfgNode, model: nn.Module, *, classes: Optional[Classes] = None
+    ) -> None:
         with_tiles(cfg, model)  # tiles that cannot be are said before the first image
         self.cfg, self.model = cfg, model
-        self.classes = classes_of(cfg)
+        self.classes = classes_of(cfg) if classes is None else classes
 
     def __call__(
         self, image: "Union[Image, Sequence[Image]]", *, pixel_size: Optional[float] = None
@@ -103,26 +127,6 @@ class Predictor:
                 )
             )
         return Seen(parts, tuple((limit.key, limit.value) for limit in counter.reached()))
-
-
-class Classes(NamedTuple):
-    """names: by class, () where the data set is not known here; category_ids: by class, if the data
-    set is one of COCO's form."""
-
-    names: "tuple[str, ...]" = ()
-    category_ids: "tuple[int, ...]" = ()
-
-
-def classes_of(cfg: CfgNode) -> Classes:
-    """Those of the first data set that a config names."""
-    named = (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)
-    metadata = readable_metadata(named[0]) if named else None
-    if metadata is None:
-        return Classes()
-    ids = metadata.get("thing_dataset_id_to_contiguous_id", {})
-    return Classes(
-        tuple(metadata.get("thing_classes", ())), tuple(sorted(ids, key=ids.__getitem__))
-    )
 
 
 class OpenedImage(NamedTuple):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Optional, Union
 import torch
 from detectron2.config import CfgNode
 
+from ..engine.chosen_images import Classes
 from ..errors import UserError
 from ..tiling.packing import PackedParts, pack_parts, unpack_parts
 from ..tiling.tiled_model import tiles_of
@@ -24,7 +25,6 @@ from .inputs import InputImage
 from .journal import Entry
 from .one_file import Failure, Job, StopRun, attempt, predict_file, write_result
 from .predictor import (
-    Classes,
     OpenedImage,
     Predictor,
     Seen,

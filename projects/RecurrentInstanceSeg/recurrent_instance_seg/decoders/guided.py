@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from instance_seg_common.meta_arch import ImageSizes
+
 from .. import attention
 from ..attention import PointAttention
 from ..conv_lstm import ConvLSTMCell, prepare_cells
@@ -22,7 +24,6 @@ from .parts import (
     Decoder,
     Prepared,
     Size,
-    Sizes,
     State,
     Step,
     convolve_enlarged,
@@ -112,7 +113,7 @@ class GuidedDecoder(Decoder):
         nn.init.zeros_(self.stop.bias)
 
     def prepare(
-        self, features: Sequence[Tensor], image_sizes: Sizes, padded_size: Size
+        self, features: Sequence[Tensor], image_sizes: ImageSizes, padded_size: Size
     ) -> GuidedPrepared:
         """As :meth:`parts.Decoder.prepare`."""
         skips = [project(x) for project, x in zip(self.project, features)]
@@ -170,12 +171,12 @@ class GuidedDecoder(Decoder):
         return {"loss_guide": GUIDE_WEIGHT * dense, "loss_vote": VOTE_WEIGHT * votes}
 
 
-def positions_of(x: Tensor, image_sizes: Sizes, padded_size: Size) -> Tensor:
+def positions_of(x: Tensor, image_sizes: ImageSizes, padded_size: Size) -> Tensor:
     """(B, 2, h_l, w_l): x and y of the cells of a (B, c, h_l, w_l) map, -1 to 1 over each image."""
     height, width = x.shape[-2:]
-    rows = (torch.arange(height, device=x.device) + 0.5) * (padded_size[0] / height)
-    columns = (torch.arange(width, device=x.device) + 0.5) * (padded_size[1] / width)
-    sizes = torch.tensor(image_sizes, dtype=torch.float32, device=x.device)
+    rows = (torch.arange(height, device=x.device) + 0.5) * (padded_size[0] // height)
+    columns = (torch.arange(width, device=x.device) + 0.5) * (padded_size[1] // width)
+    sizes = torch.as_tensor(image_sizes, dtype=torch.float32, device=x.device)
     y = 2 * rows / sizes[:, :1] - 1
     x = 2 * columns / sizes[:, 1:] - 1
     return torch.stack(
@@ -203,8 +204,9 @@ def _memory_at(memory: Optional[Tensor], like: Tensor) -> Tensor:
 
 
 def _pooled(x: Tensor, like: Tensor) -> Tensor:
-    """(B, c, h, w) means in the cells of a coarser map (B, c', h_l, w_l)."""
-    return F.adaptive_avg_pool2d(x, (like.shape[-2], like.shape[-1]))
+    """(B, c, h, w) means in the cells of a map (B, c', h_l, w_l) that is a whole number of times
+    coarser."""
+    return F.avg_pool2d(x, (x.shape[-2] // like.shape[-2], x.shape[-1] // like.shape[-1]))
 
 
 def _means_under(masks: Tensor, features: Sequence[Tensor]) -> Tensor:

@@ -15,11 +15,12 @@ from detectron2.layers import Conv2d, get_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from instance_seg_common.meta_arch import ImageSizes
+
 from ..targets import Targets
 
 State = list[tuple[Tensor, Tensor]]  # hidden state and cell of every ConvLSTM
 Size = tuple[int, int]  # height and width
-Sizes = Sequence[Size]  # of each image of a batch, without padding
 
 
 class Step(NamedTuple):
@@ -64,7 +65,7 @@ class Decoder(nn.Module):
         self.mask_stride = mask_stride
 
     def prepare(
-        self, features: Sequence[Tensor], image_sizes: Sizes, padded_size: Size
+        self, features: Sequence[Tensor], image_sizes: ImageSizes, padded_size: Size
     ) -> Prepared:
         """Compute once an image what all steps share.
 
@@ -170,7 +171,7 @@ def convolve_enlarged(conv: nn.Conv2d, x: Tensor, size: Sequence[int]) -> Tensor
 
 
 def inside_image(
-    image_sizes: Sizes,
+    image_sizes: ImageSizes,
     padded_size: Size,
     size: Sequence[int],
     *,
@@ -188,16 +189,17 @@ def inside_image(
         Tensor: (B, *size) bool: at least a part of the cell is on the image.
     """
     axes = []
+    extent = torch.as_tensor(image_sizes, device=device)
     for axis in (0, 1):
-        start = torch.arange(size[axis], device=device) * (padded_size[axis] / size[axis])
-        extent = torch.tensor([s[axis] for s in image_sizes], device=device)
-        axes.append(start < extent[:, None])
+        # In integers: a cell begins at its number times padded_size / size.
+        start = torch.arange(size[axis], device=device) * padded_size[axis]
+        axes.append(start < extent[:, axis, None] * size[axis])
     return axes[0][:, :, None] & axes[1][:, None, :]
 
 
 def inside_levels(
     maps: Sequence[Tensor],
-    image_sizes: Sizes,
+    image_sizes: ImageSizes,
     padded_size: Size,
     *,
     mask_stride: int,

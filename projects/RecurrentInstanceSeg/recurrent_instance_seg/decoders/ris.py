@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from instance_seg_common.meta_arch import ImageSizes
+
 from ..conv_lstm import ConvLSTMCell, prepare_cells
 from ..inhibition import SpatialInhibition
-from .parts import Decoder, Prepared, Size, Sizes, State, Step, inside_image, projection
+from .parts import Decoder, Prepared, Size, State, Step, inside_image, projection
 
 # Before training, as released: of input, forget and output gates, and of the confidence, so that
 # sequences begin by going on.
@@ -67,7 +69,7 @@ class RISDecoder(Decoder):
         nn.init.constant_(self.stop.bias, STOP_BIAS)
 
     def prepare(
-        self, features: Sequence[Tensor], image_sizes: Sizes, padded_size: Size
+        self, features: Sequence[Tensor], image_sizes: ImageSizes, padded_size: Size
     ) -> Prepared:
         """As :meth:`parts.Decoder.prepare`, of one feature map."""
         skip = F.relu(self.project(features[0]))

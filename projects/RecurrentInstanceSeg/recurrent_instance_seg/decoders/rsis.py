@@ -11,12 +11,13 @@ from detectron2.layers import Conv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from instance_seg_common.meta_arch import ImageSizes
+
 from ..conv_lstm import ConvLSTMCell, prepare_cells
 from .parts import (
     Decoder,
     Prepared,
     Size,
-    Sizes,
     State,
     Step,
     convolve_enlarged,
@@ -69,7 +70,7 @@ class RSISDecoder(Decoder):
         nn.init.zeros_(self.stop.bias)
 
     def prepare(
-        self, features: Sequence[Tensor], image_sizes: Sizes, padded_size: Size
+        self, features: Sequence[Tensor], image_sizes: ImageSizes, padded_size: Size
     ) -> Prepared:
         """As :meth:`parts.Decoder.prepare`."""
         skips = [project(x) for project, x in zip(self.project, features)]
