@@ -56,7 +56,7 @@ SMALLER = {
     r"train_net\.py.*Nuclei": f" {TRAIN} {NUCLEI}",
     r"train_net\.py.*sticks": f" {TRAIN}{rendered('sticks')}",
     r"train_net\.py.*Synthetic": f" {TRAIN}{rendered('shapes')}",
-    r"predict\.py": "",
+    r"(predict|export)\.py": "",
     r"visualize\.py.*--images": "",
     r"visualize\.py": f" --max-images 2 {NUCLEI}",
     r"select_threshold\.py": f" --max-images 2 {NUCLEI}",
