@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -43,6 +44,21 @@ def _isolated_cache(tmp_path_factory):
         patch.setenv("DETECTRON2_DATASETS", str(_shared_data_root()))
         patch.setenv("INSTANCE_SEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+# Whose loggers a tool that is called in this process sets up for itself.
+LOGGING = ("detectron2", "fvcore", "instance_seg_common", "instance_seg_analysis")
+
+
+@pytest.fixture(autouse=True)
+def _loggers_stay_as_they_are():
+    """What one test does to loggers hides nothing from the next one's caplog."""
+    loggers = [logging.getLogger(name) for name in LOGGING]
+    before = [(one.propagate, one.level, one.disabled) for one in loggers]
+    yield
+    for one, (propagate, level, disabled) in zip(loggers, before):
+        one.propagate, one.disabled = propagate, disabled
+        one.setLevel(level)
 
 
 @pytest.fixture(scope="session")

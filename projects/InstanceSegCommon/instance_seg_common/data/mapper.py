@@ -238,7 +238,7 @@ def build_test_augmentations(cfg: CfgNode, *, tiled: bool = False) -> "list[Any]
             :func:`largest_whole` keep their size.
     """
     augmentations = build_augmentations(cfg, is_train=False)
-    if tiled and cfg.TEST.TILE_SIZE:
+    if tiled and cfg.TEST.get("TILE_SIZE", 0):
         return [UpTo(largest_whole(cfg), augmentations)]
     return augmentations
 

@@ -28,9 +28,14 @@ Item = Mapping[str, Any]
 CutPixels = Callable[["tuple[slice, slice]"], np.ndarray]  # (h, w, C) of rows and columns
 
 
+def uses_tiles(cfg: CfgNode) -> bool:
+    """Whether ``TEST.TILE_SIZE`` is above 0; a config of stock Detectron2 has no such key."""
+    return cfg.TEST.get("TILE_SIZE", 0) > 0
+
+
 def needs_tiles(cfg: CfgNode, size: "Sequence[int]") -> bool:
     """Whether an image (height, width) is predicted in tiles: see ``mapper.largest_whole``."""
-    return cfg.TEST.TILE_SIZE > 0 and max(size) > largest_whole(cfg)
+    return uses_tiles(cfg) and max(size) > largest_whole(cfg)
 
 
 def tiles_of(cfg: CfgNode, size: "tuple[int, int]") -> "list[Tile]":
@@ -217,5 +222,5 @@ def with_tiles(cfg: CfgNode, model: nn.Module) -> nn.Module:
         model: in evaluation mode, or about to be brought there; one that has the attribute
             ``takes_any_size`` is returned as it is.
     """
-    tiled = getattr(model, "takes_any_size", False) or not cfg.TEST.TILE_SIZE
+    tiled = getattr(model, "takes_any_size", False) or not uses_tiles(cfg)
     return model if tiled else TiledModel(cfg, model)
