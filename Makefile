@@ -10,9 +10,9 @@ D2_06 ?= .venv-d2-06
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(READY): tools/make_env.py requirements/torch.txt requirements/runtime.txt requirements/tests.txt setup.py
+$(READY): requirements/make_env.py requirements/torch.txt requirements/runtime.txt requirements/tests.txt setup.py
 	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; name one with make PYTHON=python3" >&2; exit 1; }
-	@$(PYTHON) tools/make_env.py $(VENV)
+	@$(PYTHON) requirements/make_env.py $(VENV)
 	@touch $@
 
 env: $(READY) ## the environment alone, in .venv
@@ -30,8 +30,8 @@ test: lint ## lint, then the test suite, a process for each core
 format: $(READY) ## mend what ruff can mend
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
 
-$(D2_06)/.ready: $(READY) tools/make_env.py requirements/detectron2-0.6.txt
-	@$(VENV)/bin/python tools/make_env.py --detectron2-0.6 $(D2_06)
+$(D2_06)/.ready: $(READY) requirements/make_env.py requirements/detectron2-0.6.txt
+	@$(VENV)/bin/python requirements/make_env.py --detectron2-0.6 $(D2_06)
 	@touch $@
 
 test-d2-06: $(D2_06)/.ready ## the plugins' scripts and each method on Detectron2's last release
