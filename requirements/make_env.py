@@ -5,8 +5,8 @@ Where Detectron2 already imports, the new environment sees that installation and
 Elsewhere it gets the pinned wheel below, as pure Python: its compiled part is built for another
 Python and another torch, and nothing here needs it. Only the standard library is imported.
 
-`python requirements/make_env.py --detectron2-0.6 FOLDER`, run by the Python of such an environment, makes
-a folder that gives it Detectron2's last release instead: put the folder on PYTHONPATH.
+`python requirements/make_env.py --detectron2-0.6 FOLDER`, run by the Python of such an environment,
+makes a folder that gives it Detectron2's last release instead: put the folder on PYTHONPATH.
 """
 
 import argparse
