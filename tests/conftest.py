@@ -51,14 +51,11 @@ LOGGING = ("detectron2", "fvcore", "instance_seg_common", "instance_seg_analysis
 
 
 @pytest.fixture(autouse=True)
-def _loggers_stay_as_they_are():
-    """What one test does to loggers hides nothing from the next one's caplog."""
-    loggers = [logging.getLogger(name) for name in LOGGING]
-    before = [(one.propagate, one.level, one.disabled) for one in loggers]
-    yield
-    for one, (propagate, level, disabled) in zip(loggers, before):
-        one.propagate, one.disabled = propagate, disabled
-        one.setLevel(level)
+def _fresh_loggers():
+    """What a test or a fixture of a module did to loggers hides nothing from caplog."""
+    for logger in map(logging.getLogger, LOGGING):
+        logger.propagate, logger.disabled = True, False
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
