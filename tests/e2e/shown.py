@@ -66,6 +66,7 @@ SMALLER = {
     r"benchmark\.py memory": " --steps 2",
     r"benchmark\.py levers": f" --levers rsis --seconds 1{rendered('shapes')}",
     r"check_env\.py": "",
+    r"export\.py": "",
 }
 NEEDS_NUCLEI = "dsb2018|Nuclei"
 
