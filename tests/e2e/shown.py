@@ -64,6 +64,7 @@ SMALLER = {
     r"analyze\.py oracle": f" {NUCLEI}",
     r"benchmark\.py time": " --repeats 1",
     r"benchmark\.py memory": " --steps 2",
+    r"benchmark\.py export": " --threads 1 --sizes 64 --repeats 1",
     r"benchmark\.py levers": f" --levers rsis --seconds 1{rendered('shapes')}",
     r"check_env\.py": "",
     r"export\.py": "",
