@@ -2,6 +2,7 @@
 
 python tools/benchmark.py time [--rows sbd] [--repeats 10] [--memory] [--strict] [--json FILE]
 python tools/benchmark.py memory [--steps 2 4 8 12 16 20] [--json FILE]
+python tools/benchmark.py export --model M [--threads 1 2] [--sizes 256 512] [--json FILE]
 python tools/benchmark.py levers [--levers rsis guided] [--seconds 360] [--json FILE]
 """
 
@@ -15,9 +16,9 @@ from typing import Any, Optional
 
 import torch
 
+from instance_seg_analysis.benchmark import export_speed, recurrent_cost, rows, timing
 from instance_seg_analysis.benchmark import levers as lever_runs
-from instance_seg_analysis.benchmark import recurrent_cost, rows, timing
-from instance_seg_common.engine.command_line import MODEL_HELP, run_tool
+from instance_seg_common.engine.command_line import MODEL_HELP, check_at_least, run_tool
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -28,6 +29,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     _add_time(commands)
     _add_memory(commands)
     _add_levers(commands)
+    _add_export(commands)
     return parser.parse_args(argv)
 
 
@@ -64,6 +66,14 @@ def _add_levers(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=360, help="CPU time of each, at most")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="override config keys")
+
+
+def _add_export(commands: Any) -> None:
+    parser = _add_command(commands, "export", run=measure_export)
+    parser.add_argument("--model", required=True, metavar="M", help=MODEL_HELP)
+    parser.add_argument("--threads", nargs="+", type=int, default=export_speed.THREADS)
+    parser.add_argument("--sizes", nargs="+", type=int, default=export_speed.SIZES, help="pixels")
+    parser.add_argument("--repeats", type=int, default=10, help="runs of each; the minimum counts")
 
 
 def measure_time(args: argparse.Namespace) -> int:
@@ -113,6 +123,16 @@ def measure_levers(args: argparse.Namespace) -> int:
         # After each, so that a failure of a later one loses nothing.
         write_json({name: asdict(one) for name, one in figures.items()}, args.json)
     print("\n" + lever_runs.levers_table(figures))
+    return 0
+
+
+def measure_export(args: argparse.Namespace) -> int:
+    """Time the network of a model by torch and, in turn, its export by onnxruntime."""
+    chosen = {name: getattr(args, name) for name in ("threads", "sizes", "repeats")}
+    check_at_least(args, {"repeats": 1})
+    timings = list(export_speed.time_export(args.model, **chosen))
+    print(export_speed.export_table(timings))
+    write_json([asdict(one) for one in timings], args.json)
     return 0
 
 

@@ -72,6 +72,7 @@ SMALLER = {
     r"analyze\.py oracle": f" {NUCLEI}",
     r"benchmark\.py time": f" --repeats 1 --rows {ROWS}",
     r"benchmark\.py memory": " --steps 2",
+    r"benchmark\.py export": " --threads 1 --sizes 64 --repeats 1",
     r"benchmark\.py levers": (
         f" --levers rsis --seconds 0.1 SOLVER.IMS_PER_BATCH 1{rendered('shapes')}"
     ),

@@ -15,6 +15,7 @@ from ..engine.setup import load_cfg
 from ..engine.trainer import build_model_quietly
 from ..engine.versions import versions_of
 from ..errors import UserError
+from ..meta_arch import Runner
 from .facts import VERSION, config_content, fingerprint, method_export
 from .formats import FORMATS
 from .write import write_export
@@ -96,11 +97,18 @@ class Export:
                 "before and after an exported network, not the network itself. Export the model "
                 "again."
             )
-        runners = {part["name"]: self._runner(part) for part in self.facts["parts"]}
-        method.attach(model.eval(), runners)
+        method.attach(model.eval(), self.runners())
         return model.eval()  # also what was attached
 
-    def _runner(self, part: "dict[str, Any]") -> Any:
+    def runners(self) -> "dict[str, Runner]":
+        """What runs the parts, by their names, on as many threads as torch has now.
+
+        Raises:
+            UserError: files are missing or others, or a package is not installed.
+        """
+        return {part["name"]: self._runner(part) for part in self.facts["parts"]}
+
+    def _runner(self, part: "dict[str, Any]") -> Runner:
         file = self.path.with_name(part["file"])
         if not file.is_file():
             raise UserError(
