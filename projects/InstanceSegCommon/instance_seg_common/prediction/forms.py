@@ -63,8 +63,7 @@ def _category_id(result: Result, label: int) -> int:
 
 
 def _annotation(one: StitchedObject, size: "tuple[int, int]") -> "dict[str, Any]":
-    boxes = np.array([piece.box for piece in one.pieces])
-    (top, left), (bottom, right) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
+    top, left, bottom, right = one.box
     return {
         "bbox": [left, top, right - left, bottom - top],
         "area": one.area,

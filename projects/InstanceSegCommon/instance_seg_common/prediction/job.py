@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import torch
 
@@ -138,7 +138,8 @@ def run_job(
         outcome.seconds = time.perf_counter() - begin
         outcome.entries = journal.of(images)
         complete = len(outcome.entries) + len(outcome.failures) >= len(images) + len(failures)
-        write_summary(predictor, job, outcome, model=model, complete=complete)
+        facts = {"complete": complete, "model": model}
+        write_summary(predictor, job, outcome, settings=journal.settings, facts=facts)
     for form in job.forms:
         if form in JOINED:
             JOINED[form](job.folder, outcome.entries)
@@ -177,18 +178,23 @@ def write_summary(
     job: Job,
     outcome: Outcome,
     *,
-    model: str,
-    complete: bool,
+    settings: "Mapping[str, Any]",
+    facts: "Mapping[str, Any]",
 ) -> Path:
-    """Write ``summary.json``: model, settings, versions, time, counts and failures of a run."""
+    """Write ``summary.json``: model, settings, versions, time, counts and failures of a run.
+
+    Args:
+        predictor, job, outcome: of the run.
+        settings: of its journal.
+        facts: further ones, which come first.
+    """
     cfg, path = predictor.cfg, job.folder / SUMMARY
     content = {
-        "complete": complete,
-        "model": model,
+        **facts,
         "architecture": cfg.MODEL.META_ARCHITECTURE,
         "weights": cfg.MODEL.WEIGHTS,
         "settings": {
-            **settings_of(cfg, reading=repr(job.reading), pixel_size=job.pixel_size),
+            **settings,
             "forms": list(job.forms),
             "tile": cfg.TEST.TILE_SIZE,
             "overlap": cfg.TEST.TILE_OVERLAP,

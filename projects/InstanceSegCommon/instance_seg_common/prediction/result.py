@@ -74,8 +74,8 @@ class Result:
     @property
     def boxes(self) -> np.ndarray:
         """(N, 4) int, XYXY in pixels, right and bottom edge excluded."""
-        boxes = np.array([_box_of(one) for one in self.objects], dtype=int)
-        return boxes.reshape(-1, 4)
+        boxes = np.array([one.box for one in self.objects], dtype=int).reshape(-1, 4)
+        return boxes[:, [1, 0, 3, 2]]  # a Box begins with its top
 
     @cached_property
     def table(self) -> Table:
@@ -120,10 +120,3 @@ class Result:
             class_id=self.classes,
             data={"class_name": np.array(names)},
         )
-
-
-def _box_of(one: StitchedObject) -> "tuple[int, int, int, int]":
-    boxes = np.array([piece.box for piece in one.pieces])
-    top, left = boxes[:, :2].min(axis=0).tolist()
-    bottom, right = boxes[:, 2:].max(axis=0).tolist()
-    return left, top, right, bottom

@@ -77,11 +77,15 @@ class StitchedObject(NamedTuple):
         """Number of pixels."""
         return sum(piece.area for piece in self.pieces)
 
+    @property
+    def box(self) -> Box:
+        """The smallest that holds all its pixels."""
+        boxes = np.array([piece.box for piece in self.pieces])
+        return Box(*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist())
+
     def cropped(self) -> Piece:
         """All its pixels in one box, the smallest."""
-        boxes = np.array([piece.box for piece in self.pieces])
-        low, high = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
-        return _union(self.pieces, Box(*low, *high))
+        return _union(self.pieces, self.box)
 
 
 class Stitcher:
