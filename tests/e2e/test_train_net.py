@@ -51,13 +51,13 @@ def run_forking(*options, opts=()):
 
 
 @pytest.mark.parametrize(
-    ("config", "start"),
-    [(SHAPES, run_in_a_shell), (EMBEDDING, run_forking), (RECURRENT, run_forking)],
+    ("config", "start", "decay"),
+    [(SHAPES, run_in_a_shell, 0), (EMBEDDING, run_forking, 0.9), (RECURRENT, run_forking, 0.9)],
 )
-def test_two_processes_without_a_gpu(tmp_path, config, start):
+def test_two_processes_without_a_gpu(tmp_path, config, start, decay):
     done = start(
         "--config-file", config, *TWO,
-        opts=("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2),
+        opts=("OUTPUT_DIR", tmp_path, "SOLVER.MAX_ITER", 2, "SOLVER.EMA_DECAY", float(decay)),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads((tmp_path / "results.json").read_text())

@@ -87,6 +87,7 @@ def add_common_config(cfg: CfgNode) -> None:
         cfg.SOLVER,
         OPTIMIZER="SGD",  # SGD or AdamW
         BACKBONE_LR_FACTOR=1.0,  # learning rate of the backbone, as a factor of BASE_LR
+        EMA_DECAY=0.0,  # of the weights' moving average, which is evaluated and saved; 0 = none
         FULL_MODEL_CLIP_NORM=0.0,  # largest L2 norm of the whole model's gradient; 0 = no clipping
     )
     _add_defaults(

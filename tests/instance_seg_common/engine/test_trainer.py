@@ -61,7 +61,9 @@ def test_a_run_leaves_what_users_look_for(tiny_cfg):
     assert not list(folder.glob("*.partial*"))
 
 
-def test_resumed_run_equals_the_uninterrupted_one(tiny_cfg, tmp_path):
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_resumed_run_equals_the_uninterrupted_one(tiny_cfg, tmp_path, decay):
+    tiny_cfg.SOLVER.EMA_DECAY = decay
     tiny_cfg.SOLVER.MAX_ITER = 4
     tiny_cfg.SOLVER.CHECKPOINT_PERIOD = 2
     # Without workers the seed of each sample would set the model's random state as well.

@@ -167,6 +167,7 @@ def _check_training(cfg: CfgNode, dicts: Mapping[str, Records]):
     _check_objects(cfg.DATASETS.TRAIN, dicts)
     _check_polygon_crops(cfg)
     _check_best_metric(cfg.TEST.BEST_METRIC)
+    _check_average(cfg)
     workers = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % workers:
         raise UserError(
@@ -182,6 +183,21 @@ def _check_best_metric(metric):
         raise UserError(
             f"TEST.BEST_METRIC {metric!r} is no result. It starts with one of "
             f"{', '.join(RESULT_GROUPS)}, such as segm/AP or -dic/DiC (lower is better)."
+        )
+
+
+def _check_average(cfg):
+    decay = cfg.SOLVER.EMA_DECAY
+    if not 0 <= decay < 1:
+        raise UserError(
+            f"SOLVER.EMA_DECAY is {decay}; it is at least 0 (no average of the weights) and below "
+            "1, such as 0.999."
+        )
+    if decay and cfg.TEST.PRECISE_BN.ENABLED:
+        raise UserError(
+            "TEST.PRECISE_BN.ENABLED measures batch-norm statistics of weights in training, but "
+            f"SOLVER.EMA_DECAY {decay} evaluates an average of the weights, with averaged "
+            "statistics: set TEST.PRECISE_BN.ENABLED to False."
         )
 
 

@@ -83,7 +83,7 @@ class ValidationLoss(Periodic):
         )
 
     def run(self) -> None:
-        losses = validation_loss(self.trainer.model, self.inputs)
+        losses = validation_loss(self.trainer.evaluated_model, self.inputs)
         total = losses.pop("total")
         self.trainer.storage.put_scalar("validation_loss", total, smoothing_hint=False)
         for name, value in losses.items():
@@ -195,7 +195,7 @@ class Pictures(Periodic):
         self.class_names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).thing_classes
 
     def run(self) -> None:
-        model = getattr(self.trainer.model, "module", self.trainer.model)
+        model = self.trainer.evaluated_model
         tiled = with_tiles(self.cfg, model)
         with inference_context(model), torch.no_grad():
             for item in self.dicts:

@@ -30,6 +30,7 @@ from ..data.model_image import check_input
 from ..errors import UserError
 from ..evaluation import build_evaluator
 from ..tiling.tiled_model import with_tiles
+from .averaged_weights import AveragedWeights
 from .checkpoint import AtomicCheckpointer
 from .checks import check_config, check_meta_architecture
 from .hooks import BestModel, EarlyStop, Pictures, StopTraining, Throughput, ValidationLoss
@@ -81,16 +82,19 @@ class InstanceSegTrainer(DefaultTrainer):
                 f"{cfg.MODEL.META_ARCHITECTURE} has nothing to train: evaluate it with --eval-only."
             )
         optimizer = self.build_optimizer(cfg, model)
-        model.register_forward_pre_hook(self._before_forward)
-        model.register_forward_hook(_check_finite)
         devices = [comm.get_local_rank()] if cfg.MODEL.DEVICE.startswith("cuda") else None
         kind = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         ddp_model = create_ddp_model(model, broadcast_buffers=False, device_ids=devices)
+        self.averaged = None
+        if cfg.SOLVER.EMA_DECAY > 0:  # a copy: of the same weights on all ranks, without hooks
+            self.averaged = AveragedWeights(model, cfg.SOLVER.EMA_DECAY)
+        model.register_forward_pre_hook(self._before_forward)
+        model.register_forward_hook(_check_finite)
         self._stream = TrainingStream(partial(self.build_train_loader, cfg))
         self._trainer = kind(ddp_model, self._stream, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = AtomicCheckpointer(
-            ddp_model,
+            self.evaluated_model,
             cfg.OUTPUT_DIR,
             save_to_disk=comm.is_main_process(),
             trainer=weakref.proxy(self),
@@ -100,6 +104,16 @@ class InstanceSegTrainer(DefaultTrainer):
         self._last_eval_results: dict[str, Any] = {}
         self._limits: list[ReachedLimit] = []
         self.register_hooks(self.build_hooks())
+
+    @property
+    def trained_model(self) -> nn.Module:
+        """What the optimiser changes, without the wrapper for several processes."""
+        return getattr(self.model, "module", self.model)
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """What is evaluated, drawn and saved as the model: the average, if there is one."""
+        return self.trained_model if self.averaged is None else self.averaged.module
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -169,7 +183,9 @@ class InstanceSegTrainer(DefaultTrainer):
         Returns:
             Nested results; {} on other ranks.
         """
-        self._last_eval_results, self._limits = evaluate_and_count(self.test, self.cfg, self.model)
+        self._last_eval_results, self._limits = evaluate_and_count(
+            self.test, self.cfg, self.evaluated_model
+        )
         if comm.is_main_process() and self._last_eval_results:
             self.best.update(self._last_eval_results, min(self.iter + 1, self.max_iter))
         return self._last_eval_results
@@ -181,6 +197,9 @@ class InstanceSegTrainer(DefaultTrainer):
             resume: go on from ``OUTPUT_DIR/last_checkpoint`` if there is one.
         """
         super().resume_or_load(resume)
+        if self.averaged is not None and self.averaged.n_averaged == 0:
+            # Weights to start from, or of a run without an average.
+            self.trained_model.load_state_dict(self.averaged.module.state_dict())
         if self.start_iter == 0:
             if comm.is_main_process():
                 self.best.forget()
@@ -193,13 +212,23 @@ class InstanceSegTrainer(DefaultTrainer):
         self._stream.start_iter = self.start_iter
 
     def state_dict(self) -> "dict[str, Any]":
-        """As stock, with the state of the optimiser, which Detectron2 0.6 leaves out."""
-        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+        """As stock, with the optimiser's, which Detectron2 0.6 leaves out, and, where the model of
+        the checkpoint is an average, the weights in training."""
+        state = {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+        if self.averaged is not None:
+            count = int(self.averaged.n_averaged)
+            state["averaged"] = {"count": count, "trained": self.trained_model.state_dict()}
+        return state
 
     def load_state_dict(self, state_dict: "dict[str, Any]") -> None:
         """Continue from what :meth:`state_dict` gave."""
         TrainerBase.load_state_dict(self, state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
+        averaged = state_dict.get("averaged")
+        if averaged is not None:
+            self.trained_model.load_state_dict(averaged["trained"])
+            if self.averaged is not None:
+                self.averaged.n_averaged.fill_(averaged["count"])
 
     def run_step(self) -> None:
         """One iteration; what is not finite names its images before it reaches the weights."""
@@ -210,6 +239,8 @@ class InstanceSegTrainer(DefaultTrainer):
                 f"{error} The images of the batch: {', '.join(self._batch)}. Look at them with "
                 "tools/visualize.py --source dataloader; if they are right, lower SOLVER.BASE_LR."
             ) from error
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.trained_model)
 
     def _before_forward(self, model, inputs):
         """Forward pre-hook of training steps: keep the images' names, set torch's random state.

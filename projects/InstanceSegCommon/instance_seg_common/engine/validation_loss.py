@@ -54,7 +54,8 @@ def validation_loss(model: nn.Module, inputs: Sequence[ReadInput]) -> "dict[str,
     """Mean of the training losses over images, in training mode without gradients.
 
     Args:
-        model: maps a list of one input to a dict of scalar losses in training mode.
+        model: maps a list of one input to a dict of scalar losses in training mode; without a
+            wrapper for several processes.
         inputs: from :func:`build_validation_inputs`.
 
     Returns:
@@ -62,7 +63,6 @@ def validation_loss(model: nn.Module, inputs: Sequence[ReadInput]) -> "dict[str,
     """
     sums: dict[str, float] = {}
     count = 0
-    model = getattr(model, "module", model)
     with untouched(model), torch.no_grad(), EventStorage(0):
         model.train()
         torch.manual_seed(0)
