@@ -15,9 +15,10 @@ from timm_backbone.networks import levels_of
 
 PYRAMID = ["res2", "res3", "res4", "res5"]
 # A network of each kind of timm's feature extractors: a list of layers, MobileNets of their own
-# kind, no stride of 2, and channels last.
+# kind, with TensorFlow's padding, no stride of 2, and channels last.
 NETWORKS = {
     "test_resnet": [],
+    "tf_efficientnet_lite0": [],
     "mobilenetv3_small_050": [],
     "convnext_atto": [],
     "swin_tiny_patch4_window7_224": [

@@ -17,6 +17,7 @@ from instance_seg_common.errors import UserError
 from instance_seg_common.meta_arch import feature_pyramid
 
 from .networks import Level, Networks
+from .padding import make_padding_constant
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
@@ -140,6 +141,7 @@ def _network(cfg, channels, wanted, *, key):
     # Weights of a checkpoint replace all others, which then need not be there.
     pretrained = "" if cfg.MODEL.WEIGHTS else node.PRETRAINED
     net = networks.build([level.index for level in levels.values()], pretrained)
+    make_padding_constant(net)
     backbone = TimmBackbone(net, levels, wanted)
     # Of layers that no level depends on; distributed training would wait for their gradients.
     behind = backbone.parameters_behind(wanted, channels)
@@ -180,6 +182,6 @@ def freeze_norms(module: nn.Module) -> nn.Module:
     Returns:
         ``module`` itself, changed; another one if it is a batch norm.
     """
-    from timm.layers import freeze_batch_norm_2d
+    from timm.layers.norm_act import freeze_batch_norm_2d
 
     return freeze_batch_norm_2d(module)
