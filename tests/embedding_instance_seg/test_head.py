@@ -14,7 +14,7 @@ def run(head, height=32, width=48):
     return head(features, images, [(height, width), (height - 8, width - 9)])
 
 
-@pytest.mark.parametrize("stride", [2, 4])
+@pytest.mark.parametrize("stride", [1, 2, 4])
 def test_shapes_and_types(stride):
     outputs = run(tiny_head(stride, position_unit=8.0, seeds=True))
     size = (32 // stride, 48 // stride)

@@ -36,18 +36,15 @@ def tiny_head(stride=2, num_classes=2, coordinates=False, position_unit=None, se
     decoder = PyramidDecoder(
         [8, 8],
         channels=8,
-        out_channels=8,
-        output_stride=stride,
-        detail_channels=3,
+        widths={s: 8 for s in (4, 2, 1) if s >= stride},
+        image_channels=3,
         coordinates=coordinates,
         norm="",
     )
     return EmbeddingHead(
         decoder,
-        channels=8,
         num_classes=num_classes,
         embedding_dim=4,
-        norm="",
         position_unit=position_unit,
         seeds=seeds,
     )

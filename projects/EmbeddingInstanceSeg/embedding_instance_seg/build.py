@@ -20,21 +20,20 @@ def build_head(cfg: CfgNode, in_channels: Sequence[int]) -> EmbeddingHead:
         in_channels (list[int]): of the levels that it fuses, finest first.
     """
     node = cfg.MODEL.EMBEDDING_INSTANCE_SEG
+    # Each stride below 2 has half the channels: all strides cost about the same.
+    widths = {4: node.HEAD_CHANNELS, 2: node.HEAD_CHANNELS, 1: node.HEAD_CHANNELS // 2}
     decoder = PyramidDecoder(
         in_channels,
         channels=node.CHANNELS,
-        out_channels=node.HEAD_CHANNELS,
-        output_stride=node.OUTPUT_STRIDE,
-        detail_channels=len(cfg.MODEL.PIXEL_MEAN) if node.DETAIL else 0,
+        widths={s: width for s, width in widths.items() if s >= node.OUTPUT_STRIDE},
+        image_channels=len(cfg.MODEL.PIXEL_MEAN),
         coordinates=node.COORDINATES,
         norm=node.NORM,
     )
     return EmbeddingHead(
         decoder,
-        channels=node.HEAD_CHANNELS,
         num_classes=node.NUM_CLASSES,
         embedding_dim=node.EMBEDDING_DIM,
-        norm=node.NORM,
         position_unit=node.POSITION_UNIT if node.SEMI_CONVOLUTIONAL else None,
         seeds=node.CLUSTERING == "seeded",
     )

@@ -4,7 +4,6 @@ Shapes: P pixels, E embedding channels, K clusters. Labels are (P,) int64, 0..K-
 Everything runs on the device of its input and, where that is half precision, in float32.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -13,12 +12,11 @@ from torch import Tensor
 from instance_seg_common.errors import UserError
 from instance_seg_common.meta_arch import note_limit
 
-from .search import PixelLine, PixelSearch, in_turn
+from .search import PixelSearch, in_turn
 from .segments import at_least_float32, without_autocast
 
 CANDIDATE_RADIUS = 1.75  # bandwidths around a point in which candidates are looked for
 CANDIDATE_REACH = 0.75  # bandwidths that a mean may be away from that point: 0.75 + 1 <= 1.75
-HALF_WIDTH = math.sqrt(2 * math.log(2))  # sigmas at which a Gaussian is one half
 
 
 def _left_over(embeddings: Tensor) -> Tensor:
@@ -181,62 +179,3 @@ def scikit_learn_clusters(
     index, points = _finite(embeddings.detach())
     result[index] = torch.from_numpy(estimator.fit_predict(points.cpu().numpy())).to(index)
     return _by_size(result, min_size)
-
-
-@without_autocast
-def seeded(
-    embeddings: Tensor,
-    seeds: Tensor,
-    bandwidths: Tensor,
-    *,
-    seed_threshold: float = 0.5,
-    min_size: int = 1,
-    max_failures: int = 300,
-) -> Tensor:
-    """Clusters around the pixels that look most like a centre, as wide as these say.
-
-    Repeats: of the pixels without a cluster, the one with the highest seed value is a centre and
-    its bandwidth is sigma; the pixels without a cluster for which exp(-d^2 / (2 sigma^2)) > 0.5
-    are its cluster. A centre is passed over if more than half of all pixels for which that holds
-    have a cluster already.
-
-    Args:
-        embeddings (Tensor): (P, E) float.
-        seeds (Tensor): (P,) float in [0, 1].
-        bandwidths (Tensor): (P,) float > 0, in units of the embedding.
-        seed_threshold (float): pixels with a lower seed value are no centres.
-        min_size (int): smaller clusters are left over.
-        max_failures (int): after this many centres in a row without a cluster, what remains is
-            left over.
-
-    Returns:
-        Tensor: (P,) int64, 0..K-1 in the order of falling seed values, -1 = left over.
-
-    Source: Neven et al. 2019 (arXiv 1906.11109), Eq. 5 and the clustering at test time.
-    """
-    index, points = _finite(embeddings)
-    seeds, radii = seeds[index], HALF_WIDTH * bandwidths[index].to(points)
-    centers = seeds.argsort(descending=True, stable=True)[: int((seeds >= seed_threshold).sum())]
-    line = PixelLine(points)
-    labels = torch.full_like(index, -1)
-    free = torch.ones_like(index, dtype=torch.bool)
-    waiting = free.clone()  # to be a centre
-    count = failures = 0
-    for center in in_turn(centers, waiting):
-        if failures == max_failures:
-            note_limit("The number of centres in a row without a cluster (seeded)", failures)
-            break
-        waiting[center] = False
-        failures += 1
-        inside = line.around(points[center], radii[center])
-        members = inside[free[inside]]
-        if 2 * len(members) < len(inside):
-            continue
-        free[members] = waiting[members] = False
-        if len(members) >= max(min_size, 1):
-            labels[members] = count
-            count += 1
-            failures = 0
-    result = _left_over(embeddings)
-    result[index] = labels
-    return result

@@ -14,10 +14,9 @@ DEFAULTS = {
     # Network
     "IN_FEATURES": ["p2", "p3", "p4", "p5"],  # outputs of the backbone that the decoder fuses
     "CHANNELS": 64,  # of the fused pyramid
-    "HEAD_CHANNELS": 32,  # of the branches, at OUTPUT_STRIDE
-    "OUTPUT_STRIDE": 2,  # of logits and embeddings, pixels of the network input: 2 or 4
-    "DETAIL": True,  # add a shallow branch from the image, for what stride 4 has lost
-    "NORM": "GN",  # of decoder and branches, as in MODEL.FPN.NORM
+    "HEAD_CHANNELS": 32,  # at strides 4 and 2; half of them at stride 1
+    "OUTPUT_STRIDE": 2,  # of logits and embeddings, pixels of the network input: 1, 2 or 4
+    "NORM": "GN",  # of the decoder, as in MODEL.FPN.NORM
     "EMBEDDING_DIM": 16,  # channels of the embedding
     "COORDINATES": False,  # the decoder sees x and y, -1 to 1 over the image
     "SEMI_CONVOLUTIONAL": False,  # add the pixel's position to the first two channels
@@ -31,12 +30,14 @@ DEFAULTS = {
     "DISTANCE_WEIGHT": 1.0,  # weight of the push between means
     "REGULARIZATION_WEIGHT": 0.001,  # weight of the means' distance to the origin
     # Inference
-    # mean_shift, hdbscan, or seeded: the network predicts seeds and bandwidths, which the Lovasz
-    # hinge trains in place of variance and distance.
+    # mean_shift, hdbscan, or seeded: the network predicts seeds and bandwidths, and the Lovasz hinge
+    # takes the place of variance and distance.
     "CLUSTERING": "mean_shift",
-    "BANDWIDTH": 1.5,  # radius of a cluster: DELTA_DIST is half the way to the next mean
+    # Radius of a cluster of mean_shift: DELTA_DIST is half the way to the next mean.
+    "BANDWIDTH": 1.5,
     "SEED_THRESHOLD": 0.5,  # least value of the seed map at a centre, 0 to 1
-    "MIN_CLUSTER_SIZE": 8,  # cells of the OUTPUT_STRIDE grid; smaller clusters are left over
+    # Cells of the OUTPUT_STRIDE grid; smaller clusters of mean_shift and hdbscan are left over.
+    "MIN_CLUSTER_SIZE": 8,
     "REACH": 0.0,  # an instance takes pixels up to this many bandwidths away; 0 = any distance
     "MIN_AREA": 1,  # pixels of the output; smaller instances are dropped
     # An instance's score is the product of: probability (mean, of its class), compactness (mean
@@ -47,6 +48,11 @@ DEFAULTS = {
 
 
 REMOVED_KEYS = {
+    f"{NODE}.DETAIL": RemovedKey(
+        True,
+        "Delete the line: below stride 4 the decoder always reads the image, too; OUTPUT_STRIDE 4 "
+        "is without.",
+    ),
     f"{NODE}.LEARNED_BANDWIDTH": RemovedKey(
         False,
         "Delete the line: CLUSTERING seeded implies seeds and bandwidths that the network learns, "
@@ -100,13 +106,14 @@ def check_node(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> None:
         UserError: they do not.
     """
     absent = set(node.IN_FEATURES) - set(shapes)
-    uneven = any(channels % 32 for channels in (node.CHANNELS, node.HEAD_CHANNELS))
+    fewest = node.HEAD_CHANNELS // 2 if node.OUTPUT_STRIDE == 1 else node.HEAD_CHANNELS
+    uneven = any(channels % 32 for channels in (node.CHANNELS, fewest))
     levels = f"the backbone has {', '.join(shapes)}: choose among these"
     room = "at least 1 is needed, with SEMI_CONVOLUTIONAL 2"
     seeds = "only a network with CLUSTERING seeded has seeds"
-    groups = "with NORM GN, CHANNELS and HEAD_CHANNELS are multiples of 32"
+    groups = "with NORM GN, CHANNELS and HEAD_CHANNELS (at OUTPUT_STRIDE 1 its half) are multiples of 32"
     checks = (
-        ("OUTPUT_STRIDE", node.OUTPUT_STRIDE in (2, 4), "it can be 2 or 4"),
+        ("OUTPUT_STRIDE", node.OUTPUT_STRIDE in (1, 2, 4), "it can be 1, 2 or 4"),
         ("IN_FEATURES", bool(node.IN_FEATURES) and not absent, levels),
         ("CHANNELS", not (uneven and node.NORM == "GN"), groups),
         ("EMBEDDING_DIM", node.EMBEDDING_DIM > node.SEMI_CONVOLUTIONAL, room),

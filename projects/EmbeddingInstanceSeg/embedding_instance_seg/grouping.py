@@ -16,9 +16,10 @@ from torch import Tensor
 from instance_seg_common.errors import UserError
 
 from .centers import assign, centers_of
-from .clustering import HALF_WIDTH, hdbscan, mean_shift, seeded
+from .clustering import hdbscan, mean_shift
 from .config import NODE
 from .maps import Maps, likeliest
+from .peaks import HALF_WIDTH, local_maxima, without_repeats
 from .segments import grid_cells, segment_mean
 
 SCORE_FACTORS = ("probability", "compactness", "seed")
@@ -33,7 +34,7 @@ class InferenceSettings:
         clustering: one of ``CLUSTERINGS``; "seeded" needs a network with seeds and bandwidths.
         bandwidth: radius of a cluster, in units of the embedding; "seeded" reads it
             only for objects that fall between the cells of the grid.
-        min_cluster_size: pixels of the grid; smaller clusters are left over.
+        min_cluster_size: cells of the grid; smaller clusters of the other two are left over.
         seed_threshold: least value of the seed map at a centre of "seeded".
         reach: an instance takes pixels up to this many bandwidths away; inf: any distance.
         score: factors of the score, of ``SCORE_FACTORS``; none: all scores are 1.
@@ -148,46 +149,47 @@ def find_centers(maps: Maps, foreground: Tensor, settings: InferenceSettings) ->
         settings (InferenceSettings)
 
     Returns:
-        Centers
+        Centers: the surest first if "seeded", else the largest.
     """
     cells = grid_cells(foreground, maps.stride)
     if not cells.any():  # nothing but objects that fall between the cells
         point = maps.embedding_full[:, foreground].mean(dim=1)[None]
         return Centers(point, point.new_full((1,), settings.bandwidth), point.new_ones(1))
-    points = maps.embedding[:, cells].T
-    seeds = points.new_ones(len(points)) if maps.seed is None else maps.seed[cells]
-    widths = points.new_ones(len(points)) if maps.bandwidth is None else maps.bandwidth[cells]
-    labels = label_points(points, settings, seeds=seeds, bandwidths=widths)
-    centers = centers_of(points, labels)
-    member = labels >= 0
-    best = seeds.new_zeros(len(centers))
-    best = best.scatter_reduce(0, labels[member], seeds[member], "amax")
     if settings.clustering == "seeded":
-        return Centers(centers, HALF_WIDTH * centers_of(widths[:, None], labels)[:, 0], best)
-    return Centers(centers, points.new_full((len(centers),), settings.bandwidth), best)
+        return seed_centers(maps, cells, threshold=settings.seed_threshold)
+    points = maps.embedding[:, cells].T
+    if settings.clustering == "hdbscan":
+        labels = hdbscan(points, min_size=settings.min_cluster_size)
+    else:
+        bandwidth, min_size = settings.bandwidth, settings.min_cluster_size
+        labels = mean_shift(points, bandwidth=bandwidth, min_size=min_size)
+    centers = centers_of(points, labels)
+    count = len(centers)
+    return Centers(centers, points.new_full((count,), settings.bandwidth), points.new_ones(count))
 
 
-def label_points(
-    points: Tensor, settings: InferenceSettings, *, seeds: Tensor, bandwidths: Tensor
-) -> Tensor:
-    """Cluster the pixels of one class.
+def seed_centers(maps: Maps, cells: Tensor, *, threshold: float) -> Centers:
+    """The peaks of the seed map, each with the embedding and the bandwidth of its cell.
+
+    Of two peaks of one object the lower lies where the Gaussian of the higher is above one half.
 
     Args:
-        points (Tensor): (P, E) float.
-        settings (InferenceSettings)
-        seeds (Tensor): (P,) float in [0, 1], of "seeded".
-        bandwidths (Tensor): (P,) float, in units of the embedding, of "seeded".
+        maps (Maps): with seed and bandwidth.
+        cells (Tensor): (h, w) bool, where peaks may be.
+        threshold (float): least value of the seed map at a peak.
 
     Returns:
-        Tensor: (P,) int64, 0 to K - 1, -1 = left over.
+        Centers: in the order of falling seed values.
+
+    Source: Goldsborough et al. 2024 (InstanSeg), seeds as local maxima; Neven et al. 2019, Eq. 5.
+    Deviates: of two peaks the lower one goes, where InstanSeg merges the masks of both.
     """
-    min_size = settings.min_cluster_size
-    if settings.clustering == "seeded":
-        threshold = settings.seed_threshold
-        return seeded(points, seeds, bandwidths, seed_threshold=threshold, min_size=min_size)
-    if settings.clustering == "hdbscan":
-        return hdbscan(points, min_size=min_size)
-    return mean_shift(points, bandwidth=settings.bandwidth, min_size=min_size)
+    assert maps.seed is not None and maps.bandwidth is not None
+    rows, columns = local_maxima(maps.seed, cells, threshold=threshold).unbind(dim=1)
+    points = maps.embedding[:, rows, columns].T
+    radii = HALF_WIDTH * maps.bandwidth[rows, columns]
+    kept = without_repeats(points, radii)
+    return Centers(points[kept], radii[kept], maps.seed[rows, columns][kept])
 
 
 def _of_classes(truth: Centers, classes: Sequence[int]) -> Centers:

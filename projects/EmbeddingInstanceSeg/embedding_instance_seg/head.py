@@ -6,8 +6,9 @@ Shape shorthand in this module:
 """
 
 import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 import torch
@@ -26,20 +27,25 @@ class PyramidDecoder(nn.Module):
     """Fuses the levels of a pyramid into one map at the output stride.
 
     Every level passes a convolution, is brought to the finest level's size and added (the semantic
-    branch of Panoptic FPN). A shallow branch from the image adds what the finest level of an FPN,
-    stride 4, has lost.
+    branch of Panoptic FPN). Below stride 4 the map is refined, stride by stride, with features that
+    a shallow branch takes from the image.
 
-    Source: Kirillov et al. 2019 (Panoptic Feature Pyramid Networks), section 3.1.
-    Deviates: one convolution and one upsampling a level; the branch from the image.
+    Source: Kirillov et al. 2019 (Panoptic Feature Pyramid Networks), section 3.1; Ronneberger et
+    al. 2015 (U-Net) for the refinement.
+    Deviates: one convolution and one upsampling a level.
 
     Args:
-        in_channels (list[int]): of each level, finest first.
+        in_channels (list[int]): of each level, finest first; the finest has stride 4.
         channels (int): of the sum of the levels.
-        out_channels (int): of the result.
-        output_stride (int): a power of two.
-        detail_channels (int): of the image, for the branch from it; 0: without that branch.
+        widths (dict[int, int]): channels at stride 4 and, where the output stride is lower, at
+            strides 2 and 1.
+        image_channels (int): of the image.
         coordinates (bool): with two more channels that tell the position in the image.
         norm (str): of every convolution, a name that ``detectron2.layers.get_norm`` knows.
+
+    Attributes:
+        output_stride (int): 4, 2 or 1, the lowest of ``widths``.
+        out_channels (int): of the result.
     """
 
     def __init__(
@@ -47,23 +53,25 @@ class PyramidDecoder(nn.Module):
         in_channels: Sequence[int],
         *,
         channels: int,
-        out_channels: int,
-        output_stride: int,
-        detail_channels: int,
+        widths: Mapping[int, int],
+        image_channels: int,
         coordinates: bool,
         norm: str,
     ) -> None:
         super().__init__()
-        self.output_stride = output_stride
         self.coordinates = coordinates
+        self.output_stride = min(widths)
+        self.out_channels = widths[self.output_stride]
         self.levels = nn.ModuleList(_conv(c, channels, norm) for c in in_channels)
-        self.fuse = _conv(channels + 2 * coordinates, out_channels, norm)
-        self.detail = None
-        if detail_channels:
-            widths = [detail_channels] + [out_channels] * int(math.log2(output_stride))
-            self.detail = nn.Sequential(
-                *(_conv(a, b, norm, stride=2) for a, b in zip(widths, widths[1:]))
-            )
+        self.fuse = _conv(channels + 2 * coordinates, widths[4], norm)
+        fine = sorted(stride for stride in widths if stride < 4)
+        inputs = [image_channels, *(widths[stride] for stride in fine)]
+        self.details = nn.ModuleList(
+            _conv(c, widths[stride], norm, stride=min(stride, 2)) for c, stride in zip(inputs, fine)
+        )
+        self.refinements = nn.ModuleList(
+            _Refinement(widths[2 * stride], widths[stride], norm) for stride in reversed(fine)
+        )
 
     def forward(
         self, features: Sequence[Tensor], images: Tensor, image_sizes: ImageSizes
@@ -71,7 +79,7 @@ class PyramidDecoder(nn.Module):
         """
         Args:
             features (list[Tensor]): (B, C_l, H_l, W_l) float, finest first.
-            images (Tensor): (B, detail_channels, H, W) float, normalised.
+            images (Tensor): (B, image_channels, H, W) float, normalised.
             image_sizes: height and width of each image without padding.
 
         Returns:
@@ -79,27 +87,41 @@ class PyramidDecoder(nn.Module):
         """
         height, width = features[0].shape[-2:]
         levels = (_resize(conv(x), (height, width)) for conv, x in zip(self.levels, features))
-        fused = functools.reduce(torch.add, levels)
+        x = functools.reduce(torch.add, levels)
         if self.coordinates:
             stride = images.shape[-1] // width
             grid = relative_positions(
-                image_sizes, height=height, width=width, stride=stride, device=fused.device
+                image_sizes, height=height, width=width, stride=stride, device=x.device
             )
-            fused = torch.cat([fused, grid.to(fused.dtype)], dim=1)
-        size = [n // self.output_stride for n in images.shape[-2:]]
-        fused = _resize(self.fuse(fused), size)
-        return fused if self.detail is None else fused + self.detail(images)
+            x = torch.cat([x, grid.to(x.dtype)], dim=1)
+        x = self.fuse(x)
+        details = list(itertools.accumulate(self.details, lambda x, f: f(x), initial=images))[1:]
+        for refine, detail in zip(self.refinements, reversed(details)):
+            x = refine(x, detail)
+        return x
+
+
+class _Refinement(nn.Module):
+    """From one stride to half of it, with features of the image at that stride."""
+
+    def __init__(self, in_channels: int, channels: int, norm: str) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(in_channels, channels, kernel_size=1)
+        self.fuse = _conv(channels, channels, norm)
+
+    def forward(self, x: Tensor, detail: Tensor) -> Tensor:
+        # Projected before it is enlarged: the same result by a quarter of the work.
+        return self.fuse(_resize(self.project(x), detail.shape[-2:]) + detail)
 
 
 class EmbeddingHead(nn.Module):
-    """A decoder and its branches: semantic logits, embeddings, and optionally seeds and bandwidths.
+    """A decoder and what is read from it: semantic logits, embeddings, and optionally seeds and
+    bandwidths.
 
     Args:
         decoder (PyramidDecoder)
-        channels (int): of the decoder's result.
         num_classes (int): C.
         embedding_dim (int): E.
-        norm (str): of the branches' convolutions.
         position_unit (float or None): pixels of the network input that make 1 in the embedding;
             None: a plain embedding. Source: Novotny et al. 2018 (Semi-convolutional operators),
             Eq. 3: the position is added to the first two channels.
@@ -110,19 +132,18 @@ class EmbeddingHead(nn.Module):
         self,
         decoder: PyramidDecoder,
         *,
-        channels: int,
         num_classes: int,
         embedding_dim: int,
-        norm: str,
         position_unit: Optional[float] = None,
         seeds: bool = False,
     ) -> None:
         super().__init__()
         self.decoder = decoder
         self.position_unit = position_unit
-        self.semantic = _branch(channels, num_classes + 1, norm)
-        self.embedding = _branch(channels, embedding_dim, norm)
-        self.instance = _seed_branch(channels, norm) if seeds else None
+        self.channels = {"semantic": num_classes + 1, "embedding": embedding_dim}
+        if seeds:
+            self.channels |= {"seed": 1, "log_bandwidth": 1}
+        self.predict = _linear(decoder.out_channels, list(self.channels.values()), seeds=seeds)
 
     def forward(
         self, features: Sequence[Tensor], images: Tensor, image_sizes: ImageSizes
@@ -136,14 +157,15 @@ class EmbeddingHead(nn.Module):
             ``embedding`` (B, E, h, w); with seeds also ``seed`` (B, h, w) logits and
             ``log_bandwidth`` (B, h, w). All float32.
         """
-        x = self.decoder(features, images, image_sizes)
-        outputs = {"semantic": self.semantic(x).float(), "embedding": self.embedding(x).float()}
+        x = self.predict(self.decoder(features, images, image_sizes))
+        parts = x.float().split(list(self.channels.values()), dim=1)
+        outputs = dict(zip(self.channels, parts))
         if self.position_unit is not None:
             outputs["embedding"] = self._add_positions(outputs["embedding"], self.position_unit)
-        if self.instance is not None:
-            seed, log_bandwidth = self.instance(x).float().unbind(dim=1)
-            outputs["seed"] = seed
-            outputs["log_bandwidth"] = log_bandwidth.clamp(*LOG_BANDWIDTH_RANGE)
+        if "seed" in outputs:
+            outputs["seed"] = outputs["seed"].squeeze(1)
+            logs = outputs["log_bandwidth"].squeeze(1)
+            outputs["log_bandwidth"] = logs.clamp(*LOG_BANDWIDTH_RANGE)
         return outputs
 
     def _add_positions(self, embedding: Tensor, unit: float) -> Tensor:
@@ -211,23 +233,17 @@ def _conv(in_channels: int, out_channels: int, norm: str, *, stride: int = 1) ->
     return layer
 
 
-def _branch(channels: int, out_channels: int, norm: str) -> nn.Sequential:
-    """One more convolution, then a linear layer for each pixel."""
-    last = nn.Conv2d(channels, out_channels, kernel_size=1)
-    weight, bias = last.parameters()
+def _linear(channels: int, parts: "list[int]", *, seeds: bool) -> nn.Conv2d:
+    """A linear layer for each pixel; with seeds the last two outputs are the seed's logit and the
+    logarithm of the bandwidth, which start equal everywhere."""
+    layer = nn.Conv2d(channels, sum(parts), kernel_size=1)
+    weight, bias = layer.parameters()
     nn.init.normal_(weight, std=channels**-0.5)
     nn.init.zeros_(bias)
-    return nn.Sequential(_conv(channels, channels, norm), last)
-
-
-def _seed_branch(channels: int, norm: str) -> nn.Sequential:
-    """Logit of the seed and logarithm of the bandwidth; all bandwidths start equal."""
-    branch = _branch(channels, 2, norm)
-    weight, bias = branch[-1].parameters()
-    nn.init.normal_(weight, std=0.001)  # the layer starts near its bias
-    with torch.no_grad():
-        bias.copy_(torch.tensor([0.0, math.log(INITIAL_BANDWIDTH)]))
-    return branch
+    if seeds:
+        nn.init.normal_(weight[-2:], std=0.001)  # the layer starts near its bias
+        nn.init.constant_(bias[-1:], math.log(INITIAL_BANDWIDTH))
+    return layer
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:

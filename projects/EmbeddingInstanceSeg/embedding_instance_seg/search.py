@@ -68,19 +68,3 @@ class PixelSearch:
             kept = (self._squares != math.inf).nonzero().squeeze(1)
             self.index, self._squares = self.index[kept], self._squares[kept]
             self.points = self.points.index_select(0, kept)
-
-
-class PixelLine:
-    """Pixels sorted along the channel that varies most: what is near a point is in one slice."""
-
-    def __init__(self, points: Tensor) -> None:
-        self._channel = int(points.square().sum(0).argmax())
-        self._coordinates, self._index = points[:, self._channel].sort()
-        self._points = points.index_select(0, self._index)
-
-    def around(self, point: Tensor, radius: Tensor) -> Tensor:
-        """(m,) int64: pixels that are less than the radius from the point."""
-        reach = radius * point.new_tensor([-1.001, 1.001])  # more than rounding
-        begin, end = torch.searchsorted(self._coordinates, point[self._channel] + reach).tolist()
-        squares = (self._points[begin:end] - point).square().sum(1)
-        return self._index[begin:end][squares < radius.square()]

@@ -1,4 +1,4 @@
-"""Losses for seeds and learned bandwidths: every instance a Gaussian around its mean embedding.
+"""Losses for learned bandwidths: every instance a Gaussian around its mean embedding.
 
 Shape shorthand in this module:
     B: images   E: embedding channels   h, w: output grid   K: instances of one image
@@ -32,7 +32,7 @@ class _Pairs(NamedTuple):
 
 
 def bandwidth_losses(
-    embeddings: Tensor, log_bandwidths: Tensor, seeds: Tensor, *, instance_ids: Tensor
+    embeddings: Tensor, log_bandwidths: Tensor, *, instance_ids: Tensor
 ) -> "dict[str, Tensor]":
     """Pull, push and size of the instances in one: the Lovasz hinge on their Gaussians.
 
@@ -41,44 +41,38 @@ def bandwidth_losses(
 
     Source: Neven et al. 2019 (Instance Segmentation by Jointly Optimizing Spatial Embeddings and
     Clustering Bandwidth), Eq. 5 to 11.
-    Deviates: any number of embedding channels; the bandwidth's variance is taken of its logarithm;
-    the seed map is one for all classes and its error a mean over instances, so that small ones
-    count, plus the mean over the background.
+    Deviates: any number of embedding channels; the bandwidth's variance is taken of its logarithm.
 
     Args:
         embeddings (Tensor): (B, E, h, w) float.
         log_bandwidths (Tensor): (B, h, w) float, natural logarithm, in units of the embedding.
-        seeds (Tensor): (B, h, w) float, logits.
         instance_ids (Tensor): (B, h, w) int64; 0 is background, < 0 does not count.
 
     Returns:
-        dict[str, Tensor]: ``loss_mask``, ``loss_bandwidth``, ``loss_seed``: unweighted scalars,
-        means over the B images, of which one without instances has mask and bandwidth loss 0.
+        dict[str, Tensor]: ``loss_mask``, ``loss_bandwidth``: unweighted scalars, means over the B
+        images, of which one without instances has 0.
     """
     # Half precision has too few digits for distances between positions far from the origin.
     with torch.autocast(embeddings.device.type, enabled=False):
-        maps = [at_least_float32(x).flatten(-2) for x in (embeddings, log_bandwidths, seeds)]
-        images = zip(zip(*maps), instance_ids.flatten(1))
-        terms = [_image_losses(*image, instance_ids=ids) for image, ids in images]
-    names = ("loss_mask", "loss_bandwidth", "loss_seed")
+        maps = [at_least_float32(x).flatten(-2) for x in (embeddings, log_bandwidths)]
+        terms = [_image_losses(*image) for image in zip(*maps, instance_ids.flatten(1))]
+    names = ("loss_mask", "loss_bandwidth")
     return {name: torch.stack(values).mean() for name, values in zip(names, zip(*terms))}
 
 
 def _image_losses(
-    embeddings: Tensor, log_bandwidths: Tensor, seeds: Tensor, *, instance_ids: Tensor
-) -> "tuple[Tensor, Tensor, Tensor]":
-    """Mask, bandwidth and seed loss of one image: (E, P), (P,), (P,), (P,) -> three scalars."""
+    embeddings: Tensor, log_bandwidths: Tensor, instance_ids: Tensor
+) -> "tuple[Tensor, Tensor]":
+    """Mask and bandwidth loss of one image: (E, P), (P,), (P,) -> two scalars."""
     counted = (instance_ids >= 0).nonzero().squeeze(1)
-    seeds = torch.sigmoid(seeds[counted])
     ids, groups = torch.unique(instance_ids[counted], return_inverse=True)
     has_background = int((ids[:1] == 0).any())
     groups = groups - has_background  # -1 is background
     num_instances = len(ids) - has_background
-    background = (seeds[groups < 0] ** 2).sum() / (groups < 0).sum().clamp(min=1)
     if num_instances == 0:
         # All parts stay in the graph: distributed training waits for every parameter.
         zero = 0 * (embeddings.sum() + log_bandwidths.sum())
-        return zero, zero, background + 0 * seeds.sum()
+        return zero, zero
     points = embeddings[:, counted].T
     members = (groups >= 0).nonzero().squeeze(1)
     owners = groups[members]
@@ -86,11 +80,7 @@ def _image_losses(
     member_logs = log_bandwidths[counted][members]
     logs = segment_mean(member_logs, owners, num_instances)
     spread = segment_mean((member_logs - logs[owners]) ** 2, owners, num_instances).mean()
-    mask = _mask_loss(points, groups, centers, log_bandwidths=logs)
-    with torch.no_grad():
-        target = _membership(points[members], centers[owners], logs[owners])
-    error = segment_mean((seeds[members] - target) ** 2, owners, num_instances).mean()
-    return mask, spread, error + background
+    return _mask_loss(points, groups, centers, log_bandwidths=logs), spread
 
 
 def _membership(points: Tensor, centers: Tensor, log_bandwidths: Tensor) -> Tensor:

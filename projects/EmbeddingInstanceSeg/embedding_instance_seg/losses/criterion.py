@@ -12,6 +12,7 @@ from torch import Tensor
 from ..segments import grid_cells
 from .bandwidth import bandwidth_losses
 from .discriminative import discriminative_loss
+from .seeds import seed_loss
 from .semantic import instance_class_loss, semantic_loss, semantic_targets
 
 
@@ -54,9 +55,9 @@ class Criterion:
         if agnostic:
             losses["loss_class"] = instance_class_loss(outputs["semantic"], ids, classes)
         if "seed" in outputs:
-            losses |= bandwidth_losses(
-                outputs["embedding"], outputs["log_bandwidth"], outputs["seed"], instance_ids=ids
-            )
+            maps = outputs["embedding"], outputs["log_bandwidth"]
+            losses |= bandwidth_losses(*maps, instance_ids=ids)
+            losses["loss_seed"] = seed_loss(outputs["seed"], ids)
         else:
             losses |= discriminative_loss(
                 outputs["embedding"],
