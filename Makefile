@@ -36,7 +36,7 @@ $(D2_06)/.ready: $(READY) requirements/make_env.py requirements/detectron2-0.6.t
 
 test-d2-06: $(D2_06)/.ready ## the plugins' scripts and each method on Detectron2's last release
 	@OMP_NUM_THREADS=1 PYTHONPATH=$(abspath $(D2_06)) $(VENV)/bin/python -m pytest -n auto \
-		tests/d2_06 tests/e2e/test_plugin_scripts.py \
+		tests/d2_06 tests/e2e/test_plugin_scripts.py tests/light_backbone tests/timm_backbone \
 		tests/instance_seg_common/engine/test_trainer.py tests/instance_seg_common/engine/test_optimizer.py
 
 benchmark: $(READY) ## speed as ratios to a reference in the same run

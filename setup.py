@@ -8,12 +8,14 @@ from pathlib import Path
 
 from setuptools import setup
 
-# package -> folder; each method adds a line.
+# package -> folder; each method and each family of backbones adds a line.
 PROJECTS = {
     "instance_seg_common": "projects/InstanceSegCommon/instance_seg_common",
     "otsu_watershed": "projects/OtsuWatershed/otsu_watershed",
     "embedding_instance_seg": "projects/EmbeddingInstanceSeg/embedding_instance_seg",
     "recurrent_instance_seg": "projects/RecurrentInstanceSeg/recurrent_instance_seg",
+    "light_backbone": "projects/LightBackbone/light_backbone",
+    "timm_backbone": "projects/TimmBackbone/timm_backbone",
     "instance_seg_analysis": "projects/InstanceSegAnalysis/instance_seg_analysis",
 }
 # How packages announce themselves, here as anywhere: projects/README.md says what each group is.
@@ -23,6 +25,11 @@ ENTRY_POINTS = {
         "OtsuWatershed = otsu_watershed:add_otsu_watershed_config",
         "EmbeddingInstanceSeg = embedding_instance_seg:add_embedding_instance_seg_config",
         "RecurrentInstanceSeg = recurrent_instance_seg:add_recurrent_instance_seg_config",
+    ],
+    # any name = the function that adds config keys; importing it registers backbones
+    "instance_seg.backbones": [
+        "LightBackbone = light_backbone:add_light_backbone_config",
+        "TimmBackbone = timm_backbone:add_timm_backbone_config",
     ],
     # any name = a dict of the keys that its config had in earlier versions
     "instance_seg.removed_keys": [

@@ -14,7 +14,9 @@ from instance_seg_common.config import add_common_config, get_cfg_with_plugins
 from instance_seg_common.engine.checks import class_count_key
 from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.errors import UserError
+from light_backbone import add_light_backbone_config
 from recurrent_instance_seg import add_recurrent_instance_seg_config
+from timm_backbone import add_timm_backbone_config
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -118,7 +120,10 @@ def test_configs_without_weights_freeze_nothing(config):
 @pytest.mark.parametrize(
     ("pattern", "add_config"),
     [
-        ("backbones/*", lambda cfg: None),
+        ("backbones/resnet*[0-9]", lambda cfg: None),
+        ("backbones/resnet*[0-9]_fpn", lambda cfg: None),
+        ("backbones/*narrow*", add_light_backbone_config),
+        ("backbones/efficientnet*", add_timm_backbone_config),
         ("methods/mask_rcnn*", lambda cfg: None),
         ("methods/embedding*", add_embedding_instance_seg_config),
         ("methods/recurrent*", add_recurrent_instance_seg_config),
@@ -133,6 +138,21 @@ def test_parts_load_with_stock_keys_and_those_of_their_plugin(pattern, add_confi
         cfg = get_cfg()
         add_config(cfg)
         cfg.merge_from_file(str(part), allow_unsafe=False)
+
+
+LIGHT_BACKBONES = sorted(CONFIGS.glob("backbones/*narrow*")) + sorted(
+    CONFIGS.glob("backbones/efficientnet*")
+)
+
+
+@pytest.mark.parametrize("backbone", LIGHT_BACKBONES, ids=name_of)
+@pytest.mark.parametrize("method", ["mask_rcnn_light", "embedding_light", "recurrent"])
+def test_light_backbones_build_with_each_method(backbone, method):
+    cfg = get_cfg_with_plugins()
+    for part in (CONFIGS / "Base-InstanceSeg.yaml", backbone, CONFIGS / f"methods/{method}.yaml"):
+        cfg.merge_from_file(str(part), allow_unsafe=False)
+    cfg.MODEL.DEVICE = "cpu"
+    assert sum(p.numel() for p in build_model(cfg).parameters()) < 4.5e6
 
 
 # Methods that find boxes among proposals; the others have no need of a limit.

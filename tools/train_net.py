@@ -11,6 +11,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from instance_seg_common.engine import InstanceSegTrainer
+from instance_seg_common.engine.checkpoint import cfg_to_resume
 from instance_seg_common.engine.command_line import run_tool
 from instance_seg_common.engine.evaluate import evaluate
 from instance_seg_common.engine.setup import load_cfg
@@ -24,7 +25,7 @@ def train_or_evaluate(args: argparse.Namespace) -> "dict[str, dict[str, float]]"
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="instance_seg_common")
     if args.eval_only:
         return evaluate(cfg)
-    trainer = InstanceSegTrainer(cfg)
+    trainer = InstanceSegTrainer(cfg_to_resume(cfg) if args.resume else cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()
 

@@ -27,6 +27,7 @@ ONLY_PARSED = (
     r"train_net.*mask_rcnn_R18_sticks",
     r"recurrent_R18_sticks.*--eval-only",
     r"order.*(sticks|dsb2018)",
+    r"(--torchvision|output/resnet18)",  # tests/tools/test_publish_weights.py
     r"predict\.py.*(output/export|--backend)",  # tests/instance_seg_common/export runs these
 )
 PLACEHOLDERS = ("KEY", "OVERRIDES")  # in the place of config keys

@@ -8,6 +8,7 @@ from detectron2.config import get_cfg
 
 from instance_seg_common import config
 from instance_seg_common.config import (
+    BACKBONES,
     METHODS,
     add_common_config,
     announced,
@@ -31,9 +32,9 @@ def installed(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "announcing", raising=False)
 
-    def install(name, value, text=""):
+    def install(name, value, text="", group=METHODS):
         (tmp_path / "announcing.py").write_text(text)
-        entries.append(EntryPoint(name, value, METHODS))
+        entries.append(EntryPoint(name, value, group))
         return entries
 
     yield install
@@ -47,6 +48,11 @@ def test_installed_methods_add_their_keys(installed):
     installed("B", "announcing:add", ADD)
     assert get_cfg_with_plugins().MODEL.ANNOUNCED == 5
     assert get_cfg_with_plugins().TEST.PATIENCE == 0
+
+
+def test_installed_backbones_add_their_keys(installed):
+    installed("B", "announcing:add", ADD, BACKBONES)
+    assert get_cfg_with_plugins().MODEL.ANNOUNCED == 5
 
 
 def test_what_is_announced_comes_by_name_and_group(installed):

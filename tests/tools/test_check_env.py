@@ -1,4 +1,4 @@
-"""tools/check_env.py: the methods that installed packages announce."""
+"""tools/check_env.py: what installed packages announce."""
 
 import check_env
 
@@ -6,9 +6,11 @@ from instance_seg_common import config
 from instance_seg_common.errors import UserError
 
 
-def test_installed_methods_are_listed(capsys):
+def test_installed_methods_and_backbones_are_listed(capsys):
     assert check_env.main() == 0
-    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("  methods")]
+    lines = capsys.readouterr().out.splitlines()
+    assert "  backbones those of Detectron2, LightBackbone, TimmBackbone" in lines
+    (line,) = [x for x in lines if x.startswith("  methods")]
     for name in (
         "GeneralizedRCNN",
         "EmbeddingInstanceSeg",
@@ -25,7 +27,7 @@ def test_a_method_that_does_not_import_is_said(monkeypatch, capsys):
     monkeypatch.setattr(config, "announced", broken)
     assert check_env.main() == 1
     out = capsys.readouterr().out
-    assert "The package of Mine cannot be imported." in out and "Missing: methods." in out
+    assert "The package of Mine cannot be imported." in out and "Missing: plugins." in out
 
 
 def test_a_python_that_knows_no_distributions(monkeypatch):

@@ -6,8 +6,10 @@ from pathlib import Path
 import publish_weights
 import pytest
 import torch
+import torchvision
 
 from instance_seg_common.engine.checkpoint import AtomicCheckpointer, load_weights
+from instance_seg_common.engine.setup import load_cfg
 from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.errors import UserError
 
@@ -94,3 +96,22 @@ def test_the_table_is_written_between_its_markers(tmp_path):
     assert publish_weights.with_table(text, table) == text
     with pytest.raises(UserError, match="needs the lines"):
         publish_weights.with_table("no markers", table)
+
+
+def test_weights_of_torchvision_become_a_start(tmp_path, capsys):
+    torch.manual_seed(0)
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    torch.save(state, tmp_path / "resnet18.pth")
+    words = ("--torchvision", tmp_path / "resnet18.pth", "--model", SHAPES)
+    publish_weights.main([str(w) for w in (*words, "--target", tmp_path / "start")])
+    out = capsys.readouterr().out
+    assert "100 tensors of batch norms are left out: MODEL.RESNETS.NORM is GN" in out
+    assert f"MODEL.WEIGHTS {tmp_path / 'start'}.pth" in out
+    weights = torch.load(tmp_path / "start.pth")["model"]
+    assert torch.equal(weights["res3.0.shortcut.weight"], state["layer2.0.downsample.0.weight"])
+    model = build_model_quietly(load_cfg(SHAPES, ["MODEL.DEVICE", "cpu"]))
+    AtomicCheckpointer(model).resume_or_load(str(tmp_path / "start.pth"), resume=False)
+    own = model.backbone.bottom_up.stem.conv1.weight
+    assert torch.allclose(own, state["conv1.weight"].flip(1), rtol=1e-3)  # BGR, the same scale
+    with pytest.raises(UserError, match="--torchvision"):
+        publish_weights.main(["--torchvision", "resnet18.pth"])

@@ -1,8 +1,9 @@
-"""Config keys beyond stock Detectron2: the shared ones, and those of every installed method.
+"""Config keys beyond stock Detectron2: the shared ones, and those of what is installed.
 
 A method announces itself by an entry point of the group ``instance_seg.methods``: its name is the
 meta-architecture, its value the function that adds the method's keys to a config. Loading that
-function imports the package, which registers the meta-architecture.
+function imports the package, which registers the meta-architecture. Packages with backbones do the
+same under ``instance_seg.backbones``, by any name.
 """
 
 from importlib.metadata import entry_points
@@ -14,23 +15,25 @@ from .errors import UserError
 
 MAX_PIXELS = 2_000_000_000  # default of INPUT.MAX_PIXELS, which holds where no config is loaded
 METHODS = "instance_seg.methods"
+BACKBONES = "instance_seg.backbones"
 # Entry points of dicts {dotted key: RemovedKey}: keys that a config had in earlier versions.
 REMOVED_KEYS = "instance_seg.removed_keys"
 
 
 def get_cfg_with_plugins() -> CfgNode:
-    """Detectron2's defaults with the shared keys and those of every installed method.
+    """Detectron2's defaults with the shared keys and those of installed methods and backbones.
 
     Returns:
         Not frozen.
 
     Raises:
-        UserError: an installed method cannot be imported.
+        UserError: an installed package cannot be imported.
     """
     cfg = get_cfg()
     add_common_config(cfg)
-    for add_method_config in announced(METHODS).values():
-        add_method_config(cfg)
+    for group in (METHODS, BACKBONES):
+        for add_config in announced(group).values():
+            add_config(cfg)
     return cfg
 
 

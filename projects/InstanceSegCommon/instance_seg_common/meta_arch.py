@@ -13,7 +13,8 @@ from typing import Any, Optional, Union
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import Backbone
+from detectron2.modeling import FPN, Backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import log_first_n
@@ -83,6 +84,28 @@ def read_levels(backbone: Backbone, images: Tensor, names: Sequence[str]) -> "li
     if backbone.training:
         levels[0] = levels[0] + 0 * sum(x.sum() for x in features.values())
     return levels
+
+
+def feature_pyramid(cfg: CfgNode, bottom_up: Backbone) -> FPN:
+    """Detectron2's feature pyramid on a backbone, as its ResNets have it.
+
+    Args:
+        cfg: ``MODEL.FPN``.
+        bottom_up: with the levels ``MODEL.FPN.IN_FEATURES``.
+
+    Returns:
+        Levels pN of stride 2**N with ``MODEL.FPN.OUT_CHANNELS`` channels: those of ``bottom_up``
+        and one that is coarser, without parameters.
+    """
+    node = cfg.MODEL.FPN
+    return FPN(
+        bottom_up=bottom_up,
+        in_features=node.IN_FEATURES,
+        out_channels=node.OUT_CHANNELS,
+        norm=node.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=node.FUSE_TYPE,
+    )
 
 
 def wanted_size(item: Mapping[str, Any], size: Sequence[int]) -> "tuple[int, int]":

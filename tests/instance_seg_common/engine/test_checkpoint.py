@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 
-from instance_seg_common.engine.checkpoint import AtomicCheckpointer, load_weights
+from instance_seg_common.engine.checkpoint import AtomicCheckpointer, cfg_to_resume, load_weights
 from instance_seg_common.errors import UserError
 
 
@@ -56,6 +57,16 @@ def test_truncated_file_is_named_with_the_other_checkpoints(tmp_path, keep):
     broken.write_bytes(broken.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"model_0000002\.pth.*model_0000001\.pth"):
         checkpointer.resume_or_load("", resume=True)
+
+
+def test_a_run_that_goes_on_has_its_last_checkpoint_for_weights(tmp_path):
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = str(tmp_path), "start.pth"
+    cfg.freeze()
+    assert cfg_to_resume(cfg) is cfg  # nothing to go on from
+    AtomicCheckpointer(model(), str(tmp_path)).save("model_0000001")
+    assert str(tmp_path / "model_0000001.pth") == cfg_to_resume(cfg).MODEL.WEIGHTS
+    assert cfg.MODEL.WEIGHTS == "start.pth"
 
 
 @pytest.mark.parametrize("path", ["", "nowhere.pth"])

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from instance_seg_common.engine.checks import check_config, class_count_key
@@ -111,6 +112,23 @@ def test_doubtful_settings_are_warned_of(tiny_cfg, caplog, key, value, word):
     with caplog.at_level(logging.WARNING):
         check_config(tiny_cfg)
     assert word in caplog.text
+
+
+def test_frozen_layers_are_no_surprise_where_a_backbone_brings_weights(tiny_cfg, caplog):
+    tiny_cfg.MODEL.BACKBONE.FREEZE_AT = 2
+    tiny_cfg.MODEL.SOME_BACKBONE = CfgNode({"PRETRAINED": "somewhere"})
+    check_config(tiny_cfg)
+    assert "frozen" not in caplog.text
+    tiny_cfg.MODEL.SOME_BACKBONE.PRETRAINED = ""
+    check_config(tiny_cfg)
+    assert "frozen random layers" in caplog.text
+
+
+def test_the_norm_of_resnets_is_no_matter_of_another_backbone(tiny_cfg, caplog):
+    tiny_cfg.MODEL.RESNETS.NORM = "FrozenBN"
+    tiny_cfg.MODEL.BACKBONE.NAME = "build_some_backbone"
+    check_config(tiny_cfg)
+    assert "cannot learn" not in caplog.text
 
 
 def test_class_count_key_of_other_methods(tiny_cfg):

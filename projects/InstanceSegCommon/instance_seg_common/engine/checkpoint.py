@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from torch import nn
 
 from ..errors import UserError
@@ -159,6 +160,26 @@ class AtomicCheckpointer(DetectionCheckpointer):
             f"out and set MODEL.WEIGHTS {path} and another OUTPUT_DIR; what does not fit is then "
             "left out and named."
         )
+
+
+def cfg_to_resume(cfg: CfgNode) -> CfgNode:
+    """The config with which a run goes on: ``MODEL.WEIGHTS`` is its last checkpoint.
+
+    The weights with which the run began, such as those that a backbone brings, are then not needed.
+
+    Args:
+        cfg: ``OUTPUT_DIR``; stays as it is.
+
+    Returns:
+        ``cfg`` itself where the run has no checkpoint, or a changed copy.
+    """
+    checkpointer = AtomicCheckpointer(nn.Module(), cfg.OUTPUT_DIR)
+    if not checkpointer.has_checkpoint():
+        return cfg
+    resumed = cfg.clone()
+    resumed.defrost()
+    resumed.MODEL.WEIGHTS = checkpointer.get_checkpoint_file()
+    return resumed
 
 
 def load_weights(model: nn.Module, path: str) -> None:

@@ -174,7 +174,7 @@ def _check_training(cfg: CfgNode, dicts: Mapping[str, Records]):
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {workers} processes cannot "
             f"share evenly. Use a multiple of {workers}."
         )
-    if not cfg.MODEL.WEIGHTS:
+    if not (cfg.MODEL.WEIGHTS or _has_pretrained_backbone(cfg)):
         _warn_of_frozen_layers(cfg)
 
 
@@ -201,6 +201,11 @@ def _check_average(cfg):
         )
 
 
+def _has_pretrained_backbone(cfg):
+    """Whether a backbone brings weights of its own, which its node then names as PRETRAINED."""
+    return any(isinstance(node, CfgNode) and node.get("PRETRAINED") for node in cfg.MODEL.values())
+
+
 def _warn_of_frozen_layers(cfg):
     """Of a training from scratch, in which random layers would stay as they are."""
     if cfg.MODEL.BACKBONE.FREEZE_AT > 0:
@@ -209,7 +214,7 @@ def _warn_of_frozen_layers(cfg):
             "learn. Set FREEZE_AT to 0 to train from scratch.",
             cfg.MODEL.BACKBONE.FREEZE_AT,
         )
-    if cfg.MODEL.RESNETS.NORM == "FrozenBN":
+    if "resnet" in cfg.MODEL.BACKBONE.NAME and cfg.MODEL.RESNETS.NORM == "FrozenBN":
         logger.warning(
             "MODEL.WEIGHTS is empty and MODEL.RESNETS.NORM is FrozenBN, which cannot learn. "
             "Use GN or BN to train from scratch."
