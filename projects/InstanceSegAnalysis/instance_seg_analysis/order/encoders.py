@@ -30,7 +30,7 @@ def encoders_before(cfg: CfgNode, path: str, count: int) -> "dict[str, EarlierEn
 
     Args:
         cfg (CfgNode)
-        path (str): weights; "" for fresh ones.
+        path (str): weights; "" for fresh ones, and those that a backbone brings.
         count (int): how many fresh ones, of seeds that follow SEED.
 
     Returns:
@@ -41,6 +41,10 @@ def encoders_before(cfg: CfgNode, path: str, count: int) -> "dict[str, EarlierEn
     """
     if path:
         return {path: _loaded(cfg, path)}
+    # Without weights a backbone takes those that it brings, as it did when training began.
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = ""
     encoders = {}
     for seed in range(max(cfg.SEED, 0), max(cfg.SEED, 0) + count):
         with torch.random.fork_rng():
