@@ -9,13 +9,12 @@ import torch
 
 from embedding_instance_seg import centers as centers_module
 from embedding_instance_seg.centers import assign, centers_of
-from embedding_instance_seg.clustering import hdbscan, mean_shift, seeded
+from embedding_instance_seg.clustering import hdbscan, mean_shift
 from embedding_instance_seg.search import PixelSearch
 from instance_seg_analysis.benchmark.references import sklearn_mean_shift
 from instance_seg_analysis.benchmark.timing import peak_memory
 from instance_seg_common.errors import UserError
 
-HALF_WIDTH = math.sqrt(2 * math.log(2))
 MEBIBYTE = 2**20
 
 
@@ -50,26 +49,6 @@ def mean_shift_by_hand(points, bandwidth, min_size=1, max_iterations=100, seed=0
         labels[inside] = found
         found += 1
     return numbered_by_size(labels, min_size)
-
-
-def seeded_by_hand(points, seeds, bandwidths, seed_threshold=0.5, min_size=1):
-    """Greedy seeds: every rule as it is written."""
-    x, seeds = points.double().numpy(), seeds.numpy()
-    labels, taken = np.full(len(x), -1), np.zeros(len(x), dtype=bool)
-    found = 0
-    for center in np.argsort(-seeds, kind="stable"):
-        if taken[center] or seeds[center] < seed_threshold:
-            continue
-        squares = ((x - x[center]) ** 2).sum(axis=1)
-        inside = np.exp(-squares / (2 * float(bandwidths[center]) ** 2)) > 0.5
-        if (inside & taken).sum() > 0.5 * inside.sum():
-            continue
-        members = inside & ~taken
-        taken |= members
-        if members.sum() >= min_size:
-            labels[members] = found
-            found += 1
-    return labels
 
 
 def blobs(count, per_cluster=40, channels=8, noise=0.1, apart=6.0, seed=0):
@@ -194,8 +173,6 @@ def test_other_precisions(dtype):
     assert centers.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     nearest, distances = assign(half, centers, torch.ones(6), reach=1.0)
     assert nearest.equal(labels) and distances.dtype == centers.dtype
-    seeds, bandwidths = torch.ones(len(points)).to(dtype), torch.ones(len(points)).to(dtype)
-    assert same_partition(seeded(half, seeds, bandwidths), truth)
 
 
 def test_autocast_gradient_and_strides_change_nothing():
@@ -221,7 +198,6 @@ def test_pixels_that_are_not_finite_are_left_over(value):
     points[5, 2] = value
     truth[5] = -1
     assert same_partition(mean_shift(points, bandwidth=1.0), truth)
-    assert same_partition(seeded(points, torch.ones(len(points)), torch.ones(len(points))), truth)
     assert assign(points, centers_of(points, truth), torch.ones(3), reach=9.0)[0].equal(truth)
 
 
@@ -231,66 +207,6 @@ def test_large_offset_does_not_hide_clusters():
     centers = centers_of(points, truth) + 1000
     labels, _ = assign(points + 1000, centers, torch.ones(5), reach=1.0)
     assert labels.equal(truth)
-
-
-def ideal_seeds(points, truth, bandwidths):
-    """Seed values that are the Gaussian of each cluster: (P,) in [0, 1]."""
-    squares = (points - centers_of(points, truth)[truth]).square().sum(1)
-    return torch.exp(-squares / (2 * bandwidths.square()))
-
-
-def test_seeded_with_ideal_seeds_of_different_bandwidths():
-    widths = torch.tensor([0.1, 0.4, 1.0, 2.0])
-    generator = torch.Generator().manual_seed(0)
-    truth = torch.arange(4).repeat_interleave(80)
-    spread = torch.rand(len(truth), 2, generator=generator) - 0.5
-    bandwidths = widths[truth]
-    # Closer together than the widest is wide: no single bandwidth would do.
-    points = torch.tensor([0.0, 0.8, 3.0, 8.0])[truth, None] * torch.tensor([1.0, 0.3])
-    points = points + spread * bandwidths[:, None]
-    seeds = ideal_seeds(points, truth, bandwidths)
-    labels = seeded(points, seeds, bandwidths)
-    assert same_partition(labels, truth) and (labels >= 0).all()
-    best = [seeds[labels == k].max() for k in range(4)]
-    assert best == sorted(best, reverse=True)
-    assert not same_partition(mean_shift(points, bandwidth=2.0 * HALF_WIDTH), truth)
-    assert not same_partition(mean_shift(points, bandwidth=0.1 * HALF_WIDTH), truth)
-
-
-@pytest.mark.parametrize("channels", [2, 3, 16])
-@pytest.mark.parametrize("seed", range(4))
-def test_seeded_is_the_greedy_procedure(channels, seed):
-    generator = torch.Generator().manual_seed(seed)
-    points = torch.randn(600, channels, generator=generator)
-    seeds = (20 * torch.rand(600, generator=generator)).round() / 20  # with ties
-    points[:, 2:] *= 0.1  # a plane, roughly: distances do not all become the same
-    bandwidths = 0.4 + 0.6 * torch.rand(600, generator=generator)
-    for options in ({}, {"seed_threshold": 0.0}, {"min_size": 8, "seed_threshold": 0.2}):
-        labels = seeded(points, seeds, bandwidths, **options)
-        expected = seeded_by_hand(points, seeds, bandwidths, **options)
-        assert len(np.unique(expected)) > 2
-        np.testing.assert_array_equal(labels.numpy(), expected)
-
-
-@pytest.mark.parametrize(("own", "expected"), [(1, -1), (2, 1), (3, 1)])
-def test_center_whose_pixels_are_taken_is_passed_over(own, expected):
-    # The first centre, at 0, takes the two pixels at 0.9; the second one, at 1.1, sees these, and
-    # `own` pixels that are still free: fewer, as many, more.
-    x = torch.tensor([0.0, 0.9, 0.9] + [1.1] * own)
-    points = torch.stack([x, torch.zeros_like(x)], dim=1)
-    seeds = torch.tensor([1.0, 0.6, 0.6] + [0.9] * own)
-    bandwidths = torch.full_like(x, 1 / HALF_WIDTH)
-    assert seeded(points, seeds, bandwidths).tolist() == [0, 0, 0] + [expected] * own
-
-
-def test_seed_threshold_and_empty_input():
-    points, truth = blobs(3, channels=2)
-    seeds = torch.tensor([0.9, 0.5, 0.4])[truth]
-    labels = seeded(points, seeds, torch.ones(len(points)))
-    assert same_partition(labels, torch.where(truth == 2, -1, truth))
-    assert (labels == 0).equal(truth == 0)
-    assert (seeded(points, 0 * seeds, torch.ones(len(points))) == -1).all()
-    assert seeded(torch.zeros(0, 2), torch.zeros(0), torch.zeros(0)).tolist() == []
 
 
 def assign_by_hand(points, centers, bandwidths, reach):
@@ -406,8 +322,6 @@ def test_gpu_agrees():
     centers = centers_of(on_gpu, labels)
     nearest, _ = assign(on_gpu, centers, torch.ones(20, device="cuda"), reach=1.0)
     assert nearest.equal(labels)
-    ones = torch.ones(len(points), device="cuda")
-    assert same_partition(seeded(on_gpu, ones, ones).cpu(), truth)
 
 
 def test_scattered_pixels_are_given_up_on():
@@ -416,14 +330,6 @@ def test_scattered_pixels_are_given_up_on():
     points = torch.cat([torch.zeros(3000, 1), scattered])
     labels = mean_shift(points, bandwidth=1.0, min_size=10, max_failures=20)
     assert torch.equal(labels, torch.cat([torch.zeros(3000), torch.full((3000,), -1.0)]).long())
-
-
-def test_centers_without_clusters_are_given_up_on():
-    points = 100.0 * torch.arange(1, 2001)[:, None].float()
-    points = torch.cat([torch.zeros(50, 1), points])
-    ones = torch.ones(len(points))
-    labels = seeded(points, ones, ones, min_size=10, max_failures=20)
-    assert torch.equal(labels, torch.cat([torch.zeros(50), torch.full((2000,), -1.0)]).long())
 
 
 @pytest.mark.parametrize("function", [sklearn_mean_shift, hdbscan])

@@ -25,14 +25,14 @@ def tiny_model(**options):
         criterion=NoCriterion(), inference=settings_of(min_cluster_size=4, bandwidth=2.0),
         pixel_mean=[10.0, 20.0, 30.0], pixel_std=[50.0, 60.0, 70.0],
     ).eval()  # fmt: skip
-    torch.nn.init.constant_(model.head.semantic[-1].bias[:2], 1.0)  # so that there are objects
+    torch.nn.init.constant_(model.head.predict.bias[:2], 1.0)  # so that there are objects
     return model
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        ("onnx", {"coordinates": True, "seeds": True}),
+        ("onnx", {"coordinates": True, "seeds": True, "stride": 1}),
         ("torch", {"position_unit": 8.0, "stride": 4}),
     ],
 )

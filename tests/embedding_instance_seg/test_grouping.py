@@ -7,14 +7,16 @@ import pytest
 import torch
 from tiny_embedding import settings_of
 
-from embedding_instance_seg.clustering import HALF_WIDTH
 from embedding_instance_seg.grouping import (
     Centers,
     concatenate,
     drop_empty,
     group_pixels,
+    seed_centers,
 )
+from embedding_instance_seg.losses import seed_targets
 from embedding_instance_seg.maps import Maps, image_maps
+from embedding_instance_seg.peaks import HALF_WIDTH
 from instance_seg_common.errors import UserError
 
 SIZE = (12, 16)
@@ -91,18 +93,23 @@ def test_score_is_the_product_of_its_factors():
     semantic = torch.full(SIZE, 2)
     semantic[2:4, 2:6] = 0
     embedding = torch.zeros(1, *SIZE)
-    embedding[0, 2:4, 4:6] = 1.0  # half of the pixels at 0, half at 1: centre 0.5
-    seed = torch.full(SIZE, 0.7)
-    maps = maps_of(semantic, embedding, seed, torch.ones(SIZE), confidence=0.8)
+    embedding[0, 2:4, 4:6] = 1.0  # half of the pixels at 0, half at 1
+    seed = torch.full(SIZE, 0.6)
+    seed[2, 3] = 0.7
+    maps = maps_of(semantic, embedding, seed, torch.full(SIZE, 2 / HALF_WIDTH), confidence=0.8)
 
-    def score(*factors):
-        return float(grouping(bandwidth=2.0, score=factors)(maps).scores)
+    def score(*factors, clustering="seeded"):
+        return float(grouping(clustering, bandwidth=2.0, score=factors)(maps).scores)
 
     assert score() == 1
     assert score("probability") == pytest.approx(0.8)
-    assert score("compactness") == pytest.approx(2 ** -(0.25**2))
+    # Half a bandwidth from the centre; with mean shift the centre is 0.5.
+    compactness = (1 + 2 ** -(0.5**2)) / 2
+    assert score("compactness") == pytest.approx(compactness)
+    assert score("compactness", clustering="mean_shift") == pytest.approx(2 ** -(0.25**2))
     assert score("seed") == pytest.approx(0.7)
-    product = 0.8 * 2 ** -(0.25**2) * 0.7
+    assert score("seed", clustering="mean_shift") == 1
+    product = 0.8 * compactness * 0.7
     assert score("seed", "probability", "compactness") == pytest.approx(product)
 
 
@@ -130,6 +137,92 @@ def test_learned_bandwidths_decide_how_far_an_instance_goes():
     assert columns == [[3, 4, 5], [10, 11, 12, 13, 14]]
 
 
+def row_of_seeds(**changes):
+    """One row of 16 cells whose embedding is their number, with bandwidth 2; and its peaks.
+
+    Args:
+        changes: maps by name, each a dict from cells to values.
+    """
+    maps = {"seed": torch.zeros(16), "embedding": torch.arange(16.0), "bandwidth": torch.ones(16)}
+    maps["bandwidth"] *= 2 / HALF_WIDTH
+    for name, values in changes.items():
+        for cell, value in values.items():
+            maps[name][cell] = value
+    seed, bandwidth = maps["seed"][None], maps["bandwidth"][None]
+    row = maps_of(torch.zeros(1, 16).long(), maps["embedding"][None, None], seed, bandwidth)
+    return seed_centers(row, torch.ones(1, 16, dtype=torch.bool), threshold=0.5)
+
+
+def test_centers_have_embedding_bandwidth_and_seed_of_their_cells():
+    found = row_of_seeds(seed={3: 0.8, 9: 0.9, 14: 0.4}, bandwidth={9: 1.0})
+    assert found.points.tolist() == [[9], [3]]
+    assert found.radii.tolist() == pytest.approx([HALF_WIDTH, 2])
+    assert found.seeds.tolist() == pytest.approx([0.9, 0.8])
+    assert found.classes is None
+
+
+def test_of_two_peaks_of_one_object_the_higher_one_is_a_center():
+    peaks = {3: 0.8, 9: 0.9}
+    assert row_of_seeds(seed=peaks, embedding={3: 7.5}).points.tolist() == [[9]]
+    assert row_of_seeds(seed=peaks, embedding={3: 6.5}).points.tolist() == [[9], [6.5]]
+    wider = row_of_seeds(seed=peaks, embedding={3: 6.5}, bandwidth={3: 9.0})
+    assert len(wider.points) == 2  # the bandwidth of the lower one does not count
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["embedding", "bandwidth"])
+def test_peaks_that_are_not_finite_are_no_centers(name, value):
+    peaks = {3: 0.8, 9: 0.9}
+    assert row_of_seeds(seed=peaks, **{name: {9: value}}).points.tolist() == [[3]]
+    assert row_of_seeds(seed=peaks, **{name: {3: value, 9: value}}).points.shape == (0, 1)
+
+
+def test_pixels_that_are_not_finite_are_left_over():
+    semantic, embedding, ids = scene()
+    flat, bandwidth = torch.ones(SIZE), torch.ones(SIZE)
+    embedding[0, 2, 2] = math.nan
+    groups = grouping("seeded")(maps_of(semantic, embedding, flat, bandwidth))
+    assert len(groups.scores) == 3
+    assert groups.labels[2, 2] == 0 and int((groups.labels > 0).sum()) == int((ids > 0).sum()) - 1
+
+
+def discs():
+    """Discs of four sizes that touch, as an ideal network shows them: ids, and maps of its grid.
+
+    Each has its own place in the embedding, closer to the next one the smaller both are.
+    """
+    y, x = torch.meshgrid(torch.arange(40), torch.arange(80), indexing="ij")
+    ids = torch.zeros(40, 80, dtype=torch.int64)
+    middles, radii = torch.tensor([4.0, 13, 28, 57]), torch.tensor([4.0, 5, 10, 19])
+    for k, (middle, radius) in enumerate(zip(middles, radii), start=1):
+        ids[(x - middle) ** 2 + (y - 20) ** 2 <= radius**2] = k
+    place = torch.cat([torch.zeros(1), middles])[ids]
+    width = torch.cat([torch.ones(1), radii / 3])[ids]
+    noise = torch.rand(40, 80, generator=torch.Generator().manual_seed(0)) - 0.5
+    embedding = torch.stack([place + width * noise, width * noise.flip(0)])
+    seeds = seed_targets(ids[None])[0]
+    return ids, maps_of((ids == 0).long(), embedding, seeds, width, num_classes=1)
+
+
+def test_ideal_seeds_of_different_bandwidths_give_the_objects():
+    ids, maps = discs()
+    groups = grouping("seeded", reach=math.inf)(maps)
+    assert len(groups.scores) == 4
+    pairs = torch.stack([ids.flatten(), groups.labels.flatten()]).unique(dim=1)
+    assert pairs.shape[1] == 5  # each object is one instance, and the background none
+    for bandwidth in (1.0, 12.0):  # no single one would do
+        assert len(grouping(bandwidth=bandwidth)(maps).scores) != 4
+
+
+def test_peaks_of_the_background_are_no_centers():
+    ids, maps = discs()
+    maps.seed[35:38, 2:5] = 1.0
+    assert int((grouping("seeded")(maps).labels[ids == 0] > 0).sum()) == 0
+    maps.seed.fill_(0.4)
+    assert len(grouping("seeded")(maps).scores) == 0
+    assert len(grouping("seeded", seed_threshold=0.4)(maps).scores) > 0
+
+
 def test_no_foreground_and_no_cluster():
     empty = grouping()(maps_of(torch.full(SIZE, 2), torch.zeros(3, *SIZE)))
     assert empty.labels.max() == 0
@@ -141,7 +234,7 @@ def test_no_foreground_and_no_cluster():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 8), (7, 7), (8, 8)])
-@pytest.mark.parametrize("stride", [2, 4])
+@pytest.mark.parametrize("stride", [1, 2, 4])
 def test_image_maps_of_odd_sizes(size, stride):
     outputs = {
         "semantic": torch.randn(1, 3, 8 // stride, 8 // stride),

@@ -32,14 +32,14 @@ class TinyPyramid(Backbone):
         return 8
 
 
-def tiny_head(stride=2, num_classes=2, coordinates=False, position_unit=None, seeds=False):
+def tiny_head(stride=2, num_classes=2, coordinates=False, position_unit=None, seeds=False, norm=""):
     decoder = PyramidDecoder(
         [8, 8],
         channels=8,
         widths={s: 8 for s in (4, 2, 1) if s >= stride},
         image_channels=3,
         coordinates=coordinates,
-        norm="",
+        norm=norm,
     )
     return EmbeddingHead(
         decoder,

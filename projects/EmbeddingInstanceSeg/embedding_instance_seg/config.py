@@ -30,8 +30,8 @@ DEFAULTS = {
     "DISTANCE_WEIGHT": 1.0,  # weight of the push between means
     "REGULARIZATION_WEIGHT": 0.001,  # weight of the means' distance to the origin
     # Inference
-    # mean_shift, hdbscan, or seeded: the network predicts seeds and bandwidths, and the Lovasz hinge
-    # takes the place of variance and distance.
+    # mean_shift, hdbscan, or seeded: the network predicts seeds and bandwidths, and the Lovasz
+    # hinge takes the place of variance and distance.
     "CLUSTERING": "mean_shift",
     # Radius of a cluster of mean_shift: DELTA_DIST is half the way to the next mean.
     "BANDWIDTH": 1.5,
@@ -106,16 +106,17 @@ def check_node(node: CfgNode, shapes: Mapping[str, ShapeSpec]) -> None:
         UserError: they do not.
     """
     absent = set(node.IN_FEATURES) - set(shapes)
-    fewest = node.HEAD_CHANNELS // 2 if node.OUTPUT_STRIDE == 1 else node.HEAD_CHANNELS
-    uneven = any(channels % 32 for channels in (node.CHANNELS, fewest))
+    grouped = node.NORM == "GN"
+    multiple = 64 if node.OUTPUT_STRIDE == 1 else 32  # of HEAD_CHANNELS: stride 1 has half of them
     levels = f"the backbone has {', '.join(shapes)}: choose among these"
     room = "at least 1 is needed, with SEMI_CONVOLUTIONAL 2"
     seeds = "only a network with CLUSTERING seeded has seeds"
-    groups = "with NORM GN, CHANNELS and HEAD_CHANNELS (at OUTPUT_STRIDE 1 its half) are multiples of 32"
+    groups = "NORM GN needs a multiple of"
     checks = (
         ("OUTPUT_STRIDE", node.OUTPUT_STRIDE in (1, 2, 4), "it can be 1, 2 or 4"),
         ("IN_FEATURES", bool(node.IN_FEATURES) and not absent, levels),
-        ("CHANNELS", not (uneven and node.NORM == "GN"), groups),
+        ("CHANNELS", not (grouped and node.CHANNELS % 32), f"{groups} 32"),
+        ("HEAD_CHANNELS", not (grouped and node.HEAD_CHANNELS % multiple), f"{groups} {multiple}"),
         ("EMBEDDING_DIM", node.EMBEDDING_DIM > node.SEMI_CONVOLUTIONAL, room),
         ("SCORE", "seed" not in node.SCORE or node.CLUSTERING == "seeded", seeds),
         ("POSITION_UNIT", node.POSITION_UNIT > 0, "it must be above 0"),

@@ -136,8 +136,8 @@ def _areas(maps: Maps, class_agnostic: bool) -> "list[tuple[Tensor, list[int]]]"
         foreground = maps.probabilities[background] < 0.5
         return [(foreground, list(range(background)))] if foreground.any() else []
     semantic = likeliest(maps.probabilities)
-    present = torch.unique(semantic[semantic != background]).tolist()
-    return [(semantic == c, [c]) for c in present]
+    sizes = torch.bincount(semantic.flatten(), minlength=background)[:background]
+    return [(semantic == c, [c]) for c in sizes.nonzero().flatten().tolist()]
 
 
 def find_centers(maps: Maps, foreground: Tensor, settings: InferenceSettings) -> Centers:
@@ -179,7 +179,7 @@ def seed_centers(maps: Maps, cells: Tensor, *, threshold: float) -> Centers:
         threshold (float): least value of the seed map at a peak.
 
     Returns:
-        Centers: in the order of falling seed values.
+        Centers: in the order of falling seed values; peaks of numbers that are not finite are none.
 
     Source: Goldsborough et al. 2024 (InstanSeg), seeds as local maxima; Neven et al. 2019, Eq. 5.
     Deviates: of two peaks the lower one goes, where InstanSeg merges the masks of both.
@@ -188,7 +188,8 @@ def seed_centers(maps: Maps, cells: Tensor, *, threshold: float) -> Centers:
     rows, columns = local_maxima(maps.seed, cells, threshold=threshold).unbind(dim=1)
     points = maps.embedding[:, rows, columns].T
     radii = HALF_WIDTH * maps.bandwidth[rows, columns]
-    kept = without_repeats(points, radii)
+    finite = (points.isfinite().all(dim=1) & radii.isfinite()).nonzero().squeeze(1)
+    kept = finite[without_repeats(points[finite], radii[finite])]
     return Centers(points[kept], radii[kept], maps.seed[rows, columns][kept])
 
 

@@ -47,13 +47,12 @@ def without_repeats(embeddings: Tensor, radii: Tensor) -> Tensor:
     Returns:
         Tensor: (n,) int64, ascending.
     """
-    points = at_least_float32(embeddings).cpu().numpy()
-    reach = radii.cpu().numpy()
+    points, reach = (at_least_float32(x).detach().cpu().numpy() for x in (embeddings, radii))
+    tree = cKDTree(points)
     repeats = np.zeros(len(points), dtype=bool)
-    if len(points):
-        near = cKDTree(points).query_ball_point(points, reach)
-        for point, others in enumerate(near):
-            if not repeats[point]:
-                later = np.asarray(others)
-                repeats[later[later > point]] = True
+    for number, (point, radius) in enumerate(zip(points, reach)):
+        # Only around those that are kept: a plateau would have all pairs of its cells.
+        if not repeats[number]:
+            near = np.asarray(tree.query_ball_point(point, radius), dtype=np.int64)
+            repeats[near[near > number]] = True
     return torch.from_numpy(np.flatnonzero(~repeats)).to(embeddings.device)

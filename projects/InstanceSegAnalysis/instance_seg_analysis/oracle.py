@@ -20,10 +20,10 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from embedding_instance_seg.centers import centers_of
-from embedding_instance_seg.clustering import HALF_WIDTH
 from embedding_instance_seg.grouping import Centers, Grouping, InferenceSettings, drop_empty
 from embedding_instance_seg.losses import IGNORE, semantic_targets
 from embedding_instance_seg.maps import Maps
+from embedding_instance_seg.peaks import HALF_WIDTH
 from embedding_instance_seg.segments import grid_cells, segment_mean
 from instance_seg_common.engine.validation_loss import build_validation_inputs
 from instance_seg_common.errors import UserError

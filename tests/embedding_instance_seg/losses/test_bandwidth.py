@@ -1,4 +1,4 @@
-"""Seeds, bandwidths and the Lovasz hinge against loops in double precision."""
+"""Bandwidths and the Lovasz hinge against loops in double precision."""
 
 import pytest
 import torch
@@ -70,19 +70,18 @@ def scene(batch=2, size=12, channels=3, dtype=torch.float64):
     embeddings = torch.randn(batch, channels, size, size, generator=generator, dtype=dtype)
     embeddings += 0.5 * ids[:, None].clamp(max=4)
     bandwidths = 0.3 * torch.randn(batch, size, size, generator=generator, dtype=dtype)
-    seeds = torch.randn(batch, size, size, generator=generator, dtype=dtype)
-    return embeddings, bandwidths, seeds, ids
+    return embeddings, bandwidths, ids
 
 
-def losses_of(embeddings, bandwidths, seeds, ids):
-    return bandwidth_losses(embeddings, bandwidths, seeds, instance_ids=ids)
+def losses_of(embeddings, bandwidths, ids):
+    return bandwidth_losses(embeddings, bandwidths, instance_ids=ids)
 
 
-def loop_losses(embeddings, log_bandwidths, seeds, ids):
+def loop_losses(embeddings, log_bandwidths, ids):
     """The same by loops over images and instances, over all pixels."""
-    totals = torch.zeros(3, dtype=torch.float64)
-    for e, b, s, i in zip(embeddings, log_bandwidths, seeds.sigmoid(), ids):
-        mask, spread, seed = [], [], []
+    totals = torch.zeros(2, dtype=torch.float64)
+    for e, b, i in zip(embeddings, log_bandwidths, ids):
+        mask, spread = [], []
         for k in i[i > 0].unique():
             own = i == k
             center, log = e[:, own].mean(dim=1), b[own].mean()
@@ -90,10 +89,7 @@ def loop_losses(embeddings, log_bandwidths, seeds, ids):
             phi = torch.exp(-squared / (2 * torch.exp(log) ** 2))
             mask.append(hinge_by_definition((2 * phi - 1)[i >= 0], own[i >= 0]))
             spread.append((b[own] - log).square().mean())
-            seed.append((s[own] - phi[own]).square().mean())
-        background = s[i == 0].square().mean()
-        means = [torch.stack(x).mean() for x in (mask, spread, seed)]
-        totals += torch.stack(means) + torch.tensor([0, 0, 1]) * background
+        totals += torch.stack([torch.stack(x).mean() for x in (mask, spread)])
     return totals / len(embeddings)
 
 
@@ -103,7 +99,6 @@ def test_losses_equal_loops_over_instances():
     # Foreign pixels of membership below 0.001 are left out.
     assert float(found["loss_mask"]) == pytest.approx(float(expected[0]), abs=5e-3)
     assert float(found["loss_bandwidth"]) == pytest.approx(float(expected[1]), rel=1e-6)
-    assert float(found["loss_seed"]) == pytest.approx(float(expected[2]), rel=1e-6)
 
 
 @pytest.mark.parametrize(("pairs", "chunk"), [(1, 1), (30, 200), (10**6, 1)])
@@ -122,15 +117,15 @@ def test_instances_in_several_parts_cost_the_same(monkeypatch, pairs, chunk):
 
 @pytest.mark.parametrize("ids", ["none", "ignored", "one pixel"])
 def test_every_part_stays_in_the_graph(ids):
-    embeddings, bandwidths, seeds, targets = scene()
+    embeddings, bandwidths, targets = scene()
     targets = torch.full_like(targets, -1 if ids == "ignored" else 0)
     if ids == "one pixel":
         targets[0, 4, 4] = 9
-    for part in (embeddings, bandwidths, seeds):
+    for part in (embeddings, bandwidths):
         part.requires_grad_()
-    losses = losses_of(embeddings, bandwidths, seeds, targets)
+    losses = losses_of(embeddings, bandwidths, targets)
     sum(losses.values()).backward()
-    for part in (embeddings, bandwidths, seeds):
+    for part in (embeddings, bandwidths):
         assert torch.isfinite(part.grad).all()
     if ids == "ignored":
         assert float(sum(losses.values()).detach()) == 0
@@ -140,15 +135,14 @@ def test_a_perfect_embedding_costs_next_to_nothing():
     ids = torch.zeros(1, 16, 16, dtype=torch.int64)
     ids[0, 2:8, 2:8], ids[0, 9:15, 2:8] = 1, 2
     embeddings = 10.0 * ids[:, None].float().expand(1, 2, 16, 16)
-    seeds = torch.where(ids > 0, 20.0, -20.0)
-    losses = losses_of(embeddings, torch.zeros(1, 16, 16), seeds, ids)
+    losses = losses_of(embeddings, torch.zeros(1, 16, 16), ids)
     assert all(float(loss) < 1e-6 for loss in losses.values())
 
 
 def test_more_instances_than_a_byte_counts():
     ids = torch.arange(1, 401).reshape(1, 20, 20)
     embeddings = torch.stack([ids.float(), ids.float()], dim=1)
-    losses = losses_of(embeddings, torch.full((1, 20, 20), -3.0), torch.ones(1, 20, 20), ids)
+    losses = losses_of(embeddings, torch.full((1, 20, 20), -3.0), ids)
     assert float(losses["loss_mask"]) < 1e-6
 
 

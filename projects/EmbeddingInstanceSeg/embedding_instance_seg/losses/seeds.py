@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ..segments import segment_mean
+from ..segments import at_least_float32, segment_mean
 
 
 def seed_targets(instance_ids: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def seed_loss(logits: Tensor, instance_ids: Tensor) -> Tensor:
     Returns:
         Tensor: scalar, mean over the B images.
     """
-    errors = (torch.sigmoid(logits.float()) - seed_targets(instance_ids)).abs()
+    errors = (torch.sigmoid(at_least_float32(logits)) - seed_targets(instance_ids)).abs()
     return torch.stack([_image_loss(*image) for image in zip(errors, instance_ids)]).mean()
 
 
