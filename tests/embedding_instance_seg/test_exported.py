@@ -60,6 +60,14 @@ def test_a_batch_of_several_sizes_gives_the_same_instances(twins):
         assert torch.equal(expected["instances"].pred_masks, found["instances"].pred_masks)
 
 
+def test_test_time_augmentation_runs_on_the_exported_network(twins, monkeypatch):
+    for model in twins:
+        monkeypatch.setattr(model, "augmented", True)
+    expected, found = (model([item(30, 44)])[0]["instances"] for model in twins)
+    assert len(expected) > 0
+    assert torch.equal(expected.pred_masks, found.pred_masks)
+
+
 def test_the_network_has_the_inputs_that_it_reads():
     for coordinates, inputs in ((True, ["images", "sizes"]), (False, ["images"])):
         (part,) = EXPORT.parts(tiny_model(coordinates=coordinates, seeds=True))

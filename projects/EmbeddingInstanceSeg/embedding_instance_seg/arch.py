@@ -5,7 +5,7 @@ Shape shorthand in this module:
     H, W: padded network input   h, w: an image of the network input, without padding
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 import torch
@@ -26,6 +26,7 @@ from instance_seg_common.meta_arch import (
 )
 
 from . import monitoring
+from .augmented import DenseMaps, augmented_maps, check_turns
 from .build import build_criterion, build_head, build_inference
 from .config import check_node
 from .grouping import Centers, Grouping, InferenceSettings, group_pixels
@@ -34,7 +35,6 @@ from .losses import Criterion
 from .maps import Maps, image_maps
 
 Inputs = Sequence[Mapping[str, Any]]
-DenseMaps = Callable[[Tensor, ImageSizes], dict[str, Tensor]]
 
 
 @META_ARCH_REGISTRY.register()
@@ -51,6 +51,7 @@ class EmbeddingInstanceSeg(nn.Module):
         criterion (Criterion): the losses.
         inference (InferenceSettings): from maps to instances.
         pixel_mean, pixel_std (list[float]): by channel, in the input's order and range.
+        augmented (bool): in evaluation, maps are those of ``augmented.augmented_maps``.
 
     Attributes:
         exported (callable or None): computes :meth:`dense_maps` in place of backbone and head.
@@ -70,6 +71,7 @@ class EmbeddingInstanceSeg(nn.Module):
         inference: InferenceSettings,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        augmented: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -78,6 +80,7 @@ class EmbeddingInstanceSeg(nn.Module):
         self.criterion = criterion
         self.inference = inference
         self.num_classes = criterion.num_classes
+        self.augmented = augmented
         self.exported: Optional[DenseMaps] = None
         check_pixel_std(pixel_mean, pixel_std)
         self.register_buffer("pixel_mean", as_buffer(pixel_mean), False)
@@ -92,6 +95,7 @@ class EmbeddingInstanceSeg(nn.Module):
         backbone = build_backbone(cfg)
         shapes: dict[str, Any] = backbone.output_shape()
         check_node(node, shapes)
+        check_turns(cfg)
         in_features = sorted(node.IN_FEATURES, key=lambda name: shapes[name].stride)
         return {
             "backbone": backbone,
@@ -101,6 +105,7 @@ class EmbeddingInstanceSeg(nn.Module):
             "inference": build_inference(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "augmented": cfg.TEST.AUG.ENABLED,
         }
 
     @property
@@ -139,7 +144,8 @@ class EmbeddingInstanceSeg(nn.Module):
         return self.criterion(outputs, instance_ids, class_ids)
 
     def network(self, batched_inputs: Inputs) -> "tuple[dict[str, Tensor], ImageList]":
-        """The outputs of the head for the padded batch, and that batch, (B, C, H, W)."""
+        """The outputs of the head for the padded batch, with ``augmented`` those of all its turns
+        in one, and that batch, (B, C, H, W)."""
         images = padded_batch(
             batched_inputs,
             pixel_mean=self.pixel_mean,
@@ -147,7 +153,11 @@ class EmbeddingInstanceSeg(nn.Module):
             backbone=self.backbone,
             divisibility=self.head.decoder.output_stride,
         )
-        return self.dense_maps(images.tensor, images.image_sizes), images
+        batch = images.tensor, images.image_sizes
+        if self.augmented and not self.training:
+            unit = self.head.position_unit
+            return augmented_maps(self.dense_maps, *batch, position_unit=unit), images
+        return self.dense_maps(*batch), images
 
     def dense_maps(self, images: Tensor, image_sizes: ImageSizes) -> "dict[str, Tensor]":
         """The outputs of the head for images (B, C, H, W), normalised and padded, of which

@@ -5,9 +5,11 @@ import logging
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNNWithTTA, build_model
 
+from instance_seg_common.engine import InstanceSegTrainer
 from instance_seg_common.engine.checks import check_config, class_count_key
+from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.errors import UserError
 
 
@@ -198,3 +200,18 @@ def test_only_crops_of_polygons_with_keypoints_need_a_package(
         check_config(tiny_cfg)
     monkeypatch.setattr("instance_seg_common.engine.checks.find_spec", lambda name: name)
     check_config(tiny_cfg)
+
+
+@pytest.mark.parametrize("name", ["GeneralizedRCNN", "RecurrentInstanceSeg", "OtsuWatershed"])
+def test_augmentation_that_would_change_nothing_is_refused(tiny_cfg, name):
+    tiny_cfg.MODEL.META_ARCHITECTURE = name
+    tiny_cfg.TEST.AUG.ENABLED = True
+    with pytest.raises(UserError, match=rf"TEST\.AUG\.ENABLED is True, but {name}"):
+        build_model_quietly(tiny_cfg)
+
+
+def test_the_augmentation_of_mask_rcnn_that_the_sentence_names_works_in_python(tiny_cfg):
+    tiny_cfg.TEST.AUG.MIN_SIZES = (64, 80)
+    model = GeneralizedRCNNWithTTA(tiny_cfg, build_model(tiny_cfg).eval())
+    results = InstanceSegTrainer.test(tiny_cfg, model)
+    assert results["segm"]["AP"] >= 0

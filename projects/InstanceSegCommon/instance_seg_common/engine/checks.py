@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
+from torch import nn
 
 from ..data.registration import get_dataset_dicts
 from ..errors import UserError
@@ -65,6 +66,21 @@ def check_meta_architecture(cfg: CfgNode) -> None:
         raise UserError(
             f"MODEL.META_ARCHITECTURE {name!r} is not registered. Correct the name, or import the "
             f"plugin that defines it first. Registered: {known}."
+        )
+
+
+def check_augmentation(cfg: CfgNode, model: nn.Module) -> None:
+    """Raise a UserError if ``TEST.AUG.ENABLED`` would change nothing.
+
+    Args:
+        cfg: of the model.
+        model: whose attribute ``augmented`` is True if it augments its images itself.
+    """
+    if cfg.TEST.AUG.ENABLED and not getattr(model, "augmented", False):
+        raise UserError(
+            f"TEST.AUG.ENABLED is True, but {cfg.MODEL.META_ARCHITECTURE} augments no images in "
+            "evaluation: set it to False. For GeneralizedRCNN, Detectron2's GeneralizedRCNNWithTTA "
+            "does it in Python (docs/commands.md, test-time augmentation)."
         )
 
 

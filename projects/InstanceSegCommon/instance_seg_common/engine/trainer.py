@@ -32,7 +32,7 @@ from ..evaluation import build_evaluator
 from ..tiling.tiled_model import with_tiles
 from .averaged_weights import AveragedWeights
 from .checkpoint import AtomicCheckpointer
-from .checks import check_config, check_meta_architecture
+from .checks import check_augmentation, check_config, check_meta_architecture
 from .hooks import BestModel, EarlyStop, Pictures, StopTraining, Throughput, ValidationLoss
 from .limits import ReachedLimit, evaluate_and_count
 from .machine import fit_to_machine
@@ -293,12 +293,13 @@ def build_model_quietly(cfg: CfgNode) -> nn.Module:
         On ``MODEL.DEVICE``.
 
     Raises:
-        UserError: the meta-architecture is not registered, or ``INPUT`` and ``MODEL.PIXEL_*`` do
-            not fit together.
+        UserError: the meta-architecture is not registered, does not follow ``TEST.AUG.ENABLED``, or
+            ``INPUT`` and ``MODEL.PIXEL_*`` do not fit together.
     """
     check_meta_architecture(cfg)
     check_input(cfg)
     model = build_model(cfg)
+    check_augmentation(cfg, model)
     parameters = sum(p.numel() for p in model.parameters())
     logger.info("%s: %.2f million parameters.", cfg.MODEL.META_ARCHITECTURE, parameters / 1e6)
     return model
