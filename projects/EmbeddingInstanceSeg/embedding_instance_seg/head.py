@@ -107,6 +107,7 @@ class _Refinement(nn.Module):
     def __init__(self, in_channels: int, channels: int, norm: str) -> None:
         super().__init__()
         self.project = nn.Conv2d(in_channels, channels, kernel_size=1)
+        nn.init.dirac_(self.project.weight)  # begins as what it is given, as far as that fits
         self.fuse = _conv(channels, channels, norm)
 
     def forward(self, x: Tensor, detail: Tensor) -> Tensor:
