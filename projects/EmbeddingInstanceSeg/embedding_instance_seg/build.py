@@ -13,7 +13,7 @@ from .losses import Criterion
 
 
 def build_head(cfg: CfgNode, in_channels: Sequence[int]) -> EmbeddingHead:
-    """The decoder and its branches.
+    """The decoder and the layer of its outputs.
 
     Args:
         cfg (CfgNode)

@@ -24,7 +24,7 @@ DEFAULTS = {
     # Losses
     "DELTA_VAR": 0.5,  # no pull within this distance of the mean
     "DELTA_DIST": 1.5,  # no push between means farther apart than twice this
-    "SEMANTIC_WEIGHT": 1.0,  # weight of the cross-entropy over classes and background
+    "SEMANTIC_WEIGHT": 1.0,  # weight of cross-entropy and Dice loss of classes and background
     "CLASS_WEIGHT": 1.0,  # weight of the instances' classes, with CLASS_AGNOSTIC
     "VARIANCE_WEIGHT": 1.0,  # weight of the pull to the mean
     "DISTANCE_WEIGHT": 1.0,  # weight of the push between means

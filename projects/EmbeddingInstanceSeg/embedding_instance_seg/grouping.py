@@ -37,7 +37,8 @@ class InferenceSettings:
         min_cluster_size: cells of the grid; smaller clusters of the other two are left over.
         seed_threshold: least value of the seed map at a centre of "seeded".
         reach: an instance takes pixels up to this many bandwidths away; inf: any distance.
-        score: factors of the score, of ``SCORE_FACTORS``; none: all scores are 1.
+        score: factors of the score, of ``SCORE_FACTORS``; none: all scores are 1. The factor "seed"
+            is 1 unless clustering is "seeded".
         class_agnostic: cluster all classes together; the pixels of an instance vote on its class.
         min_area: pixels of the output; smaller instances are dropped.
         max_instances: the best of an image that are kept; None: all.
