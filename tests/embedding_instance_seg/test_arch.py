@@ -367,6 +367,7 @@ def test_names_of_the_parameters_are_those_of_published_weights(repository_root)
     for name, clustering in (("sticks", "mean_shift"), ("dsb2018", "seeded")):
         file = repository_root / "weights" / f"embedding_R18_{name}.pth"
         saved = set(torch.load(file, map_location="cpu", weights_only=True)["model"])
-        cfg = cfg_of(NUM_CLASSES=1, CLUSTERING=clustering, SEMI_CONVOLUTIONAL=True)
+        changes = {"CLUSTERING": clustering, "SEMI_CONVOLUTIONAL": True, "NORM": "BN"}
+        cfg = cfg_of(NUM_CLASSES=1, **changes)
         names = {key for key in build_model(cfg).state_dict() if key.startswith("head.")}
         assert names == {key for key in saved if key.startswith("head.")}

@@ -1,4 +1,4 @@
-"""Decoder, branches and positions."""
+"""Decoder, outputs and positions."""
 
 import pytest
 import torch

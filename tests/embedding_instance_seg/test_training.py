@@ -8,7 +8,7 @@ from instance_seg_common.data import register_synthetic_dataset
 from instance_seg_common.engine.setup import load_cfg
 
 # A light head, on the fine grid that images of 64 pixels need.
-PLAIN = ["OUTPUT_STRIDE", "2", "CHANNELS", "64", "HEAD_CHANNELS", "32", "CLASS_AGNOSTIC", "False"]
+PLAIN = ["OUTPUT_STRIDE", "2", "CHANNELS", "64", "HEAD_CHANNELS", "64", "CLASS_AGNOSTIC", "False"]
 LEARNED = [*PLAIN, "CLUSTERING", "seeded"]
 
 
@@ -26,7 +26,7 @@ def test_four_images_by_heart(repository_root, tmp_path, options):
     cfg = load_cfg(repository_root / "configs/Synthetic/embedding_R18_shapes.yaml", options)
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ("embedding_overfit",)
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.RANDOM_FLIP = (64,), 64, "none"
-    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR = 4, 120, 0.002
+    cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR = 4, 240, 0.003
     cfg.SOLVER.WARMUP_ITERS = 10
     cfg.TEST.LABEL_MAP_SCORE_THRESHOLD = 0.25
     cfg.DATALOADER.NUM_WORKERS = 0

@@ -26,7 +26,7 @@ NODE = "MODEL.EMBEDDING_INSTANCE_SEG"
 OPTS = [
     "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.NAME", "build_tiny_pyramid",
     f"{NODE}.IN_FEATURES", "['p2', 'p3']", f"{NODE}.CHANNELS", "8", f"{NODE}.HEAD_CHANNELS", "8",
-    f"{NODE}.NORM", "BN", f"{NODE}.CLUSTERING", "mean_shift", f"{NODE}.BANDWIDTH", "1.5",
+    f"{NODE}.NORM", "BN", f"{NODE}.CLUSTERING", "mean_shift", f"{NODE}.BANDWIDTH", "0.5",
     f"{NODE}.MIN_CLUSTER_SIZE", "4", "INPUT.MIN_SIZE_TEST", "0",
     "TEST.LABEL_MAP_SCORE_THRESHOLD", "0.0",
 ]  # fmt: skip
@@ -38,7 +38,7 @@ def model(tmp_path_factory, repository_root):
     config = repository_root / "configs" / "Nuclei" / "embedding_R18.yaml"
     torch.manual_seed(0)
     network = build_model_quietly(load_cfg(config, OPTS))
-    torch.nn.init.constant_(network.head.semantic[-1].bias[:1], 0.5)
+    torch.nn.init.constant_(network.head.predict.bias[:1], 2.0)
     weights = tmp_path_factory.mktemp("weights") / "tiny.pth"
     torch.save({"model": network.state_dict()}, weights)
     return f"{config}:{weights}"
@@ -115,8 +115,8 @@ def test_the_facts_are_what_another_program_needs(model, exported):
     assert (facts["format"], facts["method"]) == ("onnx", "EmbeddingInstanceSeg")
     assert part["inputs"] == [{"name": "images", "dtype": "float32", "shape": [1, 3, "8*h", "8*w"]}]
     assert part["outputs"] == ["semantic", "embedding"]
-    assert facts["pixel_mean"] == [12.6] * 3 and facts["pixel_std"] == [14.3] * 3
-    assert facts["config"][NODE.split(".")[0]][NODE.split(".")[1]]["BANDWIDTH"] == 1.5
+    assert facts["pixel_mean"] == [23.0] * 3 and facts["pixel_std"] == [40.0] * 3
+    assert facts["config"][NODE.split(".")[0]][NODE.split(".")[1]]["BANDWIDTH"] == 0.5
     assert facts["versions"]["torch"] and facts["weights"]["sha256"]
     cfg = Export(exported).cfg(["TEST.TILE_SIZE", "64"])
     assert (cfg.TEST.TILE_SIZE, cfg.TEST.LABEL_MAP_SCORE_THRESHOLD) == (64, 0.0)
