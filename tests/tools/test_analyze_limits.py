@@ -6,8 +6,8 @@ import analyze
 import pytest
 import torch
 
+from instance_seg_common.engine.build import build_model_quietly
 from instance_seg_common.engine.setup import load_cfg
-from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.errors import UserError
 
 CONFIGS = {name: f"{name}_R18_shapes" for name in ("mask_rcnn", "embedding", "recurrent")}

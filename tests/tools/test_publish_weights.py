@@ -8,9 +8,9 @@ import pytest
 import torch
 import torchvision
 
+from instance_seg_common.engine.build import build_model_quietly
 from instance_seg_common.engine.checkpoint import AtomicCheckpointer, load_weights
 from instance_seg_common.engine.setup import load_cfg
-from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.errors import UserError
 
 SHAPES = Path(__file__).parents[2] / "configs" / "Synthetic" / "mask_rcnn_R18_shapes.yaml"

@@ -8,8 +8,8 @@ from instance_seg_analysis.limits.adapters import DETECTIONS, SUPPRESSION
 from instance_seg_analysis.methods import adapt
 from instance_seg_analysis.methods.mask_rcnn import MaskRCNNAdapter
 from instance_seg_common.data.mapper import build_test_mapper
+from instance_seg_common.engine.build import build_model_quietly
 from instance_seg_common.engine.setup import load_cfg
-from instance_seg_common.engine.trainer import build_model_quietly
 
 CONFIGS = {name: f"{name}_R18_shapes" for name in ("mask_rcnn", "embedding", "recurrent")}
 CONFIGS["classical"] = "classical_shapes"

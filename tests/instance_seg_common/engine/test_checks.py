@@ -8,8 +8,8 @@ from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNNWithTTA, build_model
 
 from instance_seg_common.engine import InstanceSegTrainer
+from instance_seg_common.engine.build import build_model_quietly
 from instance_seg_common.engine.checks import check_config, class_count_key
-from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.errors import UserError
 
 

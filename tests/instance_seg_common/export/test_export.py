@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from tiny_recurrent import build_tiny_pyramid  # noqa: F401  registers the backbone
 
+from instance_seg_common.engine.build import build_model_quietly
 from instance_seg_common.engine.setup import load_cfg
-from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.errors import UserError
 from instance_seg_common.export import Export, export_model, is_export
 from instance_seg_common.export.formats import FORMATS

@@ -10,9 +10,9 @@ from detectron2.config import CfgNode
 from tabulate import tabulate
 from torch import Tensor, nn
 
+from instance_seg_common.engine.build import build_model_quietly
 from instance_seg_common.engine.predictor import build_predictor
 from instance_seg_common.engine.setup import load_model_cfg
-from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.export import cached_export
 from instance_seg_common.export.facts import method_export
 from instance_seg_common.meta_arch import Runner, as_buffer

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from instance_seg_common.data.synthetic import render, resolve_parameters
+from instance_seg_common.engine.build import build_model_quietly
 from instance_seg_common.engine.optimizer import build_optimizer
 from instance_seg_common.engine.predictor import build_predictor, model_input
 from instance_seg_common.engine.setup import load_cfg, load_model_cfg
-from instance_seg_common.engine.trainer import build_model_quietly
 from recurrent_instance_seg.arch import RecurrentInstanceSeg
 
 from .references import loss_of_steps

@@ -12,8 +12,8 @@ from detectron2.config import CfgNode
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
+from instance_seg_common.engine.build import build_model_quietly
 from instance_seg_common.engine.checkpoint import AtomicCheckpointer
-from instance_seg_common.engine.trainer import build_model_quietly
 from instance_seg_common.errors import UserError
 
 

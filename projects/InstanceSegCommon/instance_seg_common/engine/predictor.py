@@ -21,8 +21,8 @@ from ..data.mapper import (
 )
 from ..data.model_image import given_model_image
 from ..tiling.tiled_model import require_masks, with_tiles
+from .build import build_model_quietly
 from .checkpoint import load_weights
-from .trainer import build_model_quietly
 
 
 def build_predictor(cfg: CfgNode) -> nn.Module:

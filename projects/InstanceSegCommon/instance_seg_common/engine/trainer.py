@@ -21,18 +21,17 @@ from detectron2.engine import (
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.evaluation.testing import verify_results
-from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
 
 from ..data.loader import build_test_loader, build_train_loader
-from ..data.model_image import check_input
 from ..errors import UserError
 from ..evaluation import build_evaluator
 from ..tiling.tiled_model import with_tiles
 from .averaged_weights import AveragedWeights
+from .build import build_model_quietly
 from .checkpoint import AtomicCheckpointer
-from .checks import check_augmentation, check_config, check_meta_architecture
+from .checks import check_config
 from .hooks import BestModel, EarlyStop, Pictures, StopTraining, Throughput, ValidationLoss
 from .limits import ReachedLimit, evaluate_and_count
 from .machine import fit_to_machine
@@ -281,28 +280,6 @@ class InstanceSegTrainer(DefaultTrainer):
             if self.cfg.TEST.EXPECTED_RESULTS:
                 verify_results(self.cfg, self._last_eval_results)
         return self._last_eval_results
-
-
-def build_model_quietly(cfg: CfgNode) -> nn.Module:
-    """Build the config's model and log how many parameters it has.
-
-    Args:
-        cfg: ``MODEL.*``.
-
-    Returns:
-        On ``MODEL.DEVICE``.
-
-    Raises:
-        UserError: the meta-architecture is not registered, does not follow ``TEST.AUG.ENABLED``, or
-            ``INPUT`` and ``MODEL.PIXEL_*`` do not fit together.
-    """
-    check_meta_architecture(cfg)
-    check_input(cfg)
-    model = build_model(cfg)
-    check_augmentation(cfg, model)
-    parameters = sum(p.numel() for p in model.parameters())
-    logger.info("%s: %.2f million parameters.", cfg.MODEL.META_ARCHITECTURE, parameters / 1e6)
-    return model
 
 
 def _is_no_user_error(record):

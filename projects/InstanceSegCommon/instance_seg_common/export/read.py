@@ -10,9 +10,9 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from ..data.cache import cache_root, sha256_of
+from ..engine.build import build_model_quietly
 from ..engine.chosen_images import Classes
 from ..engine.setup import load_cfg
-from ..engine.trainer import build_model_quietly
 from ..engine.versions import versions_of
 from ..errors import UserError
 from ..meta_arch import Runner
